@@ -1,0 +1,202 @@
+"""Every error that Perdure raises, in three families.
+
+    PerdureError
+    ├── InvalidInput            the caller is wrong: mend the call (exit code 2, HTTP 4xx)
+    │   ├── InvalidOption           an option of a job, a worker or a command
+    │   ├── InvalidArguments        arguments that do not fit the handler
+    │   ├── PayloadTooLarge         arguments or a result over the size limit
+    │   ├── UnknownKind             no handler of that name is known here
+    │   ├── UnknownParent           depends_on names a job that does not exist
+    │   ├── DependencyCycle         the dependencies of a batch form a circle
+    │   ├── DependencyTooDeep       a chain of dependencies is longer than the limit
+    │   ├── InvalidFilter           a filter that does not parse
+    │   └── InvalidSettings         a setting that cannot be used
+    ├── NotFound                no such job, worker, queue or dead letter
+    ├── Conflict                the world moved on (exit code 4, HTTP 409)
+    │   ├── ClaimLost               the lease is gone: another worker owns the job, or it has ended
+    │   ├── IllegalTransition       the job's state does not allow this
+    │   └── DuplicateJob            another job holds the unique key
+    ├── ResultUnavailable       a job that ended without a result, or has not ended in time
+    │   ├── JobFailed
+    │   └── ResultTimeout
+    └── Unavailable             a server is away or not ready (exit code 6, HTTP 503)
+        ├── DatabaseUnavailable
+        ├── RedisUnavailable
+        ├── SchemaMissing
+        ├── SchemaOutdated
+        └── SchemaTooNew
+
+A message says what happened and why; `next_step` says what to do about it.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+
+class PerdureError(Exception):
+    """The root of all errors raised on purpose."""
+
+    next_step: str = ""
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        if next_step:
+            self.next_step = next_step
+
+    @property
+    def message(self) -> str:
+        """What happened and why, in one sentence."""
+        return str(self.args[0])
+
+
+class InvalidInput(PerdureError):
+    """The caller gave something that cannot be used; `field` names it."""
+
+    def __init__(self, field: str, why: str, *, next_step: str = "") -> None:
+        super().__init__(f"{field}: {why}", next_step=next_step)
+        self.field = field
+        self.why = why
+
+
+class InvalidOption(InvalidInput):
+    """An option has a value that it cannot have."""
+
+
+class InvalidArguments(InvalidInput):
+    """The arguments of a job do not fit its handler."""
+
+
+class PayloadTooLarge(InvalidInput):
+    """Encoded arguments or a result exceed the size limit."""
+
+
+class UnknownKind(InvalidInput):
+    """No handler of that kind is registered here."""
+
+
+class UnknownParent(InvalidInput):
+    """A job depends on a job that does not exist."""
+
+    def __init__(self, parent_id: UUID) -> None:
+        super().__init__(
+            "depends_on",
+            f"there is no job {parent_id}",
+            next_step="enqueue the parent first, or in the same call",
+        )
+        self.parent_id = parent_id
+
+
+class DependencyCycle(InvalidInput):
+    """The dependencies form a circle, so that no job in it could ever start."""
+
+    def __init__(self, job_ids: Sequence[UUID]) -> None:
+        path = " -> ".join(str(job_id) for job_id in job_ids)
+        super().__init__("depends_on", f"the jobs wait for each other: {path}")
+        self.job_ids = tuple(job_ids)
+
+
+class DependencyTooDeep(InvalidInput):
+    """A chain of dependencies is longer than the limit."""
+
+
+class InvalidFilter(InvalidInput):
+    """A filter does not parse; the message shows where."""
+
+
+class InvalidSettings(InvalidInput):
+    """A setting cannot be used."""
+
+
+class NotFound(PerdureError):
+    """The thing asked for does not exist."""
+
+    def __init__(self, what: str, key: object, *, next_step: str = "") -> None:
+        super().__init__(f"there is no {what} {key}", next_step=next_step)
+        self.what = what
+        self.key = key
+
+
+class Conflict(PerdureError):
+    """The world moved on between the caller's look and the caller's step."""
+
+
+class ClaimLost(Conflict):
+    """The lease is gone: the job was given to another worker, or it has ended."""
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(
+            f"the lease on job {job_id} is gone, so its result was not accepted",
+            next_step="undo what the handler did, or let the other attempt repeat it",
+        )
+        self.job_id = job_id
+
+
+class IllegalTransition(Conflict):
+    """The job's present state does not allow this step."""
+
+    def __init__(self, job_id: UUID, state: str, verb: str, *, next_step: str = "") -> None:
+        super().__init__(f"job {job_id} is {state} and cannot be {verb}", next_step=next_step)
+        self.job_id = job_id
+        self.state = state
+
+
+class DuplicateJob(Conflict):
+    """Another job holds the unique key; `holder` is its id."""
+
+    def __init__(self, key: str, holder: UUID) -> None:
+        super().__init__(
+            f"unique key {key!r} is held by job {holder}; nothing was enqueued",
+            next_step='pass on_duplicate="return" to get the other job instead of this error',
+        )
+        self.key = key
+        self.holder = holder
+
+
+class ResultUnavailable(PerdureError):
+    """A job has no result to give."""
+
+
+class JobFailed(ResultUnavailable):
+    """The awaited job ended without success; `error` is its last error."""
+
+    def __init__(self, job_id: UUID, state: str, error: str) -> None:
+        super().__init__(f"job {job_id} ended {state}: {error}")
+        self.job_id = job_id
+        self.state = state
+        self.error = error
+
+
+class ResultTimeout(ResultUnavailable):
+    """The awaited job did not end in the time given; it goes on running."""
+
+
+class Unavailable(PerdureError):
+    """A server that is needed cannot be used just now."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL does not answer."""
+
+    next_step = "check that the server runs and that PERDURE_DATABASE_URL is right, then `perdure doctor`"
+
+
+class RedisUnavailable(Unavailable):
+    """Redis does not answer or is set up in a way that would drop work."""
+
+
+class SchemaMissing(Unavailable):
+    """The database has no Perdure tables."""
+
+    next_step = "run `perdure db migrate`"
+
+
+class SchemaOutdated(Unavailable):
+    """The database lacks migrations that this program needs."""
+
+    next_step = "run `perdure db migrate`"
+
+
+class SchemaTooNew(Unavailable):
+    """The database was migrated by a newer program than this one."""
+
+    next_step = "upgrade this program; it will not touch a schema it does not know"

@@ -1,0 +1,154 @@
+"""The seams: what the services need from the technologies, each a small protocol with its law."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from perdure.domain.job import Enqueued, JobId, NewJob
+from perdure.domain.lease import Lease
+from perdure.domain.rank import Band
+from perdure.domain.settlement import Settlement
+from perdure.domain.worker import Beat, NewWorker, WorkerId
+
+
+class Clock(Protocol):
+    """Time as the system sees it; tests bring their own."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an available job waits: enough to find its row by the primary key."""
+
+    lane: int
+    band: int
+    rank: int
+    job_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What settling did: the tokens it accepted, and the jobs that became available by it.
+
+    A token that was handed in and is not among `accepted` had lost its lease; its outcome was dropped and
+    the refusal recorded.
+    """
+
+    accepted: frozenset[UUID]
+    released: Sequence[Place] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOf:
+    """A lease as the rescuer sees it."""
+
+    lease: Lease
+    worker_id: WorkerId
+    process: int
+    isolated: bool
+
+
+class Jobs(Protocol):
+    """The life of jobs: enqueue them, settle their attempts, make due ones available."""
+
+    async def enqueue(self, jobs: Sequence[NewJob], *, on_duplicate: str = "raise") -> Sequence[Enqueued]:
+        """Store the jobs, all or none, durably before the answer."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """Record where attempts leave their jobs, each only while its token stands; all in one transaction."""
+
+    async def stage(self, *, limit: int) -> Sequence[Place]:
+        """Make up to `limit` scheduled or retryable jobs whose time has come available."""
+
+    async def resolve(self, *, limit: int) -> Sequence[Place]:
+        """Look once more at dependencies that were written while a parent ended, and release what may start."""
+
+    async def unpark(self) -> Sequence[Place]:
+        """Make jobs available that wait for a slot of their concurrency key while slots are free."""
+
+
+class Leases(Protocol):
+    """The leases as their guardians see them."""
+
+    async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
+        """The leases held by one process of a worker."""
+
+    async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
+        """The leases held by workers that are dead or stopped."""
+
+    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
+        """The leases past their deadline."""
+
+
+class Workers(Protocol):
+    """The rows of the workers."""
+
+    async def register(self, worker: NewWorker) -> None:
+        """Write the row of a worker that starts."""
+
+    async def beat(self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int) -> Beat | None:
+        """Say that the worker lives; None when its row says otherwise, so that it must stop and register anew."""
+
+    async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
+        """Mark the workers dead whose last heartbeat is older, by the database's clock."""
+
+    async def stop(self, worker_id: WorkerId, *, cause: str) -> None:
+        """Say that the worker has ended by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a claimer may take: its queues, kinds and labels."""
+
+    queues: tuple[str, ...]
+    kinds: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimer:
+    """Who claims: a process of a worker. An isolated one takes suspects alone."""
+
+    worker_id: WorkerId
+    process: int
+    isolated: bool = False
+
+
+class Dispatch(Protocol):
+    """Answers what a worker may start next; never decides how a job ends."""
+
+    async def announce(self, places: Sequence[Place]) -> None:
+        """Make committed, available jobs known to waiting workers; a hint that may be lost or repeated."""
+
+    async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
+        """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none."""
+
+    async def wait(self, timeout: timedelta) -> bool:
+        """Sleep until a doorbell rings or the time is up; true when it rang."""
+
+    async def release(self, worker_id: WorkerId) -> None:
+        """Forget what dispatch keeps about a worker that has ended."""
+
+    async def depths(self) -> Mapping[Band, int]:
+        """Count the jobs waiting in each band; may lag behind the truth."""
+
+
+__all__ = [
+    "Beat",
+    "Claimer",
+    "Clock",
+    "Dispatch",
+    "JobId",
+    "Jobs",
+    "LeaseOf",
+    "Leases",
+    "Place",
+    "Scope",
+    "Settled",
+    "Workers",
+]

@@ -1,0 +1,1 @@
+"""Wiring, settings, loops and processes."""

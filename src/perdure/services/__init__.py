@@ -1,0 +1,1 @@
+"""The verbs of the system, written against the ports alone."""

@@ -1,0 +1,201 @@
+"""Connections to PostgreSQL, with the driver's errors translated at this border."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import asyncpg
+
+from perdure.domain.errors import DatabaseUnavailable, PerdureError, SchemaMissing
+from perdure.stores.postgres.statements import Statement
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
+)
+"""What the driver raises while the server is away, restarting, full or read-only: worth trying again later."""
+
+TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""The statement did nothing and may be repeated at once."""
+
+CONNECT_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 60.0
+REPEATS = 5
+
+
+class Database(Protocol):
+    """Runs named statements; each call is a transaction of its own."""
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        """Run one statement and give its rows. Raises DatabaseUnavailable."""
+
+    async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
+        """Run several statements in one transaction. Raises DatabaseUnavailable."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise DatabaseUnavailable in place of the driver's errors of a server that is away."""
+    try:
+        yield
+    except PerdureError:
+        raise
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaMissing(f"the database lacks a table: {error}") from error
+    except asyncpg.InvalidPasswordError as error:
+        raise DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database") from error
+    except LOST as error:
+        raise DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}: {error})") from error
+
+
+def _session(application_name: str) -> dict[str, str]:
+    return {"application_name": application_name, "jit": "off", "timezone": "UTC"}
+
+
+async def connect(database_url: str, *, application_name: str) -> Connection:
+    """One connection of one's own. Raises DatabaseUnavailable."""
+    with translated():
+        return await asyncpg.connect(
+            database_url, timeout=CONNECT_TIMEOUT_S, server_settings=_session(application_name)
+        )
+
+
+class PooledDatabase:
+    """A pool of connections, opened as they are needed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, database_url: str, *, application_name: str, most: int) -> "PooledDatabase":
+        """Raises DatabaseUnavailable when the URL cannot be understood; connects at first use."""
+        with translated():
+            pool = await asyncpg.create_pool(
+                database_url,
+                min_size=0,
+                max_size=most,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings=_session(application_name),
+            )
+        return cls(pool)
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await _repeated(connection.fetch, statement, values)
+
+    async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await _together(connection, calls)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class DedicatedDatabase:
+    """One connection of its own, opened at first use and opened again after it was lost.
+
+    `settings` is SQL that every new connection runs first; `on_open` is awaited with each new connection.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        application_name: str,
+        settings: str = "",
+        command_timeout: float = COMMAND_TIMEOUT_S,
+    ) -> None:
+        self._url = database_url
+        self._name = application_name
+        self._settings = settings
+        self.on_open: Callable[[Connection], Awaitable[None]] | None = None
+        self._command_timeout = command_timeout
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        async with self._lock:
+            with translated():
+                connection = await self._open()
+                return await _repeated(connection.fetch, statement, values, timeout=self._command_timeout)
+
+    async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
+        async with self._lock:
+            with translated():
+                return await _together(await self._open(), calls)
+
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Have `callback` told of notifications on `channel`, on this connection only. Raises DatabaseUnavailable."""
+        async with self._lock:
+            with translated():
+                connection = await self._open()
+                await connection.add_listener(channel, lambda *message: callback(str(message[3])))
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            try:
+                await connection.close(timeout=2)
+            except (*LOST, asyncpg.PostgresError):
+                connection.terminate()
+
+    async def _open(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url, application_name=self._name)
+            if self._settings:
+                await self._connection.execute(self._settings)
+            if self.on_open is not None:
+                await self.on_open(self._connection)
+        return self._connection
+
+
+async def _repeated(
+    fetch: Callable[..., object], statement: Statement, values: tuple[object, ...], *, timeout: float | None = None
+) -> list[asyncpg.Record]:
+    text = statement.numbered()
+    for _ in range(REPEATS - 1):
+        try:
+            return await fetch(text, *values, timeout=timeout)  # type: ignore[misc,no-any-return]
+        except TRY_AGAIN:
+            continue
+    return await fetch(text, *values, timeout=timeout)  # type: ignore[misc,no-any-return]
+
+
+async def _together(
+    connection: Connection, calls: tuple[tuple[Statement, tuple[object, ...]], ...]
+) -> list[list[asyncpg.Record]]:
+    for left in reversed(range(REPEATS)):
+        try:
+            async with connection.transaction():
+                return [await connection.fetch(statement.numbered(), *values) for statement, values in calls]
+        except TRY_AGAIN:
+            if not left:
+                raise
+    raise AssertionError("unreachable")

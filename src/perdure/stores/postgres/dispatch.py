@@ -1,0 +1,222 @@
+"""Dispatch by PostgreSQL alone: batched claims with a watermark, a doorbell by NOTIFY, polling as the truth."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from time import monotonic
+from uuid import UUID
+
+import asyncpg
+
+from perdure.domain.lease import Lease
+from perdure.domain.rank import Band
+from perdure.ports import Claimer, Place, Scope
+from perdure.stores.postgres.connections import Connection, Database, DedicatedDatabase
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+FULL_PASS_S = 1.0
+SHORTEST_BETWEEN_FULL_PASSES_S = 0.1
+LANES_S = 1.0
+DEFAULT_GRACE_MS = 5_000
+BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
+CLAIM_SETTINGS = """
+SET synchronous_commit = off;
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan
+"""
+"""Claims need no flush: a lost one only means that the job is seen as available again. And their plan must not
+flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md)."""
+
+LEASE_FIELDS = len(Lease.__struct_fields__)
+
+
+class Watermarks:
+    """Where the last claim of each stream (lane and band) ended: a hint for where the next scan may begin.
+
+    Rows that appear below it are found by a full pass, at least every second and when a doorbell rang, at
+    most ten times a second. An empty claim resets it.
+    """
+
+    def __init__(self) -> None:
+        self._floors: dict[tuple[int, int], int] = {}
+        self._full_at = 0.0
+        self._rung = False
+
+    def ring(self) -> None:
+        self._rung = True
+
+    def floors(self, streams: Sequence[tuple[int, int]], now: float) -> list[int]:
+        """The rank to begin at for each stream; zeros when a full pass is due."""
+        wait = SHORTEST_BETWEEN_FULL_PASSES_S if self._rung else FULL_PASS_S
+        if now - self._full_at >= wait:
+            self.reset(now)
+        return [self._floors.get(stream, FIRST_RANK) for stream in streams]
+
+    def advance(self, lane: int, band: int, rank: int) -> None:
+        self._floors[lane, band] = rank
+
+    def reset(self, now: float) -> None:
+        self._floors.clear()
+        self._full_at = now
+        self._rung = False
+
+
+FIRST_RANK = -(2**63)
+
+
+class PostgresDispatch:
+    """The port `Dispatch` on PostgreSQL."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        grace_ms: int = DEFAULT_GRACE_MS,
+    ) -> None:
+        self._database = database
+        self._sql = statements("dispatch", schema)
+        self._channel = doorbell(schema)
+        self._grace_ms = grace_ms
+        self._watermarks: dict[bool, Watermarks] = {False: Watermarks(), True: Watermarks()}
+        self._lanes = LaneCache(database, schema=schema)
+        self._bell = asyncio.Event()
+
+    async def opened(self, connection: Connection) -> None:
+        """Have a new connection listen for the doorbell."""
+        await connection.add_listener(self._channel, lambda *message: self.hear(str(message[3])))
+
+    async def announce(self, places: Sequence[Place]) -> None:
+        if places:
+            await self._database.fetch(self._sql["ring"], self._channel, str(len(places)))
+
+    def hear(self, payload: str) -> None:
+        """Be told that the doorbell rang."""
+        self._bell.set()
+        for watermarks in self._watermarks.values():
+            watermarks.ring()
+
+    async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
+        lanes = await self._lanes.of(scope)
+        if not lanes or limit < 1:
+            return []
+        bands = (Band.SUSPECT,) if claimer.isolated else BANDS
+        streams = [(lane, int(band)) for lane in lanes for band in bands]
+        watermarks = self._watermarks[claimer.isolated]
+        try:
+            rows = await self._database.fetch(
+                self._sql["claim"],
+                [lane for lane, _ in streams],
+                [band for _, band in streams],
+                watermarks.floors(streams, monotonic()),
+                limit,
+                claimer.worker_id,
+                claimer.process,
+                claimer.isolated,
+                self._grace_ms,
+            )
+        except Exception:
+            watermarks.reset(0.0)
+            raise
+        if not rows:
+            watermarks.reset(0.0)
+            self._lanes.expire()
+            return []
+        for row in rows:
+            watermarks.advance(row["lane"], row["band"], row["rank"])
+        return await self._with_gated(claimer, rows)
+
+    async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
+        """Lease exactly these jobs, of those still available."""
+        rows = await self._database.fetch(
+            self._sql["claim_places"],
+            [place.lane for place in places],
+            [place.band for place in places],
+            [place.rank for place in places],
+            [place.job_id for place in places],
+            claimer.worker_id,
+            claimer.process,
+            claimer.isolated,
+            self._grace_ms,
+        )
+        return await self._with_gated(claimer, rows)
+
+    async def _with_gated(self, claimer: Claimer, rows: Sequence[asyncpg.Record]) -> list[Lease]:
+        leases = [lease_of(row) for row in rows if row["token"] is not None]
+        gated = [row["job_id"] for row in rows if row["token"] is None]
+        if gated:
+            _, gained = await self._database.fetch_all(
+                (self._sql["gate_keys"], (gated,)),
+                (
+                    self._sql["claim_gated"],
+                    (gated, claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms),
+                ),
+            )
+            leases += [lease_of(row) for row in gained]
+        return leases
+
+    async def lanes(self, scope: Scope) -> Sequence[int]:
+        """The lanes that a scope may take from; may lag a second behind."""
+        return await self._lanes.of(scope)
+
+    async def wait(self, timeout: timedelta) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.wait(), timeout.total_seconds())
+        rang = self._bell.is_set()
+        self._bell.clear()
+        return rang
+
+    async def release(self, worker_id: UUID) -> None:
+        return None
+
+    async def depths(self) -> Mapping[Band, int]:
+        rows = await self._database.fetch(self._sql["depths"])
+        return {Band(row["band"]): row["waiting"] for row in rows}
+
+
+def lease_of(row: asyncpg.Record) -> Lease:
+    """A row of a claim as a lease; the columns stand in the order of its fields."""
+    return Lease(*row[:LEASE_FIELDS])
+
+
+def doorbell(schema: str) -> str:
+    """The channel on which waiting claimers are woken."""
+    return f"{schema}_doorbell"
+
+
+class LaneCache:
+    """The lanes that a scope may take from, looked up at most once a second while there is work."""
+
+    def __init__(self, database: Database, *, schema: str) -> None:
+        self._database = database
+        self._sql = statements("dispatch", schema)
+        self._known: dict[Scope, tuple[float, list[int]]] = {}
+
+    async def of(self, scope: Scope) -> list[int]:
+        at, lanes = self._known.get(scope, (0.0, []))
+        now = monotonic()
+        if now - at > LANES_S:
+            rows = await self._database.fetch(
+                self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)
+            )
+            lanes = [row["lane"] for row in rows]
+            self._known[scope] = (now, lanes)
+        return lanes
+
+    def expire(self) -> None:
+        """Look again at the next claim: it was idle, so a look costs nothing and finds new lanes."""
+        self._known.clear()
+
+
+def claimer_database(database_url: str, *, application_name: str) -> DedicatedDatabase:
+    """The connection that a process claims with."""
+    return DedicatedDatabase(database_url, application_name=application_name, settings=CLAIM_SETTINGS)
+
+
+def listening_dispatch(database_url: str, *, application_name: str, schema: str = DEFAULT_SCHEMA) -> PostgresDispatch:
+    """A dispatch with a claiming connection of its own that hears the doorbell."""
+    database = claimer_database(database_url, application_name=application_name)
+    dispatch = PostgresDispatch(database, schema=schema)
+    database.on_open = dispatch.opened
+    return dispatch

@@ -1,0 +1,50 @@
+"""The leases as their guardians see them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.domain.lease import Lease
+from perdure.domain.worker import WorkerId
+from perdure.ports import LeaseOf
+from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+
+class PostgresLeases:
+    """The port `Leases` on PostgreSQL."""
+
+    def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._sql = statements("leases", schema)
+
+    async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
+        return [_held(row) for row in await self._database.fetch(self._sql["of_process"], worker_id, process, limit)]
+
+    async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
+        return [_held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
+
+    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
+        return [_held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
+
+
+def _held(row: Any) -> LeaseOf:
+    lease = Lease(
+        job_id=row["job_id"],
+        token=row["token"],
+        lane=row["lane"],
+        run=row["run"],
+        attempt=row["attempt"],
+        crashes=row["crashes"],
+        interruptions=row["interruptions"],
+        suspicion=row["suspicion"],
+        args="",
+        priority=row["priority"],
+        max_attempts=row["max_attempts"],
+        timeout_ms=row["timeout_ms"],
+        crash_limit=row["crash_limit"],
+        available_at=row["available_at"],
+        claimed_at=row["claimed_at"],
+    )
+    return LeaseOf(
+        lease=lease, worker_id=WorkerId(row["worker_id"]), process=row["process"], isolated=row["isolated"]
+    )

@@ -1,0 +1,143 @@
+-- What may start next: claims from `available_jobs`, and the lanes that a claimer may take from.
+
+-- name: lanes(queues, kinds, labels)
+-- The lanes of a scope, paused queues left out.
+SELECT l.lane, l.kind
+FROM perdure.lanes l JOIN perdure.queues q ON q.name = l.queue
+WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.labels <@ :labels::text[]
+    AND q.paused_at IS NULL;
+
+-- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms)
+-- Lease the best ranked jobs of the streams (lane, band), each read from its floor on. `heads` counts how many of the best
+-- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds.
+-- Gated rows are not leased here but named, with a null token, for `claim_gated`.
+-- from: available   to: running
+WITH heads AS MATERIALIZED (
+    SELECT s.lane, s.band, s.floor, a.rank, a.job_id, a.gated
+    FROM unnest(:lanes::integer[], :bands::smallint[], :floors::bigint[]) AS s (lane, band, floor)
+    CROSS JOIN LATERAL (
+        SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
+        WHERE w.lane = s.lane AND w.band = s.band AND w.rank >= s.floor
+        ORDER BY w.rank, w.job_id LIMIT :most
+    ) a
+    ORDER BY a.rank, a.job_id LIMIT :most
+), taken AS (
+    DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
+        SELECT c.at FROM (SELECT lane, band, floor, count(*) AS share FROM heads GROUP BY lane, band, floor) h
+        CROSS JOIN LATERAL (
+            SELECT w.ctid AS at FROM perdure.available_jobs w
+            WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated
+            ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
+        ) c
+    ))
+    RETURNING *
+), bodies AS (
+    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states
+    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
+), leased AS (
+    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+        suspicion, available_at, available_xid, deadline, unique_key, unique_states)
+    SELECT b.job_id, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
+        b.suspicion, b.available_at, b.xid,
+        coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
+    FROM bodies b
+    RETURNING l.job_id, l.token, l.claimed_at
+)
+SELECT b.job_id, l.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
+    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, l.claimed_at, b.metadata::text AS metadata, b.band, b.rank
+FROM leased l JOIN bodies b ON b.job_id = l.job_id
+UNION ALL
+SELECT h.job_id, NULL, h.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, h.band, h.rank FROM heads h WHERE h.gated
+ORDER BY rank, job_id;
+
+-- name: gate_keys(job_ids)
+-- The concurrency keys of gated jobs, to be locked before `claim_gated` looks at the slots.
+SELECT perdure.lock_keys(ARRAY(
+    SELECT j.concurrency_key FROM unnest(:job_ids::uuid[]) AS u (job_id)
+    JOIN perdure.jobs j ON j.id = u.job_id AND j.concurrency_key IS NOT NULL
+));
+
+-- name: claim_gated(job_ids, worker_id, process, isolated, grace_ms)
+-- Lease gated jobs: each with a concurrency key gets the lowest free slot of its key, or is parked; each whose unique
+-- key does not count while running lets it go. The keys are locked, so that slots are exact.
+-- from: available   to: running, available
+WITH taken AS (
+    DELETE FROM perdure.available_jobs a WHERE a.ctid = ANY (ARRAY(
+        SELECT w.ctid FROM perdure.available_jobs w WHERE w.job_id = ANY (:job_ids::uuid[])
+        ORDER BY w.rank, w.job_id FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING a.*
+), bodies AS (
+    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
+        j.concurrency_key, j.concurrency_limit,
+        row_number() OVER (PARTITION BY j.concurrency_key ORDER BY t.rank, t.job_id) AS place
+    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
+), slots AS (
+    SELECT k.concurrency_key, n.slot, row_number() OVER (PARTITION BY k.concurrency_key ORDER BY n.slot) AS place
+    FROM (SELECT concurrency_key, max(concurrency_limit) AS most FROM bodies WHERE concurrency_key IS NOT NULL GROUP BY 1) k
+    CROSS JOIN LATERAL generate_series(1, k.most) AS n (slot)
+    WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.concurrency_key AND l.slot = n.slot)
+), placed AS (
+    SELECT b.*, s.slot FROM bodies b LEFT JOIN slots s
+        ON s.concurrency_key = b.concurrency_key AND s.place = b.place AND s.slot <= b.concurrency_limit
+), parked AS (
+    INSERT INTO perdure.parked_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key)
+    SELECT p.job_id, p.rank, p.available_at, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key
+    FROM placed p WHERE p.concurrency_key IS NOT NULL AND p.slot IS NULL
+), freed AS (
+    DELETE FROM perdure.unique_keys u USING placed p
+    WHERE u.key = p.unique_key AND u.job_id = p.job_id AND (p.concurrency_key IS NULL OR p.slot IS NOT NULL)
+        AND NOT perdure.counts_in(p.unique_states, 'running')
+), leased AS (
+    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+        suspicion, available_at, available_xid, deadline, unique_key, unique_states, concurrency_key, slot)
+    SELECT p.job_id, :worker_id, :process, :isolated, p.lane, p.band, p.rank, p.run, p.attempt + 1, p.crashes, p.interruptions,
+        p.suspicion, p.available_at, p.xid,
+        coalesce(now() + (p.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), p.unique_key, p.unique_states,
+        p.concurrency_key, p.slot
+    FROM placed p WHERE p.concurrency_key IS NULL OR p.slot IS NOT NULL
+    RETURNING l.job_id, l.token, l.claimed_at
+)
+SELECT p.job_id, l.token, p.lane, p.run, (p.attempt + 1) AS attempt, p.crashes, p.interruptions, p.suspicion, p.args::text AS args,
+    p.priority, p.max_attempts, p.timeout_ms, p.crash_limit, p.available_at, l.claimed_at, p.metadata::text AS metadata, p.band, p.rank
+FROM leased l JOIN placed p ON p.job_id = l.job_id
+ORDER BY p.rank, p.job_id;
+
+-- name: claim_places(lanes, bands, ranks, job_ids, worker_id, process, isolated, grace_ms)
+-- Lease exactly these jobs, of those still available: the confirmation of what Redis handed out. Gated ones are named with
+-- a null token.
+-- from: available   to: running
+WITH found AS MATERIALIZED (
+    SELECT w.ctid AS at, w.job_id, w.lane, w.band, w.rank, w.gated
+    FROM unnest(:lanes::integer[], :bands::smallint[], :ranks::bigint[], :job_ids::uuid[]) AS p (lane, band, rank, job_id)
+    JOIN perdure.available_jobs w ON w.lane = p.lane AND w.band = p.band AND w.rank = p.rank AND w.job_id = p.job_id
+    FOR UPDATE OF w SKIP LOCKED
+), taken AS (
+    DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT f.at FROM found f WHERE NOT f.gated))
+    RETURNING *
+), bodies AS (
+    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states
+    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
+), leased AS (
+    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+        suspicion, available_at, available_xid, deadline, unique_key, unique_states)
+    SELECT b.job_id, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
+        b.suspicion, b.available_at, b.xid,
+        coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
+    FROM bodies b
+    RETURNING l.job_id, l.token, l.claimed_at
+)
+SELECT b.job_id, l.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
+    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, l.claimed_at, b.metadata::text AS metadata, b.band, b.rank
+FROM leased l JOIN bodies b ON b.job_id = l.job_id
+UNION ALL
+SELECT f.job_id, NULL, f.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, f.band, f.rank FROM found f WHERE f.gated
+ORDER BY rank, job_id;
+
+-- name: depths()
+-- How many jobs wait in each band.
+SELECT a.band, count(*) AS waiting FROM perdure.available_jobs a GROUP BY a.band;
+
+-- name: ring(channel, payload)
+-- Ring the doorbell of waiting claimers: a hint, sent outside of user transactions.
+SELECT pg_notify(:channel, :payload);

@@ -1,0 +1,152 @@
+-- The life of jobs: enqueue, settle, stage, resolve.
+
+-- name: enqueue(jobs, on_duplicate)
+-- Store jobs, all or none.
+-- from: none   to: pending, scheduled, available
+SELECT e.ordinal, e.job_id, e.disposition, e.holder, e.lane, e.band, e.rank
+FROM perdure.enqueue_jobs(:jobs::jsonb, :on_duplicate) e ORDER BY e.ordinal;
+
+-- name: settle_completed(job_ids, tokens, results, started_us, finished_us)
+-- Record success for the leases that still stand, let go their unique keys, and release children and parked jobs in the same
+-- transaction. Times are counted back in microseconds. Each accepted token comes back, and each place that became available.
+-- from: running   to: completed
+WITH settled AS (
+    DELETE FROM perdure.leases l
+    USING unnest(:job_ids::uuid[], :tokens::uuid[], :results::text[], :started_us::bigint[], :finished_us::bigint[])
+        AS d (job_id, token, result, started_us, finished_us)
+    WHERE l.job_id = d.job_id AND l.token = d.token
+    RETURNING l.*, d.result, d.started_us, d.finished_us
+), history AS (
+    INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
+        concurrency_key, outcome, state, available_at, claimed_at, started_at, finished_at, available_xid, claim_xid, result)
+    SELECT s.job_id, s.token, s.worker_id, s.process, s.isolated, s.lane, s.run, s.attempt, s.crashes, s.interruptions, s.slot,
+        s.concurrency_key, 'completed', 'completed', s.available_at, s.claimed_at,
+        now() - s.started_us * interval '1 microsecond', now() - s.finished_us * interval '1 microsecond',
+        s.available_xid, s.claim_xid, s.result::jsonb
+    FROM settled s
+), keys AS (
+    DELETE FROM perdure.unique_keys u USING settled s
+    WHERE s.unique_key IS NOT NULL AND u.key = s.unique_key AND u.job_id = s.job_id
+        AND NOT perdure.counts_in(s.unique_states, 'completed')
+), parents AS (
+    SELECT array_agg(s.job_id) AS ids FROM settled s
+    WHERE EXISTS (SELECT FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id)
+), slots AS (
+    SELECT array_agg(DISTINCT s.concurrency_key) AS keys FROM settled s WHERE s.concurrency_key IS NOT NULL
+)
+SELECT s.token, NULL::integer AS lane, NULL::smallint AS band, NULL::bigint AS rank, s.job_id FROM settled s
+UNION ALL
+SELECT NULL, e.lane, e.band, e.rank, e.job_id FROM parents p CROSS JOIN LATERAL perdure.settle_edges(p.ids, 'completed') e
+WHERE p.ids IS NOT NULL
+UNION ALL
+SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL perdure.unpark(s.keys) u WHERE s.keys IS NOT NULL;
+
+-- name: settle_others(job_ids, tokens, outcomes, states, attempts, crashes, interruptions, suspicions, delays_ms, causes, errors, fingerprints, started_us, finished_us)
+-- Record every other ending for the leases that still stand, and put each job where its ending leaves it. A job that goes back
+-- and finds its unique key taken by another meanwhile is discarded, with the clash as the cause; the rest of the batch goes on.
+-- A released job keeps its rank and so its place.
+-- from: running   to: retryable, scheduled, available, cancelled, discarded
+WITH ended AS (
+    DELETE FROM perdure.leases l
+    USING unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::perdure.outcome[], :states::perdure.job_state[], :attempts::smallint[],
+            :crashes::smallint[], :interruptions::smallint[], :suspicions::smallint[], :delays_ms::bigint[], :causes::text[],
+            :errors::text[], :fingerprints::text[], :started_us::bigint[], :finished_us::bigint[])
+        AS d (job_id, token, outcome, state, failures, crash_count, interruption_count, doubt, delay_ms, cause, error, fingerprint,
+            started_us, finished_us)
+    WHERE l.job_id = d.job_id AND l.token = d.token
+    RETURNING l.*, d.outcome, d.state AS wanted, d.failures, d.crash_count, d.interruption_count, d.doubt, d.delay_ms, d.cause, d.error,
+        d.fingerprint, d.started_us, d.finished_us
+), retaken AS (
+    INSERT INTO perdure.unique_keys AS u (key, job_id, states)
+    SELECT e.unique_key, e.job_id, e.unique_states FROM ended e
+    WHERE e.unique_key IS NOT NULL AND NOT perdure.counts_in(e.unique_states, 'running')
+        AND e.wanted IN ('retryable', 'scheduled', 'available')
+    ON CONFLICT (key) DO NOTHING RETURNING u.job_id
+), settled AS MATERIALIZED (
+    SELECT e.*, c.clashed, CASE WHEN c.clashed THEN 'discarded' ELSE e.wanted END AS state,
+        CASE WHEN c.clashed THEN concat_ws('; ', e.cause, 'its unique key ' || e.unique_key || ' was taken meanwhile') ELSE e.cause END AS why,
+        j.priority, (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
+    FROM ended e JOIN perdure.jobs j ON j.id = e.job_id
+    CROSS JOIN LATERAL (SELECT e.unique_key IS NOT NULL AND NOT perdure.counts_in(e.unique_states, 'running')
+        AND e.wanted IN ('retryable', 'scheduled', 'available')
+        AND NOT EXISTS (SELECT FROM retaken r WHERE r.job_id = e.job_id) AS clashed) c
+), history AS (
+    INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
+        concurrency_key, outcome, state, available_at, claimed_at, started_at, finished_at, available_xid, claim_xid, retry_at, cause, error)
+    SELECT s.job_id, s.token, s.worker_id, s.process, s.isolated, s.lane, s.run, s.attempt, s.crash_count, s.interruption_count, s.slot,
+        s.concurrency_key, s.outcome, s.state, s.available_at, s.claimed_at,
+        now() - s.started_us * interval '1 microsecond', now() - s.finished_us * interval '1 microsecond',
+        s.available_xid, s.claim_xid, now() + s.delay_ms * interval '1 millisecond', s.why, s.error::jsonb
+    FROM settled s
+), later AS (
+    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, run, attempt, crashes, interruptions, suspicion, retry, gated)
+    SELECT s.job_id, now() + s.delay_ms * interval '1 millisecond', s.lane, s.priority, s.run, s.failures, s.crash_count,
+        s.interruption_count, s.doubt, s.state = 'retryable', s.gated
+    FROM settled s WHERE s.state IN ('retryable', 'scheduled')
+), back AS (
+    INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
+    SELECT s.job_id, s.rank, s.lane, perdure.band_of(s.priority, s.doubt), s.run, s.failures, s.crash_count, s.interruption_count,
+        s.doubt, s.gated
+    FROM settled s WHERE s.state = 'available'
+    RETURNING a.lane, a.band, a.rank, a.job_id
+), letters AS (
+    INSERT INTO perdure.dead_letter_queue (job_id, lane, run, attempt, crashes, interruptions, outcome, fingerprint, cause, error)
+    SELECT s.job_id, s.lane, s.run, s.attempt, s.crash_count, s.interruption_count, s.outcome, s.fingerprint, s.why, s.error::jsonb
+    FROM settled s WHERE s.state = 'discarded'
+), clashes AS (
+    INSERT INTO perdure.job_events (event, job_id, worker_id, actor, reason, detail)
+    SELECT 'unique_clash', s.job_id, s.worker_id, 'perdure', s.why, jsonb_build_object('key', s.unique_key)
+    FROM settled s WHERE s.clashed
+), keys AS (
+    DELETE FROM perdure.unique_keys u USING settled s
+    WHERE s.unique_key IS NOT NULL AND u.key = s.unique_key AND u.job_id = s.job_id AND NOT perdure.counts_in(s.unique_states, s.state)
+), parents AS (
+    SELECT s.state, array_agg(s.job_id) AS ids FROM settled s
+    WHERE s.state IN ('cancelled', 'discarded') AND EXISTS (SELECT FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id)
+    GROUP BY s.state
+), slots AS (
+    SELECT array_agg(DISTINCT s.concurrency_key) AS keys FROM settled s WHERE s.concurrency_key IS NOT NULL
+)
+SELECT s.token, NULL::integer AS lane, NULL::smallint AS band, NULL::bigint AS rank, s.job_id FROM settled s
+UNION ALL
+SELECT NULL, b.lane, b.band, b.rank, b.job_id FROM back b
+UNION ALL
+SELECT NULL, e.lane, e.band, e.rank, e.job_id FROM parents p CROSS JOIN LATERAL perdure.settle_edges(p.ids, p.state) e
+UNION ALL
+SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL perdure.unpark(s.keys) u WHERE s.keys IS NOT NULL;
+
+-- name: refuse(job_ids, tokens, worker_id, outcomes)
+-- Record results that came too late: their leases were gone and nothing was changed.
+INSERT INTO perdure.job_events (event, job_id, worker_id, actor, reason, detail)
+SELECT 'result_refused', d.job_id, :worker_id, 'perdure', 'its lease was gone', jsonb_build_object('token', d.token, 'outcome', d.outcome)
+FROM unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::text[]) AS d (job_id, token, outcome);
+
+-- name: stage(most)
+-- Make due jobs available, oldest first.
+-- from: scheduled, retryable   to: available
+WITH due AS (
+    DELETE FROM perdure.scheduled_jobs WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM perdure.scheduled_jobs s WHERE s.run_at <= now()
+        ORDER BY s.run_at, s.job_id LIMIT :most FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING *
+)
+INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
+SELECT d.job_id, perdure.rank_of(d.run_at, d.priority), now(), d.lane, perdure.band_of(d.priority, d.suspicion), d.run, d.attempt,
+    d.crashes, d.interruptions, d.suspicion, d.gated
+FROM due d
+RETURNING lane, band, rank, job_id;
+
+-- name: resolve(most)
+-- Look once more at the parents of jobs that were blocked while another transaction may have been settling a parent.
+-- from: pending   to: available, scheduled, cancelled
+SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(ARRAY(
+    SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified ORDER BY b.job_id LIMIT :most
+)) r;
+
+-- name: unpark()
+-- Let parked jobs try again whose key has a free slot that no settling has announced.
+-- from: available   to: available
+SELECT u.lane, u.band, u.rank, u.job_id FROM perdure.unpark(ARRAY(
+    SELECT DISTINCT p.concurrency_key FROM perdure.parked_jobs p
+)) u;

@@ -1,0 +1,31 @@
+-- The leases as their guardians see them. What is found here is ended by the settling statements, with its token.
+
+-- name: of_process(worker_id, process, most)
+-- The leases of one process of a worker.
+SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
+FROM perdure.leases l JOIN perdure.jobs j ON j.id = l.job_id
+WHERE l.worker_id = :worker_id AND l.process = :process
+ORDER BY l.job_id LIMIT :most;
+
+-- name: of_dead(most)
+-- The leases of workers that are dead, have said goodbye, or have no row at all (a restore).
+SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
+FROM (
+    SELECT w.id FROM perdure.workers w WHERE w.state IN ('dead', 'stopped')
+) gone
+CROSS JOIN LATERAL (
+    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.id ORDER BY l.deadline LIMIT :most
+) l
+JOIN perdure.jobs j ON j.id = l.job_id
+LIMIT :most;
+
+-- name: overdue(most)
+-- The leases past their deadline: their process is hung, for it would have settled them as timed out.
+SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
+FROM perdure.workers w
+CROSS JOIN LATERAL (
+    SELECT * FROM perdure.leases l WHERE l.worker_id = w.id AND l.deadline < now() ORDER BY l.deadline LIMIT :most
+) l
+JOIN perdure.jobs j ON j.id = l.job_id
+WHERE w.state IN ('active', 'draining')
+LIMIT :most;

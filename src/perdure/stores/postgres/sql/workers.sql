@@ -1,0 +1,53 @@
+-- The rows of the workers and their heartbeats.
+
+-- name: register(id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
+-- Write the row of a worker that starts.
+INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
+VALUES (:id, :name, :host, :pid, :type, :queues, :kinds, :labels, :capacity, :processes, :version)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: beat(id, kinds, processes)
+-- Say that the worker lives. No row comes back when it has been declared dead; then it must register anew.
+UPDATE perdure.workers SET heartbeat_at = now(), kinds = :kinds, processes = :processes
+WHERE id = :id AND state IN ('active', 'draining')
+RETURNING state;
+
+-- name: cancel_requests(id)
+-- The leases that this worker is asked to stop.
+SELECT c.job_id, c.token, c.reason FROM perdure.cancel_requests c WHERE c.worker_id = :id;
+
+-- name: declare_dead(silent_ms)
+-- Mark the workers dead that have been silent for too long, judged by the database's clock in this very statement.
+UPDATE perdure.workers w
+SET state = 'dead', stopped_at = now(),
+    cause = format('silent: last heartbeat %s, %s s ago', w.heartbeat_at, round(extract(epoch FROM now() - w.heartbeat_at)))
+WHERE w.state IN ('active', 'draining') AND w.heartbeat_at < now() - :silent_ms::bigint * interval '1 millisecond'
+RETURNING w.id;
+
+-- name: drain(id)
+-- Ask a worker to finish what it runs and to take nothing new.
+UPDATE perdure.workers SET state = 'draining' WHERE id = :id AND state = 'active' RETURNING id;
+
+-- name: stop(id, cause)
+-- Say goodbye.
+UPDATE perdure.workers SET state = 'stopped', stopped_at = now(), cause = :cause
+WHERE id = :id AND state IN ('active', 'draining') RETURNING id;
+
+-- name: list(alive_only)
+-- All workers, the newest first, with the number of leases that each holds.
+SELECT w.*, (SELECT count(*) FROM perdure.leases l WHERE l.worker_id = w.id) AS running
+FROM perdure.workers w
+WHERE NOT :alive_only OR w.state IN ('active', 'draining')
+ORDER BY w.started_at DESC, w.id;
+
+-- name: get(id)
+-- One worker.
+SELECT w.*, (SELECT count(*) FROM perdure.leases l WHERE l.worker_id = w.id) AS running
+FROM perdure.workers w WHERE w.id = :id;
+
+-- name: forget(older_ms)
+-- Drop the rows of workers that ended long ago and hold nothing.
+DELETE FROM perdure.workers w
+WHERE w.state IN ('stopped', 'dead') AND w.stopped_at < now() - :older_ms::bigint * interval '1 millisecond'
+    AND NOT EXISTS (SELECT FROM perdure.leases l WHERE l.worker_id = w.id)
+RETURNING w.id;

@@ -1,0 +1,97 @@
+"""The rows of the workers."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from perdure.domain.errors import NotFound
+from perdure.domain.worker import Beat, NewWorker, Worker, WorkerId, WorkerState
+from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+class PostgresWorkers:
+    """The port `Workers` on PostgreSQL."""
+
+    def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._sql = statements("workers", schema)
+
+    async def register(self, worker: NewWorker) -> None:
+        await self._database.fetch(
+            self._sql["register"],
+            worker.id,
+            worker.name,
+            worker.host,
+            worker.pid,
+            worker.type,
+            list(worker.queues),
+            list(worker.kinds),
+            list(worker.labels),
+            worker.capacity,
+            worker.processes,
+            worker.version,
+        )
+
+    async def beat(self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int) -> Beat | None:
+        rows, requests = await self._database.fetch_all(
+            (self._sql["beat"], (worker_id, list(kinds), processes)),
+            (self._sql["cancel_requests"], (worker_id,)),
+        )
+        if not rows:
+            return None
+        return Beat(
+            state=WorkerState(rows[0]["state"]),
+            cancel=tuple((request["job_id"], request["token"]) for request in requests),
+        )
+
+    async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
+        rows = await self._database.fetch(self._sql["declare_dead"], silent_for // MILLISECOND)
+        return [WorkerId(row["id"]) for row in rows]
+
+    async def drain(self, worker_id: WorkerId) -> None:
+        """Ask a worker to finish what it runs; raises NotFound when no such worker is active."""
+        if not await self._database.fetch(self._sql["drain"], worker_id):
+            raise NotFound("active worker", worker_id, next_step="see `perdure worker list`")
+
+    async def stop(self, worker_id: WorkerId, *, cause: str) -> None:
+        await self._database.fetch(self._sql["stop"], worker_id, cause)
+
+    async def list(self, *, alive_only: bool = False) -> Sequence[Worker]:
+        """The workers, the newest first."""
+        return [_worker(row) for row in await self._database.fetch(self._sql["list"], alive_only)]
+
+    async def get(self, worker_id: WorkerId) -> Worker:
+        """One worker; raises NotFound."""
+        rows = await self._database.fetch(self._sql["get"], worker_id)
+        if not rows:
+            raise NotFound("worker", worker_id, next_step="see `perdure worker list`")
+        return _worker(rows[0])
+
+    async def forget(self, older_than: timedelta) -> int:
+        """Drop the rows of workers that ended longer ago than that."""
+        return len(await self._database.fetch(self._sql["forget"], older_than // MILLISECOND))
+
+
+def _worker(row: Any) -> Worker:
+    return Worker(
+        id=WorkerId(row["id"]),
+        name=row["name"],
+        host=row["host"],
+        pid=row["pid"],
+        type=row["type"],
+        state=WorkerState(row["state"]),
+        queues=tuple(row["queues"]),
+        kinds=tuple(row["kinds"]),
+        labels=tuple(row["labels"]),
+        capacity=row["capacity"],
+        processes=row["processes"],
+        version=row["version"],
+        running=row["running"],
+        started_at=row["started_at"],
+        heartbeat_at=row["heartbeat_at"],
+        stopped_at=row["stopped_at"],
+        cause=row["cause"] or "",
+    )

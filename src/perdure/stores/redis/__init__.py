@@ -1,0 +1,1 @@
+"""Redis, a hint that speeds dispatch up."""

@@ -1,0 +1,1 @@
+"""The faces of the system: each parses, calls and renders."""
