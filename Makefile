@@ -1,0 +1,67 @@
+# Everything a developer runs. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+SHELL  := bash
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup-stamp
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.SILENT:
+.PHONY: help setup demo test check fmt bench dist clean
+
+help: ## list the targets
+	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything in it; does nothing when pyproject.toml has not changed
+
+# The stamp is younger than pyproject.toml exactly when the last installation went through.
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "setup: Perdure needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1 || true)."; \
+	  echo "       Name a newer one: make setup PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || { \
+	  echo "setup: making $(VENV) with $$($(PYTHON) --version)"; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); \
+	    echo "setup: \`$(PYTHON) -m venv\` failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; }
+	echo "setup: installing Perdure and its tools into $(VENV)"
+	$(PIP) install --no-compile -e '.[all,dev]'
+	touch $(STAMP)
+
+demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=file]
+	$(BIN)/perdure demo $(if $(INPUT),--input $(INPUT))
+
+# Lines and branches have a floor each; .ci/coverage-floor reads both from the report.
+test: setup ## run the tests against embedded servers, with coverage
+	echo "test: pytest with coverage, PostgreSQL and Redis are started by the tests"
+	$(BIN)/python -m pytest -q --cov --cov-report=json $(ARGS)
+	$(BIN)/python .ci/coverage-floor coverage.json --lines 80 --branches 70
+
+check: setup ## lint, format, types, floors
+	echo "check: ruff"
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check . || { echo "check: run \`make fmt\`"; exit 1; }
+	echo "check: mypy"
+	$(BIN)/mypy --no-error-summary
+	echo "check: pyright"
+	$(BIN)/pyright --warnings | sed '/^0 errors, 0 warnings/d'; exit $${PIPESTATUS[0]}
+	echo "check: floors"
+	$(BIN)/lint-imports --no-timing > $(VENV)/floors.log 2>&1 || { cat $(VENV)/floors.log; exit 1; }
+
+fmt: setup ## format the code and mend what the linter can mend
+	echo "fmt: ruff"
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format --quiet .
+
+bench: setup ## measure throughput and latency on this machine [ARGS=...]
+	$(BIN)/perdure bench $(ARGS)
+
+dist: setup ## build wheel and source archive into dist/
+	echo "dist: building into dist/"
+	$(BIN)/python -m build --outdir dist . > $(VENV)/dist.log 2>&1 || { cat $(VENV)/dist.log; exit 1; }
+	ls dist
+
+clean: ## remove what was built, never data
+	rm -rf build dist .coverage* coverage.json .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
