@@ -62,6 +62,9 @@ class Jobs(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """Record where attempts leave their jobs, each only while its token stands; all in one transaction."""
 
+    async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
+        """Record outcomes whose lease was gone and give the tokens of those that no earlier try had settled."""
+
     async def stage(self, *, limit: int) -> Sequence[Place]:
         """Make up to `limit` scheduled or retryable jobs whose time has come available."""
 

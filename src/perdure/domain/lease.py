@@ -33,3 +33,5 @@ class Lease(msgspec.Struct, frozen=True):
     available_at: datetime
     claimed_at: datetime
     metadata: str | None = None
+    queue: str = ""
+    kind: str = ""

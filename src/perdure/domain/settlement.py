@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
+import msgspec
+
 from perdure.domain.job import JobState
 from perdure.domain.lease import Lease
 
@@ -94,9 +96,10 @@ class Crashed:
 Ending = Completed | Failed | Snoozed | Cancelled | Interrupted | Crashed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """Where an attempt leaves its job; it is accepted only while the lease with this token stands.
+
+    A msgspec struct for the same reason as `Lease`: one is built for every attempt.
 
     `attempt`, `crashes`, `interruptions` and `suspicion` are the counts that travel on with the job.
     `started_ago` and `finished_ago` are counted back from the moment of settling, so that every

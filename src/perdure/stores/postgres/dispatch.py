@@ -28,7 +28,8 @@ SET plan_cache_mode = force_generic_plan
 """Claims need no flush: a lost one only means that the job is seen as available again. And their plan must not
 flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md)."""
 
-LEASE_FIELDS = len(Lease.__struct_fields__)
+LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
+"""The columns of a claim stand in the order of the lease's fields; queue and kind are known by the lane."""
 
 
 class Watermarks:
@@ -143,7 +144,7 @@ class PostgresDispatch:
         return await self._with_gated(claimer, rows)
 
     async def _with_gated(self, claimer: Claimer, rows: Sequence[asyncpg.Record]) -> list[Lease]:
-        leases = [lease_of(row) for row in rows if row["token"] is not None]
+        leases = [self._lease(row) for row in rows if row["token"] is not None]
         gated = [row["job_id"] for row in rows if row["token"] is None]
         if gated:
             _, gained = await self._database.fetch_all(
@@ -153,8 +154,11 @@ class PostgresDispatch:
                     (gated, claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms),
                 ),
             )
-            leases += [lease_of(row) for row in gained]
+            leases += [self._lease(row) for row in gained]
         return leases
+
+    def _lease(self, row: asyncpg.Record) -> Lease:
+        return Lease(*row[:LEASE_COLUMNS], *self._lanes.names[row["lane"]])
 
     async def lanes(self, scope: Scope) -> Sequence[int]:
         """The lanes that a scope may take from; may lag a second behind."""
@@ -175,11 +179,6 @@ class PostgresDispatch:
         return {Band(row["band"]): row["waiting"] for row in rows}
 
 
-def lease_of(row: asyncpg.Record) -> Lease:
-    """A row of a claim as a lease; the columns stand in the order of its fields."""
-    return Lease(*row[:LEASE_FIELDS])
-
-
 def doorbell(schema: str) -> str:
     """The channel on which waiting claimers are woken."""
     return f"{schema}_doorbell"
@@ -192,6 +191,7 @@ class LaneCache:
         self._database = database
         self._sql = statements("dispatch", schema)
         self._known: dict[Scope, tuple[float, list[int]]] = {}
+        self.names: dict[int, tuple[str, str]] = {}
 
     async def of(self, scope: Scope) -> list[int]:
         at, lanes = self._known.get(scope, (0.0, []))
@@ -202,6 +202,7 @@ class LaneCache:
             )
             lanes = [row["lane"] for row in rows]
             self._known[scope] = (now, lanes)
+            self.names.update((row["lane"], (row["queue"], row["kind"])) for row in rows)
         return lanes
 
     def expire(self) -> None:

@@ -65,15 +65,15 @@ class PostgresJobs:
         released = [Place(row[1], row[2], row[3], row[4]) for row in rows if row[1] is not None]
         return Settled(accepted=accepted, released=released)
 
-    async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> None:
-        """Record outcomes that came too late."""
-        await self._database.fetch(
+    async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
+        rows = await self._database.fetch(
             self._sql["refuse"],
             [s.job_id for s in settlements],
             [s.token for s in settlements],
             worker_id,
             [s.outcome.value for s in settlements],
         )
+        return frozenset(row["token"] for row in rows)
 
     async def stage(self, *, limit: int) -> Sequence[Place]:
         return places(await self._database.fetch(self._sql["stage"], limit))

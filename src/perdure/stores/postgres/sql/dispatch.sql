@@ -2,7 +2,7 @@
 
 -- name: lanes(queues, kinds, labels)
 -- The lanes of a scope, paused queues left out.
-SELECT l.lane, l.kind
+SELECT l.lane, l.queue, l.kind
 FROM perdure.lanes l JOIN perdure.queues q ON q.name = l.queue
 WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.labels <@ :labels::text[]
     AND q.paused_at IS NULL;
@@ -141,3 +141,11 @@ SELECT a.band, count(*) AS waiting FROM perdure.available_jobs a GROUP BY a.band
 -- name: ring(channel, payload)
 -- Ring the doorbell of waiting claimers: a hint, sent outside of user transactions.
 SELECT pg_notify(:channel, :payload);
+
+-- name: suspects(queues, kinds, labels)
+-- Whether a suspect of this scope waits to be run alone.
+SELECT EXISTS (
+    SELECT FROM perdure.lanes l JOIN perdure.queues q ON q.name = l.queue AND q.paused_at IS NULL
+    CROSS JOIN LATERAL (SELECT FROM perdure.available_jobs a WHERE a.lane = l.lane AND a.band = 3 LIMIT 1) s
+    WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.labels <@ :labels::text[]
+) AS waiting;

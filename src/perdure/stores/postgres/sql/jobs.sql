@@ -116,10 +116,15 @@ UNION ALL
 SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL perdure.unpark(s.keys) u WHERE s.keys IS NOT NULL;
 
 -- name: refuse(job_ids, tokens, worker_id, outcomes)
--- Record results that came too late: their leases were gone and nothing was changed.
+-- Record results that came too late: their leases were gone and nothing was changed. A result that was accepted by an earlier
+-- try of the same call, whose answer was lost, is no refusal. The tokens that were really refused come back.
 INSERT INTO perdure.job_events (event, job_id, worker_id, actor, reason, detail)
 SELECT 'result_refused', d.job_id, :worker_id, 'perdure', 'its lease was gone', jsonb_build_object('token', d.token, 'outcome', d.outcome)
-FROM unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::text[]) AS d (job_id, token, outcome);
+FROM unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::text[]) AS d (job_id, token, outcome)
+WHERE NOT EXISTS (
+    SELECT FROM perdure.job_executions e WHERE e.job_id = d.job_id AND e.token = d.token AND e.outcome::text = d.outcome
+)
+RETURNING (detail ->> 'token')::uuid AS token;
 
 -- name: stage(most)
 -- Make due jobs available, oldest first.

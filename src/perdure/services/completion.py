@@ -1,0 +1,144 @@
+"""Settle finished attempts in batches, each acknowledged by the database before it counts as settled."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from time import monotonic
+
+import msgspec
+
+from perdure.domain.errors import Unavailable
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
+from perdure.domain.worker import WorkerId
+from perdure.ports import Dispatch, Jobs
+
+BATCH = 500
+LONGEST_PAUSE_S = 2.0
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """An attempt that has ended and waits to be settled; `started` and `finished` are of the monotonic clock."""
+
+    lease: Lease
+    ending: Ending
+    started: float | None
+    finished: float
+
+
+class Completion:
+    """Collects finished attempts and settles them in batches that grow with the load.
+
+    A batch is whatever gathered while the batch before was under way, so a lone result is settled at once and a
+    flood in few statements. At most `unsettled_max` results wait; `full` tells claimers to hold back.
+    While the database is away they are kept and tried again.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        dispatch: Dispatch,
+        worker_id: WorkerId,
+        *,
+        unsettled_max: int,
+        crash_limit: int,
+        interruption_limit: int,
+        on_settled: Callable[[int, int], None] = lambda accepted, refused: None,
+    ) -> None:
+        self._jobs = jobs
+        self._dispatch = dispatch
+        self._worker_id = worker_id
+        self._unsettled_max = unsettled_max
+        self._limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
+        self._on_settled = on_settled
+        self._waiting: deque[Finished] = deque()
+        self._in_flight = 0
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._closing = False
+
+    def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None:
+        """Hand in an attempt that has ended; `started` and `finished` are of the monotonic clock."""
+        self._waiting.append(Finished(lease, ending, started, finished))
+        self._wake.set()
+
+    @property
+    def unsettled(self) -> int:
+        return len(self._waiting) + self._in_flight
+
+    @property
+    def full(self) -> bool:
+        """Whether as many results wait as a crash may repeat; no new attempts should start."""
+        return self.unsettled >= self._unsettled_max
+
+    async def room(self) -> None:
+        """Wait until `full` no longer holds."""
+        while self.full:
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def run(self) -> None:
+        """Settle until `close` was called and everything is settled."""
+        pause = 0.0
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._in_flight = len(batch)
+            try:
+                await self._settle(batch)
+                pause = 0.0
+            except Unavailable:
+                self._waiting.extendleft(reversed(batch))
+                pause = min(LONGEST_PAUSE_S, pause * 2 or 0.05)
+                await asyncio.sleep(pause)
+            finally:
+                self._in_flight = 0
+                self._settled.set()
+
+    def close(self) -> None:
+        """Let `run` end once everything is settled."""
+        self._closing = True
+        self._wake.set()
+
+    async def _settle(self, batch: Sequence[Finished]) -> None:
+        settlements = [self._settlement(finished) for finished in batch]
+        try:
+            settled = await self._jobs.settle(settlements)
+        except Unavailable:
+            raise
+        except Exception as error:
+            await self._settle_one_by_one(batch, error)
+            return
+        late = [s for s in settlements if s.token not in settled.accepted]
+        refused = await self._jobs.refuse(late, self._worker_id) if late else frozenset()
+        self._on_settled(len(settled.accepted), len(refused))
+        if settled.released:
+            await self._dispatch.announce(settled.released)
+
+    async def _settle_one_by_one(self, batch: Sequence[Finished], error: Exception) -> None:
+        """Keep one result that the database refuses from holding up the others: it alone fails, for good."""
+        if len(batch) > 1:
+            for finished in batch:
+                await self._settle([finished])
+            return
+        if isinstance(batch[0].ending, Failed) and batch[0].ending.error.type == "perdure.Unsettleable":
+            raise error
+        report = ErrorReport(type="perdure.Unsettleable", message=f"PostgreSQL refuses the outcome: {error}"[:2000])
+        failed = Failed(error=report, retry_in=timedelta(0), give_up=True, cause="its outcome cannot be stored")
+        await self._settle([Finished(batch[0].lease, failed, batch[0].started, batch[0].finished)])
+
+    def _settlement(self, finished: Finished) -> Settlement:
+        now = monotonic()
+        settlement = settle(finished.lease, finished.ending, **self._limits)
+        started = None if finished.started is None else timedelta(seconds=now - finished.started)
+        return msgspec.structs.replace(
+            settlement, started_ago=started, finished_ago=timedelta(seconds=now - finished.finished)
+        )
+
+

@@ -1,0 +1,287 @@
+"""Claim jobs, run them within the capacity of their kind of handler, and hand their endings to be settled."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from time import monotonic
+from typing import Protocol
+from uuid import UUID
+
+from perdure.domain.errors import Unavailable
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Cancelled, Ending, Interrupted
+from perdure.ports import Claimer, Dispatch, Scope
+
+WATCH_S = 0.05
+STOP_GRACE_S = 5.0
+LONGEST_PAUSE_S = 2.0
+MEAN_WEIGHT = 0.05
+
+
+class StopReason(StrEnum):
+    """Why a running attempt is asked to stop."""
+
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+    LOST = "lost"
+
+
+class Attempt:
+    """One attempt while it is under way."""
+
+    __slots__ = ("abandoned", "deadline", "handle", "lease", "started", "stop_reason", "stopped_at")
+
+    def __init__(self, lease: Lease, started: float) -> None:
+        self.lease = lease
+        self.started = started
+        self.deadline = float("inf") if lease.timeout_ms is None else started + lease.timeout_ms / 1000
+        self.stop_reason: StopReason | None = None
+        self.stopped_at = 0.0
+        self.abandoned = False
+        self.handle: object = None
+
+
+Done = Callable[[Attempt, Ending], None]
+
+
+class Runner(Protocol):
+    """Runs handlers of one mode."""
+
+    def start(self, attempt: Attempt, done: Done) -> None:
+        """Begin; `done` is called exactly once when the handler has ended, on the loop's thread."""
+
+    def stop(self, attempt: Attempt) -> bool:
+        """Make the handler end for `attempt.stop_reason`; false when it can only be asked."""
+
+    def timed_out(self, attempt: Attempt) -> Ending:
+        """How an attempt ends whose time is up."""
+
+    async def close(self) -> None:
+        """Give everything back; whatever still runs is left behind."""
+
+
+class Settler(Protocol):
+    """Takes attempts that have ended."""
+
+    def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None: ...
+
+    async def room(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much is claimed ahead, in jobs and in seconds of work."""
+
+    prefetch_max: int = 500
+    prefetch_s: float = 0.1
+    poll_interval: timedelta = timedelta(milliseconds=250)
+
+
+class Group:
+    """The handlers of one mode: their scope, their capacity, what runs and what was claimed ahead."""
+
+    def __init__(self, scope: Scope, capacity: int, runner: Runner, limits: Limits) -> None:
+        self.scope = scope
+        self.capacity = capacity
+        self.runner = runner
+        self.running: dict[UUID, Attempt] = {}
+        self.queued: deque[Lease] = deque()
+        self._limits = limits
+        self._mean: float | None = None
+
+    def wanted(self) -> int:
+        """How many jobs to claim now: free slots, and ahead what can start within the prefetch time."""
+        ahead = self._ahead()
+        if len(self.queued) > ahead // 2:
+            return 0
+        return max(0, self.capacity - len(self.running) + ahead - len(self.queued))
+
+    def _ahead(self) -> int:
+        if self._mean is None or not self._limits.prefetch_max:
+            return 0
+        return min(self._limits.prefetch_max, int(self.capacity * self._limits.prefetch_s / max(self._mean, 1e-6)))
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        """Free the attempt's slot and learn from its duration."""
+        self.running.pop(attempt.lease.token, None)
+        took = now - attempt.started
+        self._mean = took if self._mean is None else self._mean + MEAN_WEIGHT * (took - self._mean)
+
+
+class Execution:
+    """Keeps the groups of one process filled until it is drained."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        settler: Settler,
+        claimer: Claimer,
+        groups: Sequence[Group],
+        *,
+        limits: Limits,
+        on_stuck: Callable[[Attempt], None] = lambda attempt: None,
+    ) -> None:
+        self._dispatch = dispatch
+        self._settler = settler
+        self._claimer = claimer
+        self._groups = groups
+        self._limits = limits
+        self._on_stuck = on_stuck
+        self._freed = asyncio.Event()
+        self._bell: asyncio.Task[bool] | None = None
+        self._draining = False
+        self.holding = False
+        self.finished = 0
+        self.pause = 0.0
+
+    @property
+    def running(self) -> int:
+        return sum(len(group.running) for group in self._groups)
+
+    @property
+    def idle(self) -> bool:
+        return not any(group.running or group.queued for group in self._groups)
+
+    async def run(self) -> None:
+        """Claim and start until `drain` is called; while the database is away, try again in growing pauses."""
+        watch = asyncio.create_task(self._watch())
+        try:
+            while not self._draining:
+                try:
+                    claimed = await self._claim_round()
+                    self.pause = 0.0
+                except Unavailable:
+                    self.pause = min(LONGEST_PAUSE_S, self.pause * 2 or 0.05)
+                    await asyncio.sleep(self.pause)
+                    continue
+                if not claimed:
+                    await self._rest()
+        finally:
+            watch.cancel()
+
+    async def _claim_round(self) -> int:
+        await self._settler.room()
+        claimed = 0
+        self._freed.clear()
+        for group in self._groups:
+            wanted = 0 if self._draining or self.holding else group.wanted()
+            if wanted:
+                leases = await self._dispatch.claim(self._claimer, group.scope, limit=wanted)
+                claimed += len(leases)
+                group.queued.extend(leases)
+                self._fill(group)
+        return claimed
+
+    async def _rest(self) -> None:
+        """Sleep until a slot is free, the doorbell rings, or it is time to poll."""
+        freed = asyncio.create_task(_set(self._freed))
+        if self._bell is None or self._bell.done():
+            self._bell = asyncio.create_task(self._dispatch.wait(self._limits.poll_interval))
+        done, _ = await asyncio.wait({freed, self._bell}, return_when=asyncio.FIRST_COMPLETED)
+        freed.cancel()
+        if self._bell in done and not self._bell.cancelled() and isinstance(self._bell.exception(), Unavailable):
+            await asyncio.sleep(self._limits.poll_interval.total_seconds())
+
+    def _fill(self, group: Group) -> None:
+        if self._draining:
+            self._release(group)
+            return
+        while group.queued and len(group.running) < group.capacity:
+            attempt = Attempt(group.queued.popleft(), monotonic())
+            group.running[attempt.lease.token] = attempt
+            group.runner.start(attempt, lambda ended, ending, group=group: self._ended(group, ended, ending))
+
+    def _ended(self, group: Group, attempt: Attempt, ending: Ending) -> None:
+        if attempt.abandoned:
+            return
+        now = monotonic()
+        group.ended(attempt, now)
+        self.finished += 1
+        self._settler.add(attempt.lease, ending, attempt.started, now)
+        if group.queued:
+            self._fill(group)
+        if len(group.running) + len(group.queued) < group.capacity or group.wanted():
+            self._freed.set()
+
+    def cancel(self, job_id: UUID, token: UUID, reason: str = "cancelled by request") -> bool:
+        """Stop one attempt of this process for good; true when it was here."""
+        for group in self._groups:
+            attempt = group.running.get(token)
+            if attempt is not None:
+                self._stop(group, attempt, StopReason.CANCELLED)
+                return True
+            for lease in group.queued:
+                if lease.token == token:
+                    group.queued.remove(lease)
+                    self._settler.add(lease, Cancelled(reason=reason), None, monotonic())
+                    return True
+        return False
+
+    async def drain(self, timeout: float, cause: str = "the worker was drained") -> None:
+        """Take nothing new, give back what has not started, wait for what runs, then stop and give back the rest."""
+        self._draining = True
+        self._freed.set()
+        for group in self._groups:
+            self._release(group)
+        if not await self._ended_within(timeout):
+            self.stop_all(StopReason.DRAINED)
+            await self._ended_within(1.0)
+        for group in self._groups:
+            for attempt in list(group.running.values()):
+                self._abandon(group, attempt, Interrupted(cause=cause))
+
+    def stop_all(self, reason: StopReason) -> None:
+        """Make everything that runs end for this reason, as far as it can be made to."""
+        for group in self._groups:
+            for attempt in list(group.running.values()):
+                self._stop(group, attempt, reason)
+
+    async def _ended_within(self, timeout: float) -> bool:
+        end = monotonic() + timeout
+        while self.running and monotonic() < end:
+            self._freed.clear()
+            waiter = asyncio.create_task(_set(self._freed))
+            await asyncio.wait({waiter}, timeout=min(0.1, max(0.0, end - monotonic())))
+            waiter.cancel()
+        return not self.running
+
+    def _release(self, group: Group) -> None:
+        now = monotonic()
+        while group.queued:
+            cause = "released before it started: the worker was drained"
+            self._settler.add(group.queued.popleft(), Interrupted(cause=cause, started=False), None, now)
+
+    def _stop(self, group: Group, attempt: Attempt, reason: StopReason) -> None:
+        if attempt.stop_reason is not None:
+            return
+        attempt.stop_reason = reason
+        attempt.stopped_at = monotonic()
+        stoppable = group.runner.stop(attempt)
+        if not stoppable and reason is StopReason.TIMED_OUT:
+            self._abandon(group, attempt, group.runner.timed_out(attempt))
+
+    def _abandon(self, group: Group, attempt: Attempt, ending: Ending) -> None:
+        """Settle an attempt whose handler cannot be stopped; what it still does has no effect on the job."""
+        self._ended(group, attempt, ending)
+        attempt.abandoned = True
+        self._on_stuck(attempt)
+
+    async def _watch(self) -> None:
+        """Enforce deadlines."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = monotonic()
+            for group in self._groups:
+                for attempt in [a for a in group.running.values() if a.deadline <= now]:
+                    if attempt.stop_reason is None:
+                        self._stop(group, attempt, StopReason.TIMED_OUT)
+                    elif now - attempt.stopped_at > STOP_GRACE_S:
+                        self._abandon(group, attempt, group.runner.timed_out(attempt))
+
+
+async def _set(event: asyncio.Event) -> bool:
+    return await event.wait()

@@ -1,0 +1,82 @@
+"""Give the jobs of lost workers and of hung handlers back, or discard them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from perdure.domain.settlement import Crashed, Ending, ErrorReport, Failed, settle
+from perdure.domain.worker import WorkerId
+from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Workers
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescueReport:
+    """How many workers were declared dead, and how many leases were ended."""
+
+    dead: int
+    rescued: int
+    overdue: int
+
+
+class Rescue:
+    """Ends the leases of workers that are dead and of handlers that are past their deadline.
+
+    A verdict needs sight: an observer that was itself cut off from the database sees everyone's heartbeats as
+    old. `seeing_for` tells for how long its own contact has been unbroken; before that has
+    lasted as long as a worker may be silent, nobody is declared dead.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        leases: Leases,
+        workers: Workers,
+        dispatch: Dispatch,
+        *,
+        dead_after: timedelta,
+        seeing_for: Callable[[], timedelta],
+        crash_limit: int,
+        interruption_limit: int,
+    ) -> None:
+        self._jobs = jobs
+        self._leases = leases
+        self._workers = workers
+        self._dispatch = dispatch
+        self._dead_after = dead_after
+        self._seeing_for = seeing_for
+        self._limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
+
+    async def run_once(self) -> RescueReport:
+        """One round: verdicts, then the leases of the dead, then the overdue ones."""
+        dead: Sequence[WorkerId] = ()
+        if self._seeing_for() >= self._dead_after:
+            dead = await self._workers.declare_dead(self._dead_after)
+            for worker_id in dead:
+                await self._dispatch.release(worker_id)
+        rescued = await self._end(await self._leases.of_dead(limit=BATCH), _lost_with_worker)
+        overdue = await self._end(await self._leases.overdue(limit=BATCH), _overdue)
+        return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
+
+    async def _end(self, held: Sequence[LeaseOf], ending_of: Callable[[LeaseOf], Ending]) -> int:
+        if not held:
+            return 0
+        settled = await self._jobs.settle([settle(lease.lease, ending_of(lease), **self._limits) for lease in held])
+        if settled.released:
+            await self._dispatch.announce(settled.released)
+        return len(settled.accepted)
+
+
+def _lost_with_worker(held: LeaseOf) -> Ending:
+    return Crashed(cause=f"worker {held.worker_id} fell silent", alone=False, host_lost=not held.isolated)
+
+
+def _overdue(held: LeaseOf) -> Ending:
+    message = f"process {held.process} of worker {held.worker_id} did not stop the handler at its deadline"
+    return Failed(
+        error=ErrorReport(type="perdure.Hung", message=message, fingerprint="hung"),
+        retry_in=timedelta(0),
+        timed_out=True,
+        cause=message,
+    )
