@@ -42,7 +42,6 @@ POSTGRESQL_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 Names = Annotated[tuple[str, ...], NoDecode]
-Seconds = float
 
 # Pydantic's own `schema` has been deprecated for years; the word belongs to PostgreSQL here.
 warnings.filterwarnings("ignore", message='Field name "schema"', category=UserWarning)
@@ -105,26 +104,26 @@ class Settings(BaseSettings):
         ge=CONNECTIONS_OF_A_WORKER + CONNECTIONS_OF_A_PROCESS,
         le=1_000,
     )
-    heartbeat_interval_s: Seconds = Field(
+    heartbeat_interval_s: float = Field(
         2.0, description="Time between two heartbeats of a worker.", ge=0.05, le=300
     )
-    suspect_after_s: Seconds = Field(
+    suspect_after_s: float = Field(
         6.0, description="Silence after which a worker is suspected.", ge=0.1, le=3_600
     )
-    dead_after_s: Seconds = Field(
+    dead_after_s: float = Field(
         15.0,
         description="Silence after which a worker is declared dead and its jobs are taken over; at least "
         f"{SHORTEST_SILENCE_IN_BEATS} heartbeats.",
         ge=0.15,
         le=3_600,
     )
-    leader_ttl_s: Seconds = Field(
+    leader_ttl_s: float = Field(
         6.0, description="Length of a term of the leader; another takes over after it.", ge=0.5, le=300
     )
-    drain_timeout_s: Seconds = Field(
+    drain_timeout_s: float = Field(
         30.0, description="Time that running jobs have to finish when a worker stops.", ge=0, le=86_400
     )
-    poll_interval_s: Seconds = Field(
+    poll_interval_s: float = Field(
         0.25, description="Time between two looks for work when no notification comes.", ge=0.01, le=60
     )
     unsettled_max: int = Field(
@@ -154,7 +153,7 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
     )
-    deadline_grace_s: Seconds = Field(
+    deadline_grace_s: float = Field(
         5.0, description="Time after its timeout in which a job may still hand in its result.", ge=0, le=3_600
     )
     recycle_after_jobs: int = Field(
@@ -193,10 +192,12 @@ class Settings(BaseSettings):
         for source, layer in _layers(cls, flags or {}, config_path):
             values |= layer
             sources |= dict.fromkeys(layer, source)
-        return cls.model_validate(values, context=sources)
+        return cls.model_validate(values).known_from(sources)
 
-    def model_post_init(self, context: Any) -> None:
-        self._sources = dict(context or {})
+    def known_from(self, sources: Mapping[str, str]) -> Self:
+        """The same settings, which now know where their values come from."""
+        self._sources = dict(sources)
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -280,7 +281,7 @@ class Settings(BaseSettings):
         """Where the value of a field comes from: file, environment, flag, preset, code or default."""
         if name in self._sources:
             return self._sources[name]
-        if name in PRESETS[self.preset]:
+        if name in PRESETS[self.preset] and getattr(self, name) == PRESETS[self.preset][name]:
             return f"preset {self.preset}"
         return "code" if name in self.model_fields_set else "default"
 
