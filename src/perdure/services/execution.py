@@ -45,7 +45,8 @@ class Attempt:
         self.handle: object = None
 
 
-Done = Callable[[Attempt, Ending], None]
+Done = Callable[[Attempt, Ending | None], None]
+"""Told of an attempt's ending; None when the handler settled it in its own transaction."""
 
 
 class Runner(Protocol):
@@ -123,6 +124,7 @@ class Execution:
         groups: Sequence[Group],
         *,
         limits: Limits,
+        alone: bool = False,
         on_stuck: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         self._dispatch = dispatch
@@ -130,6 +132,7 @@ class Execution:
         self._claimer = claimer
         self._groups = groups
         self._limits = limits
+        self._alone = alone
         self._on_stuck = on_stuck
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
@@ -168,13 +171,20 @@ class Execution:
         claimed = 0
         self._freed.clear()
         for group in self._groups:
-            wanted = 0 if self._draining or self.holding else group.wanted()
+            wanted = self._wanted(group)
             if wanted:
                 leases = await self._dispatch.claim(self._claimer, group.scope, limit=wanted)
                 claimed += len(leases)
                 group.queued.extend(leases)
                 self._fill(group)
         return claimed
+
+    def _wanted(self, group: Group) -> int:
+        if self._draining or self.holding:
+            return 0
+        if self._alone:
+            return int(self.idle)
+        return group.wanted()
 
     async def _rest(self) -> None:
         """Sleep until a slot is free, the doorbell rings, or it is time to poll."""
@@ -195,13 +205,14 @@ class Execution:
             group.running[attempt.lease.token] = attempt
             group.runner.start(attempt, lambda ended, ending, group=group: self._ended(group, ended, ending))
 
-    def _ended(self, group: Group, attempt: Attempt, ending: Ending) -> None:
+    def _ended(self, group: Group, attempt: Attempt, ending: Ending | None) -> None:
         if attempt.abandoned:
             return
         now = monotonic()
         group.ended(attempt, now)
         self.finished += 1
-        self._settler.add(attempt.lease, ending, attempt.started, now)
+        if ending is not None:
+            self._settler.add(attempt.lease, ending, attempt.started, now)
         if group.queued:
             self._fill(group)
         if len(group.running) + len(group.queued) < group.capacity or group.wanted():

@@ -164,6 +164,13 @@ class PostgresDispatch:
         """The lanes that a scope may take from; may lag a second behind."""
         return await self._lanes.of(scope)
 
+    async def suspects(self, scope: Scope) -> bool:
+        """Whether a suspect of this scope waits to be run alone."""
+        rows = await self._database.fetch(
+            self._sql["suspects"], list(scope.queues), list(scope.kinds), list(scope.labels)
+        )
+        return bool(rows[0]["waiting"])
+
     async def wait(self, timeout: timedelta) -> bool:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._bell.wait(), timeout.total_seconds())

@@ -26,6 +26,15 @@ class PostgresLeases:
     async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
         return [_held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
 
+    async def report_progress(self, lease: Lease, fraction: float, note: str) -> None:
+        """Keep the newest report of an attempt that still holds its lease."""
+        await self._database.fetch(self._sql["report_progress"], lease.job_id, lease.token, fraction, note)
+
+    async def holds(self, lease: Lease) -> bool:
+        """Whether the lease still stands."""
+        rows = await self._database.fetch(self._sql["holds"], lease.job_id, lease.token)
+        return bool(rows[0]["held"])
+
 
 def _held(row: Any) -> LeaseOf:
     lease = Lease(

@@ -29,3 +29,13 @@ CROSS JOIN LATERAL (
 JOIN perdure.jobs j ON j.id = l.job_id
 WHERE w.state IN ('active', 'draining')
 LIMIT :most;
+
+-- name: report_progress(job_id, token, fraction, note)
+-- Keep the newest report of an attempt that still holds its lease.
+INSERT INTO perdure.job_progress AS p (job_id, token, fraction, note)
+SELECT l.job_id, l.token, :fraction::real, :note::text FROM perdure.leases l WHERE l.job_id = :job_id AND l.token = :token
+ON CONFLICT (job_id) DO UPDATE SET token = excluded.token, fraction = excluded.fraction, note = excluded.note, updated_at = now();
+
+-- name: holds(job_id, token)
+-- Whether a lease still stands.
+SELECT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = :job_id AND l.token = :token) AS held;

@@ -1,0 +1,244 @@
+"""One process of a worker: an event loop that claims, runs and settles jobs, and answers to its supervisor."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from perdure.domain.errors import PerdureError
+from perdure.domain.worker import WorkerId
+from perdure.ports import Claimer, Dispatch, Scope
+from perdure.runtime.lines import AttemptLine
+from perdure.runtime.loading import load_kinds
+from perdure.runtime.orphans import die_with_parent
+from perdure.runtime.runners import frames
+from perdure.runtime.runners.endings import Kinds
+from perdure.runtime.runners.loop import LoopRunner
+from perdure.runtime.runners.processes import ProcessRunner
+from perdure.runtime.runners.threads import ThreadRunner
+from perdure.runtime.settings import Settings
+from perdure.runtime.telemetry import configure_logging
+from perdure.runtime.process_wiring import process_stores
+from perdure.services.completion import Completion
+from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, StopReason
+
+REPORT_S = 1.0
+IDLE_S = 5.0
+LOST_GRACE_S = 2.0
+
+log = structlog.get_logger("perdure.process")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a process is told by its supervisor when it starts."""
+
+    app: str
+    settings: dict[str, Any]
+    worker_id: str
+    process: int
+    isolated: bool
+    supervisor: int
+
+
+class Child:
+    """The life of one process."""
+
+    def __init__(
+        self, orders: Orders, settings: Settings, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._orders = orders
+        self._settings = settings
+        self._reader = reader
+        self._writer = writer
+        self._worker_id = WorkerId(UUID(orders.worker_id))
+        self._stopping: asyncio.Task[None] | None = None
+        self._counts: Counter[str] = Counter()
+
+    async def live(self, kinds: Kinds) -> None:
+        """Work until told to drain, or until recycling is due; everything claimed is settled or given back then."""
+        name = f"perdure process {self._orders.process}"
+        async with process_stores(self._settings, application_name=name) as stores:
+            completion = Completion(
+                stores.jobs,
+                stores.dispatch,
+                self._worker_id,
+                unsettled_max=self._settings.unsettled_max,
+                crash_limit=self._settings.crash_limit,
+                interruption_limit=self._settings.interruption_limit,
+                on_settled=self._count,
+            )
+            groups = self._groups(kinds, lambda lease: AttemptLine(lease, stores.leases))
+            self._execution = self._execution_of(stores.dispatch, completion, groups)
+            settling = asyncio.create_task(completion.run())
+            await self._tell({"ready": sorted(kinds)})
+            helpers = [asyncio.create_task(task) for task in (self._obey(), self._report())]
+            await self._execution.run()
+            if self._stopping is not None:
+                await self._stopping
+            completion.close()
+            await settling
+            for task in helpers:
+                task.cancel()
+            for group in groups:
+                await group.runner.close()
+        await self._tell({"bye": True, **self._figures()})
+
+    def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
+        settings = self._settings
+        runners: dict[str, tuple[Runner, int]] = {
+            "async": (LoopRunner(kinds, line_of), settings.concurrency),
+            "thread": (
+                ThreadRunner(kinds, line_of, settings.thread_concurrency),
+                settings.thread_concurrency,
+            ),
+            "process": (ProcessRunner(kinds, line_of, self._orders.app), settings.cpu_processes),
+        }
+        groups = []
+        for mode, (runner, capacity) in runners.items():
+            names = tuple(sorted(name for name, kind in kinds.items() if kind.mode == mode))
+            if names:
+                scope = Scope(queues=settings.queues, kinds=names, labels=settings.labels)
+                groups.append(Group(scope, 1 if self._orders.isolated else capacity, runner, self._limits()))
+        return groups
+
+    def _limits(self) -> Limits:
+        return Limits(
+            prefetch_max=0 if self._orders.isolated else self._settings.prefetch_max,
+            prefetch_s=self._settings.prefetch_ms / 1000,
+            poll_interval=timedelta(seconds=self._settings.poll_interval_s),
+        )
+
+    def _execution_of(self, dispatch: Dispatch, completion: Completion, groups: Sequence[Group]) -> Execution:
+        claimer = Claimer(
+            worker_id=self._worker_id, process=self._orders.process, isolated=self._orders.isolated
+        )
+        return Execution(
+            dispatch,
+            completion,
+            claimer,
+            groups,
+            limits=self._limits(),
+            alone=self._orders.isolated,
+            on_stuck=self._stuck,
+        )
+
+    def _stuck(self, attempt: Attempt) -> None:
+        """A handler that cannot be stopped was left behind: nothing new starts here, and the process is replaced."""
+        log.warning("handler left behind", job_id=str(attempt.lease.job_id), kind=attempt.lease.kind)
+        self._drain(self._settings.drain_timeout_s, f"a handler of {attempt.lease.kind} could not be stopped")
+
+    def _count(self, accepted: int, refused: int) -> None:
+        self._counts["settled"] += accepted
+        self._counts["refused"] += refused
+        if refused:
+            log.warning("late results were refused", count=refused)
+
+    def _drain(self, timeout: float, cause: str) -> None:
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._execution.drain(timeout, cause))
+
+    async def _obey(self) -> None:
+        """Do what the supervisor says; its end is the end of this process."""
+        while (message := await frames.read(self._reader)) is not None:
+            match message:
+                case {"drain": timeout}:
+                    self._drain(timeout, "the worker was drained")
+                case {"cancel": leases}:
+                    for job_id, token in leases:
+                        self._execution.cancel(UUID(job_id), UUID(token))
+                case {"hold": holding}:
+                    self._execution.holding = holding
+                case {"lost": True}:
+                    self._execution.stop_all(StopReason.LOST)
+                    self._drain(LOST_GRACE_S, "the worker lost its leases")
+        os._exit(1)
+
+    async def _report(self) -> None:
+        idle = 0.0
+        while True:
+            await asyncio.sleep(REPORT_S)
+            await self._tell({"figures": self._figures()})
+            idle = idle + REPORT_S if self._execution.idle else 0.0
+            if self._orders.isolated and idle >= IDLE_S:
+                self._drain(0, "no suspect is left")
+            elif self._worn_out():
+                self._drain(self._settings.drain_timeout_s, "the process is recycled")
+
+    def _worn_out(self) -> bool:
+        jobs, megabytes = self._settings.recycle_after_jobs, self._settings.recycle_after_mb
+        return bool(jobs and self._execution.finished >= jobs) or bool(megabytes and resident_mb() >= megabytes)
+
+    def _figures(self) -> dict[str, object]:
+        return {
+            "running": self._execution.running,
+            "finished": self._execution.finished,
+            "settled": self._counts["settled"],
+            "refused": self._counts["refused"],
+        }
+
+    async def _tell(self, message: object) -> None:
+        try:
+            self._writer.write(frames.pack(message))
+            await self._writer.drain()
+        except ConnectionError:
+            os._exit(1)
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in megabytes."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+async def _main(descriptor: int) -> None:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+    message = await frames.read(reader)
+    if message is None:
+        return
+    orders = Orders(**message)
+    die_with_parent(orders.supervisor)
+    settings = Settings(**orders.settings)
+    configure_logging(settings, process=f"process {orders.process}")
+    try:
+        kinds = load_kinds(orders.app)
+        await Child(orders, settings, reader, writer).live(kinds)
+    except PerdureError as error:
+        writer.write(frames.pack({"error": error.message, "next_step": error.next_step}))
+        await writer.drain()
+        os._exit(3)
+
+
+def main() -> None:
+    """Run one process of a worker; the descriptor of its line to the supervisor is the first argument."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_main(int(sys.argv[1])))
+    else:
+        uvloop.run(_main(int(sys.argv[1])))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that were left behind must not keep the process alive.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
+

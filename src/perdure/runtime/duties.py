@@ -1,0 +1,95 @@
+"""The duties of the elected leader: stage, rescue, upkeep. Any supervisor can lead."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from perdure.domain.errors import Unavailable
+from perdure.runtime.loops import every
+from perdure.runtime.process_wiring import SupervisorStores
+from perdure.runtime.settings import Settings
+from perdure.services.rescue import Rescue
+from perdure.services.stage import Stage
+from perdure.stores.postgres.leadership import PostgresLeadership
+
+STAGE_S = 0.25
+RESCUE_S = 1.0
+
+log = structlog.get_logger("perdure.duties")
+
+
+class Duties:
+    """Runs each duty at its pace while this supervisor leads.
+
+    A duty is harmless when two run it: each of its statements checks by itself what it changes. The election
+    only saves work.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: SupervisorStores,
+        *,
+        holder: UUID,
+        seeing_for: Callable[[], timedelta],
+    ) -> None:
+        self._leadership = PostgresLeadership(
+            stores.duties,
+            holder=holder,
+            ttl=timedelta(seconds=settings.leader_ttl_s),
+            schema=settings.schema,
+        )
+        self._stage = Stage(stores.jobs, stores.dispatch)
+        self._rescue = Rescue(
+            stores.jobs,
+            stores.leases,
+            stores.workers,
+            stores.dispatch,
+            dead_after=timedelta(seconds=settings.dead_after_s),
+            seeing_for=seeing_for,
+            crash_limit=settings.crash_limit,
+            interruption_limit=settings.interruption_limit,
+        )
+        self._renew_s = settings.leader_ttl_s / 3
+        self._term: int | None = None
+
+    async def run(self) -> None:
+        """Stand for election and, while leading, do the duties; for ever."""
+        async with asyncio.TaskGroup() as group:
+            for interval, duty, name in (
+                (self._renew_s, self._stand, "election"),
+                (STAGE_S, self._stage_due, "stage"),
+                (RESCUE_S, self._rescue_lost, "rescue"),
+            ):
+                group.create_task(every(interval, duty, name=name))
+
+    async def resign(self) -> None:
+        """Let another lead at once."""
+        if self._term is not None:
+            with suppress(Unavailable):
+                await self._leadership.resign()
+
+    async def _stand(self) -> None:
+        try:
+            term = await self._leadership.lead()
+        except Unavailable:
+            self._term = None
+            raise
+        if term is not None and self._term is None:
+            log.info("leads", term=term)
+        self._term = term
+
+    async def _stage_due(self) -> None:
+        if self._term is not None:
+            await self._stage.run_once()
+
+    async def _rescue_lost(self) -> None:
+        if self._term is None:
+            return
+        report = await self._rescue.run_once()
+        if report.dead or report.rescued or report.overdue:
+            log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)

@@ -1,0 +1,75 @@
+"""Load the user's application: a module with its jobs."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from perdure.domain.errors import InvalidOption
+from perdure.domain.kind import Kind
+
+AnyKind = Kind[..., Any]
+
+
+def load_kinds(app: str) -> dict[str, AnyKind]:
+    """Import `app` and give every kind of job that is known then, by name.
+
+    `app` is `module`, `module:attribute` or `path/to/file.py`. Raises InvalidOption when it cannot be imported, when
+    two functions claim one name, or when there is no job at all.
+    """
+    load_module(app)
+    kinds: dict[str, AnyKind] = {}
+    for module in list(sys.modules.values()):
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if isinstance(value, Kind):
+                _add(kinds, value)
+    if not kinds:
+        raise InvalidOption(
+            "app", f"{app} defines and imports no job", next_step="decorate a function with `@perdure.job`"
+        )
+    return kinds
+
+
+def _add(kinds: dict[str, AnyKind], kind: AnyKind) -> None:
+    other = kinds.setdefault(kind.name, kind)
+    if other is not kind and other.function.__code__ is not kind.function.__code__:
+        where = f"{other.function.__module__} and {kind.function.__module__}"
+        raise InvalidOption(
+            "name", f"two jobs are called {kind.name!r}, in {where}", next_step='give one of them `name="..."`'
+        )
+
+
+def load_module(app: str) -> ModuleType:
+    """Import the module of `app`; its folder (for a file) or the working folder is importable afterwards."""
+    name = app.rpartition(":")[0] if ":" in app and not Path(app).exists() else app
+    path = Path(name)
+    if name.endswith(".py") or path.is_file():
+        return _load_file(path)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise InvalidOption("app", f"there is no module {name!r} here ({Path.cwd()})") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InvalidOption("app", f"there is no file {path}")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise InvalidOption("app", f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,37 @@
+"""The one loop: a duty, again and again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from perdure.domain.errors import Unavailable
+
+JITTER = 0.1
+LONGEST_PAUSE_S = 5.0
+
+log = structlog.get_logger("perdure.loop")
+
+
+async def every(interval_s: float, duty: Callable[[], Awaitable[object]], *, name: str) -> None:
+    """Run `duty` about every `interval_s` seconds, for ever.
+
+    An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
+    grow up to five seconds and are logged once.
+    """
+    away = 0
+    while True:
+        try:
+            await duty()
+            if away:
+                log.info("works again", loop=name)
+            away = 0
+        except Unavailable as error:
+            if not away:
+                log.warning("must wait", loop=name, why=error.message)
+            away += 1
+        except Exception:
+            log.exception("a round failed", loop=name)
+        pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away)) if away else interval_s
+        await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))

@@ -1,0 +1,87 @@
+"""What one process of a worker, and its supervisor, need of the stores."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from perdure.ports import Dispatch, Scope
+from perdure.runtime.settings import Settings
+from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
+from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
+from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.workers import PostgresWorkers
+
+CONNECTIONS_FOR_REPORTS = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStores:
+    """The stores of a process that runs jobs: it claims on one connection, settles on another, reports on a third."""
+
+    jobs: PostgresJobs
+    leases: PostgresLeases
+    dispatch: Dispatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStores:
+    """The stores of a supervisor: heartbeats have a connection that no duty can hold up."""
+
+    jobs: PostgresJobs
+    leases: PostgresLeases
+    workers: PostgresWorkers
+    beats: PostgresWorkers
+    dispatch: PostgresDispatch
+    duties: DedicatedDatabase
+    control: DedicatedDatabase
+
+    async def suspects(self, scope: Scope) -> bool:
+        """Whether a suspect of this scope waits to be run alone."""
+        return await self.dispatch.suspects(scope)
+
+
+@asynccontextmanager
+async def process_stores(settings: Settings, *, application_name: str) -> AsyncIterator[ProcessStores]:
+    """Open lazily and close at the end."""
+    url = settings.database_url.get_secret_value()
+    claims = claimer_database(url, application_name=f"{application_name}: claims")
+    settles = DedicatedDatabase(url, application_name=f"{application_name}: settles")
+    reports = await PooledDatabase.open(
+        url, application_name=f"{application_name}: reports", most=CONNECTIONS_FOR_REPORTS
+    )
+    postgres = PostgresDispatch(
+        claims, schema=settings.schema, grace_ms=int(settings.deadline_grace_s * 1000)
+    )
+    claims.on_open = postgres.opened
+    async with AsyncExitStack() as stack:
+        for database in (claims, settles, reports):
+            stack.push_async_callback(database.close)
+        yield ProcessStores(
+            jobs=PostgresJobs(settles, schema=settings.schema),
+            leases=PostgresLeases(reports, schema=settings.schema),
+            dispatch=postgres,
+        )
+
+
+@asynccontextmanager
+async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStores]:
+    """Open lazily and close at the end."""
+    url = settings.database_url.get_secret_value()
+    beats = DedicatedDatabase(
+        url, application_name="perdure supervisor: beats", command_timeout=max(1.0, settings.dead_after_s / 3)
+    )
+    duties = DedicatedDatabase(url, application_name="perdure supervisor: duties")
+    control = DedicatedDatabase(url, application_name="perdure supervisor: control")
+    async with AsyncExitStack() as stack:
+        for database in (beats, duties, control):
+            stack.push_async_callback(database.close)
+        yield SupervisorStores(
+            jobs=PostgresJobs(duties, schema=settings.schema),
+            leases=PostgresLeases(duties, schema=settings.schema),
+            workers=PostgresWorkers(duties, schema=settings.schema),
+            beats=PostgresWorkers(beats, schema=settings.schema),
+            dispatch=PostgresDispatch(duties, schema=settings.schema),
+            duties=duties,
+            control=control,
+        )

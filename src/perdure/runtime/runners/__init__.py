@@ -1,0 +1,1 @@
+"""How handlers run: on the event loop, in threads, or in processes of their own that can be killed."""

@@ -1,0 +1,89 @@
+"""From what a handler did to the ending of its attempt, the same for every way of running it."""
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from perdure.domain.context import Context, Line
+from perdure.domain.errors import InvalidInput
+from perdure.domain.failure import Allowance, ending_of_error, ending_of_value, report_of
+from perdure.domain.ids import made_at
+from perdure.domain.kind import Kind
+from perdure.domain.lease import Lease
+from perdure.domain.retry import Steer
+from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Interrupted
+from perdure.services.execution import Attempt, StopReason
+
+AnyKind = Kind[..., Any]
+Kinds = Mapping[str, AnyKind]
+
+
+class NotRunnable(Exception):
+    """The stored job does not fit the handler, so that no attempt can succeed."""
+
+
+def call_of(kind: AnyKind, lease: Lease, line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What to call the handler with. Raises NotRunnable when the stored arguments do not fit it."""
+    try:
+        return kind.arguments_of(lease.args, context_of(lease, line))
+    except InvalidInput as error:
+        raise NotRunnable(f"its arguments do not fit the handler: {error}") from error
+
+
+def context_of(lease: Lease, line: Line) -> Context:
+    """What the handler may know about its attempt."""
+    deadline = None
+    if lease.timeout_ms is not None:
+        deadline = datetime.now(UTC) + timedelta(milliseconds=lease.timeout_ms)
+    return Context(
+        job_id=lease.job_id,
+        kind=lease.kind,
+        queue=lease.queue,
+        attempt=lease.attempt,
+        max_attempts=lease.max_attempts,
+        deadline=deadline,
+        line=line,
+    )
+
+
+def allowance_of(kind: AnyKind, lease: Lease) -> Allowance:
+    """What decides about another attempt; a replayed job counts its horizon from its replay."""
+    return Allowance(
+        policy=kind.options.retry,
+        failures=lease.attempt - 1,
+        draw=random.random(),
+        enqueued_at=made_at(lease.job_id) if lease.run == 1 else lease.available_at,
+        now=datetime.now(UTC),
+    )
+
+
+def after_value(kind: AnyKind, lease: Lease, value: object) -> Ending:
+    """How an attempt ended whose handler returned `value`."""
+    if value is None:
+        return Completed()
+    if isinstance(value, Steer):
+        return ending_of_error(value, allowance_of(kind, lease))
+    return ending_of_value(value, allowance_of(kind, lease), kind.result.encode)
+
+
+def after_error(kind: AnyKind, lease: Lease, error: BaseException) -> Ending:
+    """How an attempt ended whose handler raised `error`."""
+    if isinstance(error, NotRunnable):
+        return Failed(error=report_of(error), retry_in=timedelta(0), give_up=True, cause=str(error))
+    return ending_of_error(error, allowance_of(kind, lease))
+
+
+def after_stop(kind: AnyKind, attempt: Attempt) -> Ending:
+    """How an attempt ended that was stopped from outside."""
+    match attempt.stop_reason:
+        case StopReason.TIMED_OUT:
+            seconds = (attempt.lease.timeout_ms or 0) / 1000
+            error = TimeoutError(f"the handler of {attempt.lease.kind} ran longer than {seconds:g} s")
+            return ending_of_error(error, allowance_of(kind, attempt.lease), timed_out=True)
+        case StopReason.CANCELLED:
+            return Cancelled(reason="cancelled by request while running")
+        case StopReason.LOST:
+            return Interrupted(cause="the worker lost its leases")
+        case _:
+            return Interrupted(cause="the worker was drained")

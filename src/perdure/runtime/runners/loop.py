@@ -1,0 +1,49 @@
+"""Runs async handlers as tasks on the event loop."""
+
+import asyncio
+from collections.abc import Callable
+
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Ending
+from perdure.runtime.lines import AttemptLine
+from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of
+from perdure.services.execution import Attempt, Done
+
+
+class LoopRunner:
+    """The runner of async handlers; stopping one cancels its task."""
+
+    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine]) -> None:
+        self._kinds = kinds
+        self._line_of = line_of
+
+    def start(self, attempt: Attempt, done: Done) -> None:
+        attempt.handle = asyncio.get_running_loop().create_task(self._run(attempt, done))
+
+    def stop(self, attempt: Attempt) -> bool:
+        task = attempt.handle
+        assert isinstance(task, asyncio.Task)
+        return task.cancel()
+
+    def timed_out(self, attempt: Attempt) -> Ending:
+        return after_stop(self._kinds[attempt.lease.kind], attempt)
+
+    async def close(self) -> None:
+        return None
+
+    async def _run(self, attempt: Attempt, done: Done) -> None:
+        lease = attempt.lease
+        kind = self._kinds[lease.kind]
+        line = self._line_of(lease)
+        ending: Ending | None
+        try:
+            args, kwargs = call_of(kind, lease, line)
+            value = await kind.function(*args, **kwargs)
+            ending = await line.after_complete() if line.completed else after_value(kind, lease, value)
+        except asyncio.CancelledError as error:
+            stopped = attempt.stop_reason is not None
+            ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)
+        except BaseException as error:
+            # A handler that raises SystemExit fails; it does not end the worker.
+            ending = after_error(kind, lease, error)
+        done(attempt, ending)

@@ -1,0 +1,81 @@
+"""A process that runs CPU-bound handlers, one at a time, for the worker process that started it."""
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import msgspec
+
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Snoozed
+from perdure.runtime.loading import load_kinds
+from perdure.runtime.orphans import die_with_parent
+from perdure.runtime.runners import frames
+from perdure.runtime.runners.endings import Kinds, after_error, after_value, call_of
+
+ENDINGS: dict[str, type[Ending]] = {kind.__name__: kind for kind in (Completed, Failed, Snoozed, Cancelled)}
+
+
+def ending_from(message: dict[str, Any]) -> Ending:
+    """The ending that a process reported."""
+    ending: Ending = msgspec.convert(message["ending"], ENDINGS[message["type"]])
+    return ending
+
+
+class PipeLine:
+    """How a context reaches the worker from a process of its own; it can only tell, not ask."""
+
+    def __init__(self, connection: socket.socket, lease: Lease) -> None:
+        self._connection = connection
+        self._lease = lease
+
+    def is_cancelled(self) -> bool:
+        """Always false: a cancelled process is killed."""
+        return False
+
+    async def progress(self, fraction: float, note: str) -> None:
+        self.progress_sync(fraction, note)
+
+    def progress_sync(self, fraction: float, note: str) -> None:
+        self._connection.sendall(frames.pack({"progress": fraction, "note": note}))
+
+    async def complete(self, conn: object, result: object) -> None:
+        raise TypeError("a handler of mode process is not async; use complete_sync")
+
+    def complete_sync(self, conn: object, result: object) -> None:
+        from perdure.stores.postgres.callers import complete_sync
+
+        complete_sync(conn, self._lease, result)
+        self._connection.sendall(frames.pack({"completed": True}))
+
+
+def main(descriptor: int) -> None:
+    """Serve until the worker process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = socket.socket(fileno=descriptor)
+    hello = frames.read_blocking(connection)
+    if hello is None:
+        return
+    die_with_parent(hello["parent"])
+    kinds = load_kinds(hello["app"])
+    while (message := frames.read_blocking(connection)) is not None:
+        lease = msgspec.convert(message["job"], Lease)
+        ending = _run(kinds, lease, PipeLine(connection, lease))
+        report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
+        connection.sendall(frames.pack(report))
+
+
+def _run(kinds: Kinds, lease: Lease, line: PipeLine) -> Ending:
+    kind = kinds[lease.kind]
+    try:
+        args, kwargs = call_of(kind, lease, line)
+        return after_value(kind, lease, kind.function(*args, **kwargs))
+    except BaseException as error:
+        return after_error(kind, lease, error)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+    os._exit(0)

@@ -1,0 +1,147 @@
+"""Runs CPU-bound handlers in processes of their own, one job at a time in each, so that one can be killed alone."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Crashed, Ending, Interrupted
+from perdure.runtime.lines import AttemptLine
+from perdure.runtime.runners import frames
+from perdure.runtime.runners.endings import Kinds, after_stop
+from perdure.runtime.runners.process_main import ending_from
+from perdure.services.execution import Attempt, Done
+
+
+class ProcessRunner:
+    """The runner of CPU-bound handlers.
+
+    A process that dies under a job is that job's own crash, for nothing else ran in it. Processes are
+    started as they are needed, kept for the next job, and replaced after they died.
+    """
+
+    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine], app: str) -> None:
+        self._kinds = kinds
+        self._line_of = line_of
+        self._app = app
+        self._idle: list[_Process] = []
+        self._busy: dict[Attempt, _Process] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, attempt: Attempt, done: Done) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(attempt, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        attempt.handle = task
+
+    def stop(self, attempt: Attempt) -> bool:
+        process = self._busy.get(attempt)
+        if process is not None:
+            process.kill()
+        return True
+
+    def timed_out(self, attempt: Attempt) -> Ending:
+        return after_stop(self._kinds[attempt.lease.kind], attempt)
+
+    async def close(self) -> None:
+        for process in [*self._idle, *self._busy.values()]:
+            process.kill()
+        self._idle.clear()
+
+    async def _run(self, attempt: Attempt, done: Done) -> None:
+        try:
+            process = self._idle.pop() if self._idle else await _Process.spawn(self._app)
+        except OSError as error:
+            done(attempt, Interrupted(cause=f"no process could be started: {error}"))
+            return
+        self._busy[attempt] = process
+        line = self._line_of(attempt.lease)
+        ending: Ending | None = None
+        try:
+            if attempt.stop_reason is None:
+                ending = await process.call(attempt.lease, line)
+        finally:
+            del self._busy[attempt]
+        if ending is None:
+            cause = await process.autopsy()
+            stopped = attempt.stop_reason is not None
+            kind = self._kinds[attempt.lease.kind]
+            ending = after_stop(kind, attempt) if stopped else Crashed(cause=cause, alone=True)
+            done(attempt, ending)
+            return
+        self._idle.append(process)
+        done(attempt, await line.after_complete() if line.completed else ending)
+
+
+class _Process:
+    """One process that runs one job at a time."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def spawn(cls, app: str) -> "_Process":
+        ours, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "perdure.runtime.runners.process_main",
+            str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(frames.pack({"app": app, "parent": os.getpid()}))
+        return cls(process, reader, writer)
+
+    async def call(self, lease: Lease, line: AttemptLine) -> Ending | None:
+        """Run one job; None when the process died under it."""
+        try:
+            self._writer.write(frames.pack({"job": msgspec.to_builtins(lease)}))
+            await self._writer.drain()
+        except ConnectionError:
+            return None
+        while (message := await frames.read(self._reader)) is not None:
+            if "progress" in message:
+                await line.progress(message["progress"], message["note"])
+            elif "completed" in message:
+                line.completed = True
+            else:
+                return ending_from(message)
+        return None
+
+    async def autopsy(self) -> str:
+        """How the process died, in words."""
+        self.kill()
+        code = await self._process.wait()
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+        return f"its process {death(code)}"
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                self._process.kill()
+
+
+def death(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was killed by signal {-code}"
+

@@ -1,0 +1,282 @@
+"""A worker: one supervisor that beats, watches its processes and, when elected, runs the duties of the system.
+
+The supervisor runs no handlers, so that nothing a handler does can keep it from beating.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from importlib.metadata import version
+from time import monotonic
+
+import structlog
+
+from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
+from perdure.domain.worker import NewWorker, WorkerId, WorkerState
+from perdure.ports import LeaseOf, Scope
+from perdure.runtime.children import ChildProcess
+from perdure.runtime.duties import Duties
+from perdure.runtime.loops import every
+from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
+from perdure.runtime.settings import Settings
+from perdure.runtime.telemetry import configure_logging
+from perdure.stores.postgres.connections import connect
+from perdure.stores.postgres.migrations import require_current
+
+KILL_GRACE_S = 5.0
+LOST_GRACE_S = 3.0
+SHORT_LIFE_S = 2.0
+LONGEST_PAUSE_S = 5.0
+BATCH = 500
+
+log = structlog.get_logger("perdure.worker")
+
+
+class Worker:
+    """The life of one worker."""
+
+    def __init__(self, settings: Settings, app: str, stores: SupervisorStores) -> None:
+        self._settings = settings
+        self._app = app
+        self._stores = stores
+        self._id = WorkerId(uuid.uuid4())
+        self._children: dict[int, ChildProcess] = {}
+        self._lives: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._kinds: tuple[str, ...] = ()
+        self._seen_since = monotonic()
+        self._last_beat = monotonic()
+        self._stopping = asyncio.Event()
+        self._failed: tuple[str, str] | None = None
+        self._signals = 0
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code says how it went."""
+        await self._register()
+        for _ in range(self._settings.processes):
+            self._spawn(isolated=False)
+        loops = [
+            asyncio.create_task(every(interval, duty, name=name))
+            for interval, duty, name in (
+                (self._settings.heartbeat_interval_s, self._beat, "heartbeat"),
+                (1.0, self._watch_suspects, "suspects"),
+                (1.0, self._listen, "control"),
+            )
+        ]
+        duties = Duties(self._settings, self._stores, holder=self._id, seeing_for=self._seeing_for)
+        loops.append(asyncio.create_task(duties.run()))
+        await self._stopping.wait()
+        await self._drain()
+        await duties.resign()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await self._say_goodbye()
+        if self._failed is not None:
+            raise PerdureError(self._failed[0], next_step=self._failed[1])
+        return 0
+
+    def stop(self) -> None:
+        """Drain and end; said twice, end at once."""
+        self._signals += 1
+        if self._signals > 1:
+            log.warning("stopping at once; what runs is given back")
+            for child in self._children.values():
+                child.kill()
+        else:
+            log.info("draining", running=sum(child.figures.get("running", 0) for child in self._children.values()))
+        self._stopping.set()
+
+    async def _register(self) -> None:
+        settings = self._settings
+        capacity = settings.processes * settings.concurrency
+        await self._stores.beats.register(
+            NewWorker(
+                id=self._id,
+                name=f"{socket.gethostname()}-{os.getpid()}",
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queues=settings.queues,
+                kinds=self._kinds,
+                labels=settings.labels,
+                capacity=capacity,
+                processes=settings.processes,
+                version=version("perdure"),
+            )
+        )
+        structlog.contextvars.bind_contextvars(worker=str(self._id)[:8])
+        log.info("worker started", worker_id=str(self._id), queues=settings.queues, processes=settings.processes)
+
+    def _spawn(self, *, isolated: bool, pause: float = 0.0) -> None:
+        self._number += 1
+        child = ChildProcess(self._number, isolated=isolated)
+        self._children[child.number] = child
+        task = asyncio.create_task(self._live(child, pause))
+        self._lives.add(task)
+        task.add_done_callback(self._lives.discard)
+
+    async def _live(self, child: ChildProcess, pause: float) -> None:
+        """One process from its start until all that it held is settled, and the start of the next."""
+        await asyncio.sleep(pause)
+        if self._stopping.is_set():
+            del self._children[child.number]
+            return
+        worker_id = self._id
+        orders = {"app": self._app, "settings": plain(self._settings), "worker_id": str(worker_id)}
+        child.started = monotonic()
+        how = await child.run(orders, self._ready)
+        del self._children[child.number]
+        if child.error is not None and not child.kinds:
+            self._failed = child.error
+            self._stopping.set()
+            return
+        if not self._stopping.is_set() and worker_id == self._id and not child.isolated:
+            short = monotonic() - child.started < SHORT_LIFE_S and not child.said_goodbye
+            self._spawn(isolated=False, pause=min(LONGEST_PAUSE_S, pause * 2 or 0.2) if short else 0.0)
+        if not child.said_goodbye:
+            log.warning("process ended", process=child.number, how=how)
+        await self._give_back(worker_id, child, how)
+
+    def _ready(self, child: ChildProcess) -> None:
+        if child.kinds != self._kinds:
+            self._kinds = child.kinds
+            log.info("process ready", process=child.number, kinds=len(child.kinds))
+
+    async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
+        """Settle what a process that ended still held: at once, for its death was seen."""
+        cause = f"process {child.number} of worker {worker_id} {how}"
+        while True:
+            try:
+                held = await self._stores.leases.of_process(worker_id, child.number, limit=BATCH)
+                if not held:
+                    return
+                ending = self._ending(child, held, cause)
+                limits = {
+                    "crash_limit": self._settings.crash_limit,
+                    "interruption_limit": self._settings.interruption_limit,
+                }
+                settled = await self._stores.jobs.settle([settle(one.lease, ending, **limits) for one in held])
+                log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
+                if settled.released:
+                    await self._stores.dispatch.announce(settled.released)
+            except Unavailable:
+                await asyncio.sleep(1.0)
+
+    def _ending(self, child: ChildProcess, held: list[LeaseOf] | object, cause: str) -> Ending:
+        if child.said_goodbye or self._stopping.is_set():
+            return Interrupted(cause=cause)
+        assert isinstance(held, list)
+        return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
+
+    async def _beat(self) -> None:
+        beat = await self._stores.beats.beat(self._id, kinds=self._kinds, processes=len(self._children))
+        now = monotonic()
+        if now - self._last_beat > self._settings.suspect_after_s:
+            self._seen_since = now
+        self._last_beat = now
+        if beat is None:
+            await self._begin_anew()
+        elif beat.state is WorkerState.DRAINING and not self._stopping.is_set():
+            log.info("asked to drain")
+            self.stop()
+        elif beat.cancel:
+            leases = [(str(job_id), str(token)) for job_id, token in beat.cancel]
+            for child in self._children.values():
+                await child.tell({"cancel": leases})
+
+    async def _begin_anew(self) -> None:
+        """The others gave this worker up for dead: its leases are lost. Start again under a new id."""
+        log.error("declared dead by the others; all leases are lost, starting anew")
+        lost = list(self._children.values())
+        self._id = WorkerId(uuid.uuid4())
+        for child in lost:
+            await child.tell({"lost": True})
+        await asyncio.sleep(LOST_GRACE_S)
+        for child in lost:
+            child.kill()
+        await self._register()
+        for _ in range(self._settings.processes):
+            self._spawn(isolated=False)
+
+    def _seeing_for(self) -> timedelta:
+        """For how long this observer has been in touch with the database without a break."""
+        if monotonic() - self._last_beat > self._settings.suspect_after_s:
+            return timedelta(0)
+        return timedelta(seconds=monotonic() - self._seen_since)
+
+    async def _watch_suspects(self) -> None:
+        """Keep one isolated process while suspects wait to be run alone."""
+        if self._stopping.is_set() or any(child.isolated for child in self._children.values()):
+            return
+        scope = Scope(queues=self._settings.queues, kinds=self._kinds, labels=self._settings.labels)
+        if self._kinds and await self._stores.suspects(scope):
+            self._spawn(isolated=True)
+
+    async def _listen(self) -> None:
+        """Hear at once of requests to cancel and drain; heartbeats find them anyway."""
+        if not self._stores.control.connected:
+            await self._stores.control.listen(f"{self._settings.schema}_control", self._heard)
+
+    def _heard(self, payload: str) -> None:
+        if payload == str(self._id):
+            task = asyncio.create_task(self._beat_again())
+            self._lives.add(task)
+            task.add_done_callback(self._lives.discard)
+
+    async def _beat_again(self) -> None:
+        try:
+            await self._beat()
+        except Unavailable:
+            return
+
+    async def _drain(self) -> None:
+        """Let the processes finish what they run, then end those that do not."""
+        for child in self._children.values():
+            await child.tell({"drain": self._settings.drain_timeout_s})
+        bound = self._settings.drain_timeout_s + KILL_GRACE_S
+        if self._lives:
+            _, left = await asyncio.wait(self._lives, timeout=bound)
+            if left:
+                for child in self._children.values():
+                    child.kill()
+                await asyncio.wait(left, timeout=KILL_GRACE_S)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            await self._stores.beats.stop(self._id, cause="stopped")
+        except Unavailable:
+            log.warning("could not say goodbye; the others will notice by the missing heartbeats")
+        log.info("worker stopped")
+
+
+def plain(settings: Settings) -> dict[str, object]:
+    """The settings as JSON values, secrets included: they travel to our own processes over a private socket only."""
+    values = settings.model_dump(mode="json")
+    for name in settings.secret:
+        values[name] = getattr(settings, name).get_secret_value()
+    return values
+
+
+async def run_worker(settings: Settings, app: str, *, on_start: Callable[[], None] = lambda: None) -> int:
+    """Run a worker for the jobs of `app` until SIGTERM or Ctrl-C, which drain it; a second one ends it at once.
+
+    Raises DatabaseUnavailable, SchemaMissing, SchemaOutdated or SchemaTooNew before anything is started.
+    """
+    configure_logging(settings)
+    connection = await connect(settings.database_url.get_secret_value(), application_name="perdure worker")
+    try:
+        await require_current(connection, schema=settings.schema)
+    finally:
+        await connection.close()
+    async with supervisor_stores(settings) as stores:
+        worker = Worker(settings, app, stores)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        on_start()
+        return await worker.run()
