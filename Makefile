@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	    rm -rf $(VENV); \
 	    echo "setup: \`$(PYTHON) -m venv\` failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; }
 	echo "setup: installing Perdure and its tools into $(VENV)"
-	$(PIP) install --no-compile -e '.[all,dev]'
+	$(PIP) install -e '.[all,dev]'
 	touch $(STAMP)
 
 demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=file]

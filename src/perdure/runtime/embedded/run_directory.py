@@ -1,0 +1,70 @@
+"""The short private folder that holds the sockets, because the length of a socket's path is limited."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from perdure.runtime.embedded.errors import SocketPathTooLong
+from perdure.runtime.embedded.run_as import NOBODY
+
+PREFIX = "perdure-"
+CONTROL_SOCKET = "control"
+REDIS_SOCKET = "redis.sock"
+POSTGRES_PORT = 5432
+POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
+LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes; sockaddr_un holds 108 on Linux and 104 on macOS and BSD, the closing zero included."""
+
+
+def longest_socket_path_in(folder: Path) -> int:
+    """The bytes of the longest socket path that a run directory under `folder` would need."""
+    return len(os.fsencode(folder / f"{PREFIX}xxxxxxxx" / POSTGRES_SOCKET))
+
+
+def usual_parents() -> list[Path]:
+    """The user's temporary folder, and the machine's when that one is too long."""
+    return [Path(tempfile.gettempdir()), Path("/") / "tmp"]
+
+
+def create_run_directory(parents: Iterable[Path] | None = None) -> Path:
+    """A new folder that only this user can enter, under the first parent that is short enough."""
+    tried = list(usual_parents() if parents is None else parents)
+    for parent in tried:
+        if longest_socket_path_in(parent) <= LONGEST_SOCKET_PATH and os.access(parent, os.W_OK | os.X_OK):
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lengths = ", ".join(f"{parent} ({longest_socket_path_in(parent)})" for parent in tried)
+    raise SocketPathTooLong(
+        f"no temporary folder can hold a socket: a socket's path may have {LONGEST_SOCKET_PATH} bytes, "
+        f"and these would need more or cannot be written: {lengths}",
+        next_step="set TMPDIR to a short folder that you can write to, such as /tmp",
+    )
+
+
+def point_to(run_directory: Path, link: Path) -> None:
+    """Make `link` name the run directory, and remove the one that a killed owner left behind."""
+    forget(link)
+    link.symlink_to(run_directory)
+
+
+def forget(link: Path) -> None:
+    """Remove the link and the run directory it names, if that is really one of ours."""
+    with suppress(OSError):
+        target = link.readlink()
+        found = target.lstat()
+        ours = found.st_uid in (os.geteuid(), NOBODY)
+        if ours and target.name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(target, ignore_errors=True)
+    link.unlink(missing_ok=True)
+
+
+def control_socket(link: Path) -> Path | None:
+    """Where the present owner listens, or None when there is no owner."""
+    try:
+        return link.readlink() / CONTROL_SOCKET
+    except OSError:
+        return None

@@ -1,0 +1,92 @@
+"""The servers of one data folder, started as they are asked for."""
+
+import logging
+from pathlib import Path
+
+from perdure.runtime.embedded.binaries import find_postgres, find_redis
+from perdure.runtime.embedded.layout import Layout
+from perdure.runtime.embedded.options import ServerOptions
+from perdure.runtime.embedded.postgres import PostgresServer, PostgresSetup
+from perdure.runtime.embedded.protocol import ServerUrls
+from perdure.runtime.embedded.redis import RedisServer, RedisSetup
+from perdure.runtime.embedded.run_as import choose_run_as, hand_over, reachable_binaries, require_reachable
+from perdure.runtime.embedded.run_directory import REDIS_SOCKET
+
+DATABASE = "perdure"
+
+log = logging.getLogger(__name__)
+
+
+class Servers:
+    """PostgreSQL and, when somebody wants it, Redis; both hold the folder's lock as long as they live."""
+
+    def __init__(self, layout: Layout, options: ServerOptions, *, run_directory: Path, lock: int) -> None:
+        self._layout = layout
+        self._options = options
+        self._run_directory = run_directory
+        self._lock = lock
+        self._postgres: PostgresServer | None = None
+        self._redis: RedisServer | None = None
+
+    @property
+    def lost_postgres(self) -> bool:
+        """Whether PostgreSQL was started and has ended by itself."""
+        return self._postgres is not None and not self._postgres.running
+
+    def ready(self, *, redis: bool) -> ServerUrls:
+        """Start what is wanted and not running; returns when all of it answers. Raises EmbeddedServerError."""
+        if redis and not (self._redis and self._redis.running):
+            self._redis = self._new_redis()
+            self._redis.launch()  # it comes up while PostgreSQL starts
+        if self._postgres is None:
+            self._postgres = self._new_postgres()
+            self._postgres.start()
+            self._postgres.ensure_database(DATABASE)
+            log.info("PostgreSQL serves as process %s", self._postgres.pid)
+        if redis and self._redis:
+            self._redis.wait_ready()
+        return ServerUrls(
+            database_url=self._postgres.url(DATABASE),
+            redis_url=self._redis.url() if redis and self._redis else None,
+            data_dir=self._layout.root,
+        )
+
+    def stop(self) -> None:
+        if self._postgres:
+            self._postgres.stop()
+        if self._redis:
+            self._redis.stop()
+
+    def _new_postgres(self) -> PostgresServer:
+        layout, options = self._layout, self._options
+        run_as = options.run_as or choose_run_as()
+        require_reachable(layout.root, run_as)
+        binaries = reachable_binaries(find_postgres(options.postgres_bin), run_as, layout.binaries)
+        hand_over(self._run_directory, run_as)
+        log.info("PostgreSQL %s from %s (run as: %s)", binaries.version, binaries.folder, run_as.value)
+        return PostgresServer(
+            PostgresSetup(
+                binaries=binaries,
+                run_as=run_as,
+                data=layout.postgres,
+                sockets=self._run_directory,
+                log=layout.postgres_log,
+                settings=options.postgres_settings,
+                throwaway=options.throwaway,
+                inherited=(self._lock,),
+            )
+        )
+
+    def _new_redis(self) -> RedisServer:
+        binary = find_redis(self._options.redis_server)
+        log.info("%s %s from %s", binary.product, binary.version, binary.path)
+        return RedisServer(
+            RedisSetup(
+                binary=binary,
+                data=self._layout.redis,
+                socket=self._run_directory / REDIS_SOCKET,
+                log=self._layout.redis_log,
+                settings=self._options.redis_settings,
+                inherited=(self._lock,),
+            )
+        )
