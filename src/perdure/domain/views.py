@@ -38,7 +38,7 @@ class JobView:
     enqueued_at: datetime
     since: datetime
     labels: tuple[str, ...] = ()
-    args: Raw = EMPTY
+    args: Raw = field(default_factory=lambda: EMPTY)
     run_at: datetime | None = None
     worker_id: UUID | None = None
     worker: str = ""
@@ -176,7 +176,7 @@ class DeadLetterView:
     fingerprint: str
     cause: str
     error: ErrorReport | None = None
-    args: Raw = EMPTY
+    args: Raw = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,41 +229,6 @@ class JobDetail:
     dead_letter: DeadLetterView | None = None
 
 
-class Hold(StrEnum):
-    """Why a job does not run just now; a face may translate by it."""
-
-    RUNNING = "running"
-    ENDED = "ended"
-    PARENTS = "parents"
-    SCHEDULED = "scheduled"
-    DUE = "due"
-    PAUSED = "paused"
-    UNSERVED = "unserved"
-    KEY_FULL = "key_full"
-    SUSPECT = "suspect"
-    QUEUED = "queued"
-    CANCELLING = "cancelling"
-    PARENTS_FAILED = "parents_failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """One reason as a sentence, with the jobs that it speaks of."""
-
-    hold: Hold
-    sentence: str
-    job_ids: tuple[UUID, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a job is not running (or that it is); the first reason is the one to remove first."""
-
-    job_id: UUID
-    state: JobState
-    reasons: tuple[Reason, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountView:
     """How many jobs are in one state; above 100,000 an estimate."""
@@ -286,7 +251,10 @@ class LaneView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueView:
-    """A queue: its depths, who serves it, and what nobody serves (`unserved`: kinds with jobs that wait for nobody)."""
+    """A queue: its depths, who serves it, and what nobody serves (`unserved`: kinds with jobs that wait for nobody).
+
+    With `approximate` a depth is at least what it says.
+    """
 
     name: str
     paused_at: datetime | None
@@ -298,6 +266,7 @@ class QueueView:
     kinds: tuple[str, ...]
     unserved: tuple[str, ...]
     workers: int
+    approximate: bool = False
 
     @property
     def paused(self) -> bool:
@@ -380,15 +349,14 @@ class ActOutcome(StrEnum):
     MOVING = "moving"
 
 
-CHANGES = frozenset(
-    {
-        ActOutcome.CANCELLED,
-        ActOutcome.REQUESTED,
-        ActOutcome.AVAILABLE,
-        ActOutcome.SCHEDULED,
-        ActOutcome.DROPPED,
-    }
-)
+CHANGES = frozenset(ActOutcome) - {
+    ActOutcome.UNCHANGED,
+    ActOutcome.ILLEGAL,
+    ActOutcome.DUPLICATE,
+    ActOutcome.BLOCKED,
+    ActOutcome.MISSING,
+    ActOutcome.MOVING,
+}
 """The outcomes that changed something."""
 
 

@@ -79,7 +79,7 @@ class Child:
                 interruption_limit=self._settings.interruption_limit,
                 on_settled=self._count,
             )
-            groups = self._groups(kinds, lambda lease: AttemptLine(lease, stores.leases))
+            groups = self._groups(kinds, lambda lease: AttemptLine(lease, stores.leases, self._settings.schema))
             self._execution = self._execution_of(stores.dispatch, completion, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
@@ -103,7 +103,10 @@ class Child:
                 ThreadRunner(kinds, line_of, settings.thread_concurrency),
                 settings.thread_concurrency,
             ),
-            "process": (ProcessRunner(kinds, line_of, self._orders.app), settings.cpu_processes),
+            "process": (
+                ProcessRunner(kinds, line_of, self._orders.app, settings.schema),
+                settings.cpu_processes,
+            ),
         }
         groups = []
         for mode, (runner, capacity) in runners.items():

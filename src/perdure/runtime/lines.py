@@ -8,6 +8,7 @@ from typing import Protocol
 from perdure.domain.errors import Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, ErrorReport, Failed
+from perdure.stores.postgres.callers import complete, complete_sync
 
 PROGRESS_EVERY_S = 0.5
 
@@ -25,11 +26,12 @@ class Reports(Protocol):
 class AttemptLine:
     """The line of one attempt that runs on the loop or in a thread."""
 
-    __slots__ = ("_last", "_lease", "_loop", "_reports", "cancelled", "completed")
+    __slots__ = ("_last", "_lease", "_loop", "_reports", "_schema", "cancelled", "completed")
 
-    def __init__(self, lease: Lease, reports: Reports) -> None:
+    def __init__(self, lease: Lease, reports: Reports, schema: str) -> None:
         self._lease = lease
         self._reports = reports
+        self._schema = schema
         self._loop = asyncio.get_running_loop()
         self._last = 0.0
         self.cancelled = False
@@ -53,15 +55,11 @@ class AttemptLine:
         asyncio.run_coroutine_threadsafe(self.progress(fraction, note), self._loop)
 
     async def complete(self, conn: object, result: object) -> None:
-        from perdure.stores.postgres.callers import complete
-
-        await complete(conn, self._lease, result)
+        await complete(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
         self.completed = True
 
     def complete_sync(self, conn: object, result: object) -> None:
-        from perdure.stores.postgres.callers import complete_sync
-
-        complete_sync(conn, self._lease, result)
+        complete_sync(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
         self.completed = True
 
     async def after_complete(self) -> Ending | None:

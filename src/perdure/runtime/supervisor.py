@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from time import monotonic
@@ -40,11 +40,11 @@ log = structlog.get_logger("perdure.worker")
 class Worker:
     """The life of one worker."""
 
-    def __init__(self, settings: Settings, app: str, stores: SupervisorStores) -> None:
+    def __init__(self, settings: Settings, app: str, stores: SupervisorStores, worker_id: WorkerId) -> None:
         self._settings = settings
         self._app = app
         self._stores = stores
-        self._id = WorkerId(uuid.uuid4())
+        self._id = worker_id
         self._children: dict[int, ChildProcess] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -167,10 +167,9 @@ class Worker:
             except Unavailable:
                 await asyncio.sleep(1.0)
 
-    def _ending(self, child: ChildProcess, held: list[LeaseOf] | object, cause: str) -> Ending:
+    def _ending(self, child: ChildProcess, held: Sequence[LeaseOf], cause: str) -> Ending:
         if child.said_goodbye or self._stopping.is_set():
             return Interrupted(cause=cause)
-        assert isinstance(held, list)
         return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
 
     async def _beat(self) -> None:
@@ -262,7 +261,7 @@ def plain(settings: Settings) -> dict[str, object]:
     return values
 
 
-async def run_worker(settings: Settings, app: str, *, on_start: Callable[[], None] = lambda: None) -> int:
+async def run_worker(settings: Settings, app: str, *, worker_id: WorkerId | None = None) -> int:
     """Run a worker for the jobs of `app` until SIGTERM or Ctrl-C, which drain it; a second one ends it at once.
 
     Raises DatabaseUnavailable, SchemaMissing, SchemaOutdated or SchemaTooNew before anything is started.
@@ -274,9 +273,8 @@ async def run_worker(settings: Settings, app: str, *, on_start: Callable[[], Non
     finally:
         await connection.close()
     async with supervisor_stores(settings) as stores:
-        worker = Worker(settings, app, stores)
+        worker = Worker(settings, app, stores, worker_id or WorkerId(uuid.uuid4()))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        on_start()
         return await worker.run()

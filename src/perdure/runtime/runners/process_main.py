@@ -14,6 +14,7 @@ from perdure.runtime.loading import load_kinds
 from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_error, after_value, call_of
+from perdure.stores.postgres.callers import complete_sync
 
 ENDINGS: dict[str, type[Ending]] = {kind.__name__: kind for kind in (Completed, Failed, Snoozed, Cancelled)}
 
@@ -27,9 +28,10 @@ def ending_from(message: dict[str, Any]) -> Ending:
 class PipeLine:
     """How a context reaches the worker from a process of its own; it can only tell, not ask."""
 
-    def __init__(self, connection: socket.socket, lease: Lease) -> None:
+    def __init__(self, connection: socket.socket, lease: Lease, schema: str) -> None:
         self._connection = connection
         self._lease = lease
+        self._schema = schema
 
     def is_cancelled(self) -> bool:
         """Always false: a cancelled process is killed."""
@@ -45,9 +47,7 @@ class PipeLine:
         raise TypeError("a handler of mode process is not async; use complete_sync")
 
     def complete_sync(self, conn: object, result: object) -> None:
-        from perdure.stores.postgres.callers import complete_sync
-
-        complete_sync(conn, self._lease, result)
+        complete_sync(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
         self._connection.sendall(frames.pack({"completed": True}))
 
 
@@ -62,7 +62,7 @@ def main(descriptor: int) -> None:
     kinds = load_kinds(hello["app"])
     while (message := frames.read_blocking(connection)) is not None:
         lease = msgspec.convert(message["job"], Lease)
-        ending = _run(kinds, lease, PipeLine(connection, lease))
+        ending = _run(kinds, lease, PipeLine(connection, lease, hello["schema"]))
         report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
         connection.sendall(frames.pack(report))
 

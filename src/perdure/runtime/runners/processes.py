@@ -26,10 +26,11 @@ class ProcessRunner:
     started as they are needed, kept for the next job, and replaced after they died.
     """
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine], app: str) -> None:
+    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine], app: str, schema: str) -> None:
         self._kinds = kinds
         self._line_of = line_of
         self._app = app
+        self._schema = schema
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,7 +57,7 @@ class ProcessRunner:
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
         try:
-            process = self._idle.pop() if self._idle else await _Process.spawn(self._app)
+            process = self._idle.pop() if self._idle else await _Process.spawn(self._app, self._schema)
         except OSError as error:
             done(attempt, Interrupted(cause=f"no process could be started: {error}"))
             return
@@ -90,7 +91,7 @@ class _Process:
         self._writer = writer
 
     @classmethod
-    async def spawn(cls, app: str) -> "_Process":
+    async def spawn(cls, app: str, schema: str) -> "_Process":
         ours, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -102,7 +103,7 @@ class _Process:
         )
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(frames.pack({"app": app, "parent": os.getpid()}))
+        writer.write(frames.pack({"app": app, "schema": schema, "parent": os.getpid()}))
         return cls(process, reader, writer)
 
     async def call(self, lease: Lease, line: AttemptLine) -> Ending | None:

@@ -1,0 +1,78 @@
+"""A handle: a job that was enqueued, as its producer holds it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from perdure.domain.durations import Duration, parse_duration
+from perdure.domain.errors import JobFailed, NotFound, ResultTimeout
+from perdure.domain.job import TERMINAL, JobState
+from perdure.domain.kind import Kind
+from perdure.domain.views import ResultView
+
+R = TypeVar("R")
+
+FIRST_LOOK_S = 0.005
+LONGEST_BETWEEN_LOOKS_S = 0.25
+
+Look = Callable[[UUID], Awaitable[ResultView | None]]
+
+
+class Handle(Generic[R]):
+    """An enqueued job; `created` is false when an earlier call had stored it already."""
+
+    def __init__(self, id: UUID, kind: Kind[..., Any], look: Look, wait: Callable[[Any], Any], *, created: bool) -> None:
+        self.id = id
+        self.kind = kind
+        self.created = created
+        self._look = look
+        self._wait = wait
+
+    async def state(self) -> JobState:
+        """Where the job stands now. Raises NotFound once it is past the retention."""
+        return (await self._view()).state
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        """Wait for the job to end, and give its result, rebuilt from the handler's return annotation.
+
+        Raises JobFailed when it was discarded or cancelled, ResultTimeout when it did not end in time.
+        """
+        end = None if timeout is None else monotonic() + parse_duration(timeout, "timeout") / timedelta(seconds=1)
+        pause = FIRST_LOOK_S
+        while True:
+            view = await self._view()
+            if view.state in TERMINAL:
+                return self._given(view)
+            if end is not None and monotonic() >= end:
+                raise ResultTimeout(f"job {self.id} has not ended: it is {view.state}", next_step="ask again later")
+            await asyncio.sleep(pause if end is None else max(0.0, min(pause, end - monotonic())))
+            pause = min(pause * 1.5, LONGEST_BETWEEN_LOOKS_S)
+
+    def result_sync(self, timeout: Duration | None = None) -> R:
+        """As `result`, for code that is not async."""
+        given: R = self._wait(self.result(timeout))
+        return given
+
+    def state_sync(self) -> JobState:
+        """As `state`, for code that is not async."""
+        state: JobState = self._wait(self.state())
+        return state
+
+    async def _view(self) -> ResultView:
+        view = await self._look(self.id)
+        if view is None:
+            raise NotFound("job", self.id, next_step="it was never committed, or its history is past the retention")
+        return view
+
+    def _given(self, view: ResultView) -> R:
+        if view.state is JobState.COMPLETED:
+            result: R = self.kind.result.decode(view.result)
+            return result
+        error = view.cause if view.error is None else f"{view.error.type}: {view.error.message}"
+        raise JobFailed(self.id, view.state, error or view.cause or "no error was recorded")
+
+    def __repr__(self) -> str:
+        return f"<job {self.id} {self.kind.name}>"

@@ -1,0 +1,252 @@
+"""The specification's operations on jobs and workers, by name; they call the same services as everything else."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from perdure.domain.durations import Duration, parse_duration
+from perdure.domain.errors import ClaimLost, Conflict
+from perdure.domain.failure import report_of
+from perdure.domain.kind import Kind
+from perdure.domain.lease import Lease
+from perdure.domain.payload import encode_plain
+from perdure.domain.rank import Band, band_of
+from perdure.domain.retry import Backoff
+from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, settle
+from perdure.domain.views import ActReport, JobDetail, JobPage
+from perdure.domain.worker import NewWorker, Worker, WorkerId, WorkerState
+from perdure.ports import Claimer, Scope
+from perdure.runtime.handles import Handle
+from perdure.runtime.supervisor import plain
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Perdure
+    from perdure.runtime.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+POLL_S = 0.1
+QUEUE_KEYS = {Band.HIGH: "job:queue:high", Band.MEDIUM: "job:queue:medium", Band.LOW: "job:queue:low"}
+
+
+class JobOperations:
+    """createJob, acquireJob, completeJob, failJob, getQueueKey, and their companions."""
+
+    def __init__(self, app: "Perdure") -> None:
+        self._app = app
+
+    async def create(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Enqueue a job; `app.using(...).enqueue` takes options."""
+        return await self._app.enqueue(kind, *args, **kwargs)
+
+    async def acquire(self, worker_id: UUID, limit: int = 1, wait: Duration = 0) -> Sequence[Lease]:
+        """Lease up to `limit` jobs for a registered worker, waiting up to `wait` for the first.
+
+        The worker's row says which queues, kinds and labels it serves. A worker that is draining, stopped or
+        dead gets a Conflict, a full one nothing.
+        """
+        stores = await self._app.stores()
+        end = monotonic() + parse_duration(wait, "wait") / timedelta(seconds=1)
+        while True:
+            worker = await stores.workers.get(WorkerId(worker_id))
+            if worker.state is not WorkerState.ACTIVE:
+                raise Conflict(f"worker {worker_id} is {worker.state} and cannot acquire jobs")
+            room = min(limit, worker.capacity - worker.running)
+            scope = Scope(queues=worker.queues, kinds=worker.kinds, labels=worker.labels)
+            claimer = Claimer(worker_id=worker.id, process=0)
+            leases = await stores.dispatch.claim(claimer, scope, limit=room) if room > 0 else []
+            if leases or monotonic() >= end:
+                return leases
+            await asyncio.sleep(min(POLL_S, max(0.0, end - monotonic())))
+
+    async def complete(self, lease: Lease, result: object = None) -> None:
+        """Settle a lease as completed, with a result that JSON can hold. Raises ClaimLost."""
+        text = None if result is None else encode_plain(result, "result")
+        await self._settle(lease, Completed(result=text))
+
+    async def fail(
+        self, lease: Lease, error: BaseException | str, *, retry_in: Duration | None = None, give_up: bool = False
+    ) -> None:
+        """Settle a lease as failed: the job is retried after the specification's back-off, or discarded.
+
+        Raises ClaimLost.
+        """
+        report = ErrorReport(type="Error", message=error) if isinstance(error, str) else report_of(error)
+        delay = (
+            Backoff().delay(lease.attempt - 1, uuid.uuid4().int % 1000 / 1000)
+            if retry_in is None
+            else parse_duration(retry_in, "retry_in")
+        )
+        await self._settle(lease, Failed(error=report, retry_in=delay, give_up=give_up))
+
+    def queue_key(self, priority: int) -> str:
+        """The specification's name of the list on which a job of this priority waits."""
+        return QUEUE_KEYS[band_of(priority)]
+
+    async def cancel(self, job_id: UUID, *, actor: str = "program", reason: str = "") -> ActReport:
+        """Cancel a job, running or not. Raises NotFound or IllegalTransition."""
+        return await (await self._app.stores()).act.cancel(job_id, actor=actor, reason=reason)
+
+    async def retry(self, job_id: UUID, *, actor: str = "program", reason: str = "") -> ActReport:
+        """Run a job again that waits for a retry, was cancelled or was discarded. Raises NotFound or IllegalTransition."""
+        return await (await self._app.stores()).act.retry(job_id, actor=actor, reason=reason)
+
+    async def get(self, job_id: UUID) -> JobDetail:
+        """One job in full. Raises NotFound."""
+        return await (await self._app.stores()).read.job(job_id)
+
+    async def list(self, filter: str = "", *, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """The jobs that match a filter, the newest first. Raises InvalidFilter."""
+        return await (await self._app.stores()).read.jobs(filter, limit=limit, cursor=cursor)
+
+    async def _settle(self, lease: Lease, ending: Ending) -> None:
+        stores = await self._app.stores()
+        limits = {
+            "crash_limit": self._app.settings.crash_limit,
+            "interruption_limit": self._app.settings.interruption_limit,
+        }
+        settlement = settle(lease, ending, **limits)
+        settled = await stores.jobs.settle([settlement])
+        if lease.token not in settled.accepted:
+            await stores.jobs.refuse([settlement], UUID(int=0))
+            raise ClaimLost(lease.job_id)
+        if settled.released:
+            await stores.dispatch.announce(settled.released)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """A worker to be started: the application that defines its jobs, and settings that differ from the program's."""
+
+    app: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHealth:
+    """How a worker does: `silent_for` since its last heartbeat, `load` the share of its capacity in use."""
+
+    worker_id: UUID
+    state: WorkerState
+    suspect: bool
+    silent_for: timedelta
+    load: float
+    running: int
+
+
+class SpawnedWorker:
+    """A worker process that was started from this program."""
+
+    def __init__(self, worker_id: UUID, process: asyncio.subprocess.Process) -> None:
+        self.worker_id = worker_id
+        self.process = process
+
+    async def stop(self) -> int:
+        """Drain it and wait for its end; gives the exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        return await self.process.wait()
+
+
+class WorkerOperations:
+    """spawnWorker, startHeartbeat, getWorkerHealth, cleanup, and their companions."""
+
+    def __init__(self, app: "Perdure") -> None:
+        self._app = app
+
+    async def spawn(self, config: WorkerConfig) -> SpawnedWorker:
+        """Start a worker process and wait until it is registered. Raises Conflict when it ends before that."""
+        worker_id = WorkerId(uuid.uuid4())
+        settings: Settings = self._app.settings
+        values = {**plain(settings), **config.settings}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "perdure.runtime.spawned", stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        orders = {"app": config.app, "settings": values, "worker_id": str(worker_id)}
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(orders))
+        process.stdin.close()
+        spawned = SpawnedWorker(worker_id, process)
+        workers = (await self._app.stores()).workers
+        while process.returncode is None:
+            known = [worker for worker in await workers.list(alive_only=True) if worker.id == worker_id]
+            if known and known[0].kinds:
+                return spawned
+            await asyncio.sleep(POLL_S)
+        raise Conflict(f"the worker ended with code {process.returncode} before it was ready", next_step="read its log")
+
+    async def register(
+        self,
+        *,
+        kinds: Sequence[str],
+        queues: Sequence[str] = ("default",),
+        labels: Sequence[str] = (),
+        capacity: int = 1,
+        name: str = "",
+        type: str = "custom",
+    ) -> UUID:
+        """Register a worker loop of one's own; it must send a heartbeat more often than every `dead_after_s`."""
+        worker_id = WorkerId(uuid.uuid4())
+        host = os.uname().nodename
+        await (await self._app.stores()).workers.register(
+            NewWorker(
+                id=worker_id,
+                name=name or f"{host}-{os.getpid()}",
+                host=host,
+                pid=os.getpid(),
+                type=type,
+                queues=tuple(queues),
+                kinds=tuple(kinds),
+                labels=tuple(labels),
+                capacity=capacity,
+            )
+        )
+        return worker_id
+
+    async def heartbeat(self, worker_id: UUID) -> Sequence[tuple[UUID, UUID]]:
+        """Say that the worker lives; gives the leases (job id, token) that it is asked to stop.
+
+        Raises Conflict when it has been declared dead or stopped: its leases are gone and it must register anew.
+        """
+        workers = (await self._app.stores()).workers
+        worker = await workers.get(WorkerId(worker_id))
+        beat = await workers.beat(worker.id, kinds=worker.kinds, processes=worker.processes)
+        if beat is None:
+            raise Conflict(f"worker {worker_id} is {worker.state}: its leases are gone", next_step="register anew")
+        return beat.cancel
+
+    async def health(self, worker_id: UUID) -> WorkerHealth:
+        """How a worker does. Raises NotFound."""
+        worker = await (await self._app.stores()).workers.get(WorkerId(worker_id))
+        silent = datetime.now(UTC) - worker.heartbeat_at
+        alive = worker.state in (WorkerState.ACTIVE, WorkerState.DRAINING)
+        return WorkerHealth(
+            worker_id=worker.id,
+            state=worker.state,
+            suspect=alive and silent > timedelta(seconds=self._app.settings.suspect_after_s),
+            silent_for=silent,
+            load=worker.load,
+            running=worker.running,
+        )
+
+    async def stop(self, worker_id: UUID) -> None:
+        """Ask a worker to drain and end. Raises NotFound."""
+        await (await self._app.stores()).workers.drain(WorkerId(worker_id))
+
+    async def list(self, *, alive_only: bool = True) -> Sequence[Worker]:
+        """The workers, the newest first."""
+        return await (await self._app.stores()).workers.list(alive_only=alive_only)
+
+

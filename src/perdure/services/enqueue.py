@@ -1,0 +1,110 @@
+"""Store new jobs: single ones of concurrent callers share a commit, and waiting workers are told afterwards."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.job import Enqueued, NewJob
+from perdure.ports import Dispatch, Place
+
+BATCH = 1000
+BETWEEN_RINGS_S = 0.01
+
+
+class PlacingJobs(Protocol):
+    """Stores jobs and tells where those wait that may start now."""
+
+    async def enqueue_placed(
+        self, jobs: Sequence[NewJob], *, on_duplicate: str = "raise"
+    ) -> tuple[Sequence[Enqueued], Sequence[Place]]:
+        """Store the jobs, all or none, durably before the answer."""
+
+
+class Enqueue:
+    """Stores jobs durably before it answers.
+
+    Single jobs that arrive while another commit is under way go together into the next one: each caller is answered
+    after that commit. Announcements are hints; they are sent afterwards, at most a hundred times a second.
+    """
+
+    def __init__(self, jobs: PlacingJobs, dispatch: Dispatch) -> None:
+        self._jobs = jobs
+        self._dispatch = dispatch
+        self._waiting: list[tuple[NewJob, asyncio.Future[Enqueued]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._places: list[Place] = []
+        self._ringing: asyncio.Task[None] | None = None
+
+    async def one(self, job: NewJob, *, on_duplicate: str) -> Enqueued:
+        """Store one job. Raises what `many` raises."""
+        if job.depends_on or job.unique is not None:
+            return (await self.many([job], on_duplicate=on_duplicate))[0]
+        answer: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, answer))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit())
+        return await answer
+
+    async def many(self, jobs: Sequence[NewJob], *, on_duplicate: str) -> Sequence[Enqueued]:
+        """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption."""
+        if not jobs:
+            return []
+        enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
+        self._announce(places)
+        return enqueued
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        for task in (self._committing, self._ringing):
+            if task is not None:
+                await asyncio.wait({task})
+
+    async def _commit(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._store(batch)
+        finally:
+            self._committing = None
+
+    async def _store(self, batch: Sequence[tuple[NewJob, "asyncio.Future[Enqueued]"]]) -> None:
+        try:
+            answers = await self.many([job for job, _ in batch], on_duplicate="raise")
+        except PerdureError as error:
+            if len(batch) == 1 or isinstance(error, Unavailable):
+                for _, future in batch:
+                    _fail(future, error)
+            else:
+                # One job of the batch cannot be stored: it must not take the others down with it.
+                for single in batch:
+                    await self._store([single])
+        except BaseException as error:
+            for _, future in batch:
+                _fail(future, error)
+            raise
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _announce(self, places: Sequence[Place]) -> None:
+        self._places += places
+        if self._places and self._ringing is None:
+            self._ringing = asyncio.create_task(self._ring())
+
+    async def _ring(self) -> None:
+        try:
+            while self._places:
+                places, self._places = self._places, []
+                await self._dispatch.announce(places)
+                await asyncio.sleep(BETWEEN_RINGS_S)
+        except Unavailable:
+            self._places.clear()
+        finally:
+            self._ringing = None
+
+
+def _fail(future: "asyncio.Future[Enqueued]", error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
