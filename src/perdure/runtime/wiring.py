@@ -1,0 +1,75 @@
+"""From settings to services: the one place where technologies are chosen."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from perdure.ports import Control, Insights
+from perdure.runtime.settings import Settings
+from perdure.services.act import Act
+from perdure.services.read import Read
+from perdure.stores.postgres.connections import PooledDatabase, connect
+from perdure.stores.postgres.control import PostgresControl
+from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.insights import PostgresInsights
+from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.migrations import require_current
+from perdure.stores.postgres.workers import PostgresWorkers
+
+CONNECTIONS_OF_A_COMMAND = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What a face or a program builds on, all on one database."""
+
+    database: PooledDatabase
+    jobs: PostgresJobs
+    workers: PostgresWorkers
+    leases: PostgresLeases
+    dispatch: PostgresDispatch
+    insights: Insights
+    control: Control
+    read: Read
+    act: Act
+
+
+def wired(database: PooledDatabase, settings: Settings) -> Stores:
+    """The services on a database that is open already."""
+    schema = settings.schema
+    insights = PostgresInsights(database, schema=schema)
+    control = PostgresControl(database, schema=schema)
+    return Stores(
+        database=database,
+        jobs=PostgresJobs(database, schema=schema),
+        workers=PostgresWorkers(database, schema=schema),
+        leases=PostgresLeases(database, schema=schema),
+        dispatch=PostgresDispatch(database, schema=schema),
+        insights=insights,
+        control=control,
+        read=Read(insights),
+        act=Act(control, insights),
+    )
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings, *, application_name: str = "perdure", most: int = CONNECTIONS_OF_A_COMMAND
+) -> AsyncIterator[Stores]:
+    """The services on the database that the settings name, its schema checked first. Raises Unavailable."""
+    url = settings.database_url.get_secret_value()
+    await _check_schema(url, settings.schema, application_name)
+    database = await PooledDatabase.open(url, application_name=application_name, most=most)
+    try:
+        yield wired(database, settings)
+    finally:
+        await database.close()
+
+
+async def _check_schema(url: str, schema: str, application_name: str) -> None:
+    connection = await connect(url, application_name=application_name)
+    try:
+        await require_current(connection, schema=schema)
+    finally:
+        await connection.close()
