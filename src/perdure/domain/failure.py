@@ -32,8 +32,9 @@ _VARIABLE = (
     re.compile(r"(?<!\w)[bB]?(['\"`])(?:\\.|(?!\1)[^\\])*\1(?!\w)", re.DOTALL),
     re.compile(r"(?<![^\s'\"`(\[{<=])[^\s'\"`(\[{<=]*[\\/][^\s'\"`)\]}>]*"),
     re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"),
-    re.compile(r"\b[0-9a-fA-F]{8,}\b"),
     re.compile(r"(?<!\w)[-+]?\w*\d[\w.,:%+-]*"),
+    re.compile(r"\b[a-fA-F]{8,}\b"),
+    re.compile(r"#(?:[.,:%+-]*#)+"),
 )
 
 

@@ -169,9 +169,6 @@ class JobDecorator:
         return JobDecorator(merged) if function is None else _kind_of(function, merged)
 
 
-job = JobDecorator({})
-
-
 def _kind_of(function: object, options: JobOptions) -> Handler[..., Any, ..., Any]:
     checked = checked_function(function)
     return Handler(
@@ -220,3 +217,6 @@ def _checked(options: JobOptions) -> KindOptions:
             "unique_states", "says when a key counts, but there is no unique_key and no unique_for"
         )
     return checked
+
+
+job = JobDecorator({})

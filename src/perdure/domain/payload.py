@@ -1,5 +1,6 @@
 """Arguments and results as JSON text, rebuilt from annotations; never pickle."""
 
+import dataclasses
 import functools
 import math
 import operator
@@ -58,7 +59,6 @@ def _from_json(kind: Any, value: object) -> object:
 
 
 _ENCODE = msgspec.json.Encoder(enc_hook=_to_json).encode
-_ENCODE_SORTED = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic").encode
 
 
 class Payload:
@@ -111,12 +111,8 @@ class Payload:
         return self.signature.defaults | self._values(self._decoded(text))
 
     def canonical(self, text: str | bytes) -> bytes:
-        """The same bytes for equal arguments, whatever the order of their keys and sets."""
-        values = self._values(self._decoded(text))
-        try:
-            return _ENCODE_SORTED(values)
-        except TypeError:
-            return _ENCODE_SORTED(msgspec.json.decode(text))
+        """Bytes that are equal for equal arguments, whatever the order of their keys and sets."""
+        return _ENCODE(_ordered(self._values(self._decoded(text))))
 
     def _values(self, decoded: msgspec.Struct) -> dict[str, object]:
         pairs = zip(self._names, msgspec.structs.astuple(decoded), strict=True)
@@ -182,6 +178,23 @@ def check_plain(value: object, field: str) -> None:
             f"a {type(value).__qualname__} would come back as plain JSON, since no annotation says what it is"
         )
         raise InvalidArguments(field, why, next_step=f"annotate {field} with its type")
+
+
+def _ordered(value: Any) -> object:
+    """The value with its sets and mappings in one order, fit to be compared but not to be decoded."""
+    if isinstance(value, set | frozenset):
+        return sorted(_ENCODE(_ordered(part)) for part in value)
+    if isinstance(value, Mapping):
+        return sorted((_ENCODE(key), _ENCODE(_ordered(part))) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return [_ordered(part) for part in value]
+    if dataclasses.is_dataclass(value):
+        return [_ordered(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return [_ordered(part) for part in msgspec.structs.astuple(value)]
+    if _is_model(type(value)):
+        return _ordered(value.model_dump(mode="python", by_alias=True, round_trip=True))
+    return value
 
 
 def checked_annotation(annotation: Any, field: str) -> Any:

@@ -55,11 +55,8 @@ class Signature:
         )
         self.parameters = tuple(_stored(p, hints[p.name]) for p in self._bare.parameters.values())
         self.context = _context_of(whole, hints)
-        self._context_index = list(whole.parameters).index(self.context) if self.context else 0
-        self._context_by_position = (
-            self.context is not None
-            and whole.parameters[self.context].kind is inspect.Parameter.POSITIONAL_ONLY
-        )
+        self._context_kind = whole.parameters[self.context].kind if self.context else None
+        self._context_place = list(whole.parameters).index(self.context) if self.context else 0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -93,7 +90,7 @@ class Signature:
         extra = values.pop(self._extra, {}) if self._extra else {}
         args: list[object] = [values.pop(p.name, p.default) for p in self._first]
         if isinstance(rest, Sequence) and rest:
-            args += [values.pop(name) for name in self._positional[len(args) :]]
+            args += [values.pop(name, self.defaults.get(name)) for name in self._positional[len(args) :]]
             args += rest
         if isinstance(extra, Mapping):
             values.update(extra)
@@ -101,11 +98,12 @@ class Signature:
 
     def with_context(self, arguments: Arguments, context: Context) -> Arguments:
         """The same arguments with the context where the handler wants it, if it wants one."""
-        args, kwargs = arguments
         if self.context is None:
             return arguments
-        if self._context_by_position or len(args) > self._context_index:
-            place = self._context_index
+        args, kwargs = arguments
+        place, kind = self._context_place, self._context_kind
+        is_reached = len(args) > place and kind is not inspect.Parameter.KEYWORD_ONLY
+        if is_reached or kind is inspect.Parameter.POSITIONAL_ONLY:
             return (*args[:place], context, *args[place:]), kwargs
         return args, {**kwargs, self.context: context}
 
@@ -160,6 +158,8 @@ def _stored(parameter: inspect.Parameter, hint: Any) -> Parameter:
 def _gathered(kind: Any, hint: Any) -> Any:
     if get_origin(hint) is Unpack:
         return get_args(hint)[0]
+    if getattr(hint, "__unpacked__", False):
+        return types.GenericAlias(tuple, get_args(hint))
     return list[hint] if kind is inspect.Parameter.VAR_POSITIONAL else dict[str, hint]
 
 
