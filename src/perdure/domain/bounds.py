@@ -22,8 +22,9 @@ E = TypeVar("E", bound=StrEnum)
 
 NAME_LENGTH_MAX = 200
 COUNT_MAX = 10_000
-LIMIT_MAX = 1_000_000
+LIMIT_MAX = 32_767
 SHORTEST_TIMEOUT = timedelta(milliseconds=1)
+LONGEST_TIMEOUT = timedelta(days=24)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -81,10 +82,11 @@ def checked_moment(value: object, field: str) -> datetime:
 
 
 def checked_timeout(value: Any, field: str = "timeout") -> timedelta | None:
-    """No limit, or at least a millisecond."""
+    """No limit, or from a millisecond to 24 days, which is what fits the column."""
     span = None if value is None else parse_duration(value, field)
-    if span is not None and span < SHORTEST_TIMEOUT:
-        raise InvalidOption(field, f"{value!r} leaves no time to run", next_step="pass None for no limit")
+    if span is not None and not SHORTEST_TIMEOUT <= span <= LONGEST_TIMEOUT:
+        why = f"{value!r} is outside a millisecond to {LONGEST_TIMEOUT.days} days"
+        raise InvalidOption(field, why, next_step="pass None for no limit")
     return span
 
 
