@@ -51,6 +51,15 @@ class Database(Protocol):
         """Run several statements in one transaction. Raises DatabaseUnavailable."""
 
 
+class SnapshotDatabase(Protocol):
+    """Reads named statements that must agree with each other."""
+
+    async def read_all(
+        self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
+    ) -> list[list[asyncpg.Record]]:
+        """Run reading statements on one snapshot, each for at most `timeout` seconds. Raises DatabaseUnavailable."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise DatabaseUnavailable in place of the driver's errors of a server that is away."""
@@ -58,12 +67,19 @@ def translated() -> Iterator[None]:
         yield
     except PerdureError:
         raise
-    except asyncpg.UndefinedTableError as error:
-        raise SchemaMissing(f"the database lacks a table: {error}") from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
+        raise SchemaMissing(f"the database lacks a table or a function: {error}") from error
+    except asyncpg.ClientConfigurationError as error:
+        raise DatabaseUnavailable(f"the address of PostgreSQL cannot be used: {error}") from error
+    except ValueError:
+        # A value that the driver cannot encode is its caller's mistake and would fail again.
+        raise
     except asyncpg.InvalidPasswordError as error:
         raise DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}") from error
     except asyncpg.InvalidCatalogNameError as error:
-        raise DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database") from error
+        raise DatabaseUnavailable(
+            f"PostgreSQL answers, but {error}", next_step="create the database"
+        ) from error
     except LOST as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}: {error})") from error
 
@@ -110,6 +126,13 @@ class PooledDatabase:
             async with self._pool.acquire() as connection:
                 return await _together(connection, calls)
 
+    async def read_all(
+        self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
+    ) -> list[list[asyncpg.Record]]:
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await _on_one_snapshot(connection, calls, timeout)
+
     async def close(self) -> None:
         await self._pool.close()
 
@@ -147,6 +170,13 @@ class DedicatedDatabase:
             with translated():
                 return await _together(await self._open(), calls)
 
+    async def read_all(
+        self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
+    ) -> list[list[asyncpg.Record]]:
+        async with self._lock:
+            with translated():
+                return await _on_one_snapshot(await self._open(), calls, timeout)
+
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Have `callback` told of notifications on `channel`, on this connection only. Raises DatabaseUnavailable."""
         async with self._lock:
@@ -177,7 +207,11 @@ class DedicatedDatabase:
 
 
 async def _repeated(
-    fetch: Callable[..., object], statement: Statement, values: tuple[object, ...], *, timeout: float | None = None
+    fetch: Callable[..., object],
+    statement: Statement,
+    values: tuple[object, ...],
+    *,
+    timeout: float | None = None,
 ) -> list[asyncpg.Record]:
     text = statement.numbered()
     for _ in range(REPEATS - 1):
@@ -199,3 +233,13 @@ async def _together(
             if not left:
                 raise
     raise AssertionError("unreachable")
+
+
+async def _on_one_snapshot(
+    connection: Connection, calls: tuple[tuple[Statement, tuple[object, ...]], ...], timeout: float
+) -> list[list[asyncpg.Record]]:
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return [
+            await connection.fetch(statement.numbered(), *values, timeout=timeout)
+            for statement, values in calls
+        ]

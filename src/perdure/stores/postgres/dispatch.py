@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from operator import itemgetter
 from time import monotonic
 from uuid import UUID
 
@@ -19,6 +20,8 @@ FULL_PASS_S = 1.0
 SHORTEST_BETWEEN_FULL_PASSES_S = 0.1
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
+FRUITLESS_LOOKS = 5
+PARKED_AT_ONCE = 500
 BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
 CLAIM_SETTINGS = """
 SET synchronous_commit = off;
@@ -104,6 +107,19 @@ class PostgresDispatch:
             return []
         bands = (Band.SUSPECT,) if claimer.isolated else BANDS
         streams = [(lane, int(band)) for lane in lanes for band in bands]
+        for _ in range(FRUITLESS_LOOKS):
+            rows = await self._look(claimer, streams, limit)
+            if not rows:
+                self._lanes.expire()
+                return []
+            leases = await self._with_gated(claimer, rows, limit)
+            if leases or not await self._park(claimer, streams):
+                return leases
+        return []
+
+    async def _look(
+        self, claimer: Claimer, streams: list[tuple[int, int]], limit: int
+    ) -> list[asyncpg.Record]:
         watermarks = self._watermarks[claimer.isolated]
         try:
             rows = await self._database.fetch(
@@ -112,21 +128,16 @@ class PostgresDispatch:
                 [band for _, band in streams],
                 watermarks.floors(streams, monotonic()),
                 limit,
-                claimer.worker_id,
-                claimer.process,
-                claimer.isolated,
-                self._grace_ms,
+                *self._terms(claimer),
             )
         except Exception:
             watermarks.reset(0.0)
             raise
         if not rows:
             watermarks.reset(0.0)
-            self._lanes.expire()
-            return []
         for row in rows:
             watermarks.advance(row["lane"], row["band"], row["rank"])
-        return await self._with_gated(claimer, rows)
+        return rows
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
         """Lease exactly these jobs, of those still available."""
@@ -136,29 +147,43 @@ class PostgresDispatch:
             [place.band for place in places],
             [place.rank for place in places],
             [place.job_id for place in places],
-            claimer.worker_id,
-            claimer.process,
-            claimer.isolated,
-            self._grace_ms,
+            *self._terms(claimer),
         )
-        return await self._with_gated(claimer, rows)
+        return await self._with_gated(claimer, rows, len(places))
 
-    async def _with_gated(self, claimer: Claimer, rows: Sequence[asyncpg.Record]) -> list[Lease]:
-        leases = [self._lease(row) for row in rows if row["token"] is not None]
+    async def _with_gated(self, claimer: Claimer, rows: list[asyncpg.Record], limit: int) -> list[Lease]:
         gated = [row["job_id"] for row in rows if row["token"] is None]
         if gated:
-            _, gained = await self._database.fetch_all(
-                (self._sql["gate_keys"], (gated,)),
-                (
-                    self._sql["claim_gated"],
-                    (gated, claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms),
-                ),
-            )
-            leases += [self._lease(row) for row in gained]
-        return leases
+            rows = [row for row in rows if row["token"] is not None]
+            rows += await self._claim_gated(claimer, gated, limit - len(rows))
+            rows.sort(key=itemgetter("rank", "job_id"))
+        return [self._lease(row) for row in rows]
+
+    async def _claim_gated(self, claimer: Claimer, job_ids: list[UUID], limit: int) -> list[asyncpg.Record]:
+        _, gained = await self._database.fetch_all(
+            (self._sql["gate_keys"], (job_ids,)),
+            (self._sql["claim_gated"], (job_ids, limit, *self._terms(claimer))),
+        )
+        return gained
+
+    async def _park(self, claimer: Claimer, streams: list[tuple[int, int]]) -> bool:
+        """Move jobs aside whose keys are full, more than one claim meets, so that those behind them are not held up."""
+        rows = await self._database.fetch(
+            self._sql["gated_heads"],
+            [lane for lane, _ in streams],
+            [band for _, band in streams],
+            PARKED_AT_ONCE,
+        )
+        if rows:
+            await self._claim_gated(claimer, [row["job_id"] for row in rows], 0)
+        return bool(rows)
 
     def _lease(self, row: asyncpg.Record) -> Lease:
-        return Lease(*row[:LEASE_COLUMNS], *self._lanes.names[row["lane"]])
+        queue, kind = self._lanes.names[row["lane"]]
+        return Lease(*row[:LEASE_COLUMNS], queue, kind)
+
+    def _terms(self, claimer: Claimer) -> tuple[object, ...]:
+        return claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms
 
     async def lanes(self, scope: Scope) -> Sequence[int]:
         """The lanes that a scope may take from; may lag a second behind."""
@@ -222,7 +247,9 @@ def claimer_database(database_url: str, *, application_name: str) -> DedicatedDa
     return DedicatedDatabase(database_url, application_name=application_name, settings=CLAIM_SETTINGS)
 
 
-def listening_dispatch(database_url: str, *, application_name: str, schema: str = DEFAULT_SCHEMA) -> PostgresDispatch:
+def listening_dispatch(
+    database_url: str, *, application_name: str, schema: str = DEFAULT_SCHEMA
+) -> PostgresDispatch:
     """A dispatch with a claiming connection of its own that hears the doorbell."""
     database = claimer_database(database_url, application_name=application_name)
     dispatch = PostgresDispatch(database, schema=schema)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from perdure.domain.errors import (
+    DependencyCycle,
     DependencyTooDeep,
     DuplicateJob,
     InvalidInput,
@@ -87,7 +88,9 @@ class PostgresJobs:
 
 def places(rows: Iterable[Any]) -> list[Place]:
     """The places among rows that carry lane, band, rank and job id; a null lane means no place."""
-    return [Place(row["lane"], row["band"], row["rank"], row["job_id"]) for row in rows if row["lane"] is not None]
+    return [
+        Place(row["lane"], row["band"], row["rank"], row["job_id"]) for row in rows if row["lane"] is not None
+    ]
 
 
 def enqueued_of(row: Any) -> Enqueued:
@@ -144,7 +147,7 @@ def states_mask(states: Iterable[JobState]) -> int:
 
 
 class enqueue_errors:
-    """Raises the typed error in place of the error codes of `enqueue_jobs` (PD001 to PD004), for any driver."""
+    """Raises the typed error in place of the error codes of `enqueue_jobs` (PD001 to PD005), for any driver."""
 
     def __enter__(self) -> None:
         return None
@@ -167,18 +170,15 @@ def raise_enqueue_error(code: str, error: BaseException) -> None:
         case "PD002":
             raise UnknownParent(UUID(msgspec.json.decode(str(detail))["parent_id"])) from error
         case "PD003":
-            _too_deep(error)
+            raise DependencyTooDeep("depends_on", "a chain of dependencies is longer than 500") from error
+        case "PD005":
+            circle = msgspec.json.decode(str(detail))["job_ids"]
+            raise DependencyCycle([UUID(job_id) for job_id in circle]) from error
         case "PD004":
             wrong = msgspec.json.decode(str(detail))
             raise InvalidOption(wrong["field"], wrong["why"]) from error
-        case "22P05" | "22P02" | "22003":
+        case "22P05" | "22P02" | "22003" | "22008" | "23502" | "23514":
             raise InvalidInput("jobs", f"PostgreSQL refuses a value: {error}") from error
-
-
-def _too_deep(error: BaseException) -> NoReturn:
-    raise DependencyTooDeep(
-        "depends_on", "a chain of dependencies is longer than 500, or runs in a circle"
-    ) from error
 
 
 def _ago(span: timedelta | None) -> int | None:

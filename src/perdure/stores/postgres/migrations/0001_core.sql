@@ -37,6 +37,7 @@ CREATE TABLE perdure.jobs (
     unique_states smallint,
     concurrency_limit smallint CHECK (concurrency_limit >= 1),
     enqueued_at timestamptz NOT NULL DEFAULT now(),
+    unique_until timestamptz,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     args jsonb NOT NULL CHECK (jsonb_typeof(args) = 'object'),
     unique_key text CHECK (length(unique_key) BETWEEN 1 AND 500),
@@ -103,7 +104,8 @@ CREATE TABLE perdure.scheduled_jobs (
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs (run_at, job_id);
 
--- Jobs that wait for parents. `verified` tells that no parent can have ended unseen while the row was written.
+-- Jobs that wait for parents. `verified` tells that no parent can have ended unseen while the row was written; until then the
+-- parents are looked at again, at `look_at`. `looked_xid` is the end of the transactions that ran when a resolver first saw the row.
 CREATE TABLE perdure.blocked_jobs (
     job_id uuid NOT NULL PRIMARY KEY,
     waiting integer NOT NULL CHECK (waiting >= 0),
@@ -113,10 +115,12 @@ CREATE TABLE perdure.blocked_jobs (
     lane integer NOT NULL,
     priority smallint NOT NULL,
     run smallint NOT NULL DEFAULT 1,
+    looked_xid xid8,
     gated boolean NOT NULL DEFAULT false,
-    verified boolean NOT NULL DEFAULT false
+    verified boolean NOT NULL DEFAULT false,
+    look_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70);
-CREATE INDEX blocked_jobs_unverified ON perdure.blocked_jobs (job_id) WHERE NOT verified;
+CREATE INDEX blocked_jobs_unverified ON perdure.blocked_jobs (look_at) WHERE NOT verified;
 
 CREATE TABLE perdure.job_dependencies (
     child_id uuid NOT NULL,

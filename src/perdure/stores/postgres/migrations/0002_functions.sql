@@ -35,11 +35,11 @@ LANGUAGE sql VOLATILE RETURN
 -- The guard against cycles: an edge must lead from a lower depth to a higher one.
 CREATE FUNCTION perdure.check_depth() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Sub-selects and not joins: each is a look-up by key, however large the table of jobs is.
     IF EXISTS (
-        SELECT FROM added
-        JOIN perdure.jobs child ON child.id = added.child_id
-        JOIN perdure.jobs parent ON parent.id = added.parent_id
-        WHERE parent.depth >= child.depth
+        SELECT FROM added a
+        WHERE (SELECT p.depth FROM perdure.jobs p WHERE p.id = a.parent_id)
+            >= (SELECT c.depth FROM perdure.jobs c WHERE c.id = a.child_id)
     ) THEN
         RAISE EXCEPTION 'a dependency must lead from a job to a deeper one'
             USING ERRCODE = 'PD003', HINT = 'edges are written with their child, by perdure.enqueue_jobs';
@@ -127,15 +127,16 @@ LANGUAGE sql STABLE AS $$
         AND NOT EXISTS (SELECT FROM perdure.blocked_jobs b WHERE b.job_id = j.id)
 $$;
 
--- Look at the parents of blocked jobs once more and settle the edges of those that have ended. A parent that
--- ended while its child was being written cannot have seen the edge; once every transaction of that time is
--- over, the row is verified and needs no further look.
+-- Look at the parents of blocked jobs once more and settle the edges of those that have ended. A parent that ended
+-- while its child was being written cannot have seen the edge. Whoever ends one so has a transaction id below the end of
+-- those that ran when the child was first seen here; once none of them runs, the row is verified and needs no further
+-- look. Looks grow rarer, so that an old transaction elsewhere neither makes them dear nor keeps others from their look.
 -- from: pending   to: available, scheduled, cancelled
 CREATE FUNCTION perdure.resolve_blocked(children uuid[])
 RETURNS TABLE (lane integer, band smallint, rank bigint, job_id uuid) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    oldest xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    seen pg_snapshot := pg_current_snapshot();
     ended record;
 BEGIN
     FOR ended IN
@@ -147,8 +148,10 @@ BEGIN
     LOOP
         RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
     END LOOP;
-    UPDATE perdure.blocked_jobs b SET verified = true
-    WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid < oldest;
+    UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
+        looked_xid = coalesce(b.looked_xid, pg_snapshot_xmax(seen)),
+        look_at = now() + greatest(now() - b.since, interval '1 second')
+    WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid <> pg_current_xact_id();
 END $$;
 
 -- The jobs of an enqueue call as rows, with the defaults filled in.
@@ -215,7 +218,7 @@ BEGIN
         PERFORM perdure.take_unique_keys(jobs);
         FOR clash IN
             SELECT j.unique_key, u.job_id FROM perdure.read_jobs(jobs) j JOIN perdure.unique_keys u ON u.key = j.unique_key
-            WHERE u.job_id <> j.id AND on_duplicate = 'raise' LIMIT 1
+            WHERE u.job_id <> j.id AND on_duplicate = 'raise' AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id) LIMIT 1
         LOOP
             RAISE EXCEPTION 'unique key % is held by job %', clash.unique_key, clash.job_id
                 USING ERRCODE = 'PD001', DETAIL = jsonb_build_object('key', clash.unique_key, 'holder', clash.job_id)::text;
@@ -231,14 +234,15 @@ BEGIN
         SELECT j.*,
             (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
             CASE WHEN j.unique_key IS NOT NULL THEN
-                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id) END AS key_holder,
+                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
+                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS key_holder,
             (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
         FROM perdure.read_jobs(jobs) j
     ), bodies AS (
-        INSERT INTO perdure.jobs AS b (id, lane, priority, max_attempts, timeout_ms, crash_limit, unique_states,
+        INSERT INTO perdure.jobs AS b (id, lane, priority, max_attempts, timeout_ms, crash_limit, unique_states, unique_until,
             concurrency_limit, args, unique_key, concurrency_key, metadata)
         SELECT i.id, i.lane, i.priority, i.max_attempts, i.timeout_ms, i.crash_limit, i.unique_states,
-            i.concurrency_limit, i.args, i.unique_key, i.concurrency_key, i.metadata
+            now() + i.unique_for_ms * interval '1 millisecond', i.concurrency_limit, i.args, i.unique_key, i.concurrency_key, i.metadata
         FROM input i WHERE i.key_holder IS NULL ORDER BY i.id
         ON CONFLICT (id) DO NOTHING RETURNING b.id
     ), later AS (
@@ -261,16 +265,26 @@ CREATE FUNCTION perdure.check_jobs(jobs jsonb) RETURNS void LANGUAGE plpgsql AS 
 DECLARE
     bad record;
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM perdure.read_jobs(jobs) j
-        WHERE j.id NOT BETWEEN perdure.id_floor(now() - interval '1 day') AND perdure.id_floor(now() + interval '1 day')
-            OR substr(j.id::text, 15, 1) <> '7' OR j.kind IS NULL OR length(j.kind) NOT BETWEEN 1 AND 200
-            OR length(j.queue) NOT BETWEEN 1 AND 200 OR jsonb_typeof(j.args) <> 'object' OR j.priority NOT BETWEEN 1 AND 5
-            OR j.max_attempts < 1 OR j.timeout_ms < 0 OR j.crash_limit < 1 OR j.concurrency_limit < 1
-            OR j.unique_states & 23 <> 23
-    ) THEN
-        RETURN;
+    SELECT bool_or(j.id IS NULL OR j.id NOT BETWEEN perdure.id_floor(now() - interval '1 day') AND perdure.id_floor(now() + interval '1 day')
+        OR substr(j.id::text, 15, 1) <> '7' OR j.kind IS NULL OR length(j.kind) NOT BETWEEN 1 AND 200
+        OR length(j.queue) NOT BETWEEN 1 AND 200 OR jsonb_typeof(j.args) <> 'object' OR j.priority NOT BETWEEN 1 AND 5
+        OR j.max_attempts < 1 OR j.timeout_ms < 0 OR j.crash_limit < 1 OR j.concurrency_limit < 1
+        OR length(j.unique_key) NOT BETWEEN 1 AND 500 OR length(j.concurrency_key) NOT BETWEEN 1 AND 500
+        OR j.unique_states & 23 <> 23) AS wrong, count(DISTINCT j.id) < count(j.id) AS repeated
+    INTO bad FROM perdure.read_jobs(jobs) j;
+    IF bad.repeated THEN
+        RAISE EXCEPTION 'one id is given to two jobs'
+            USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', 'id', 'why', 'is given to two jobs of the call')::text;
+    ELSIF bad.wrong THEN
+        PERFORM perdure.refuse_job(jobs);
     END IF;
+END $$;
+
+-- Say which job of a batch is wrong, and how.
+CREATE FUNCTION perdure.refuse_job(jobs jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    bad record;
+BEGIN
     SELECT j.ordinal, c.field, c.why INTO bad
     FROM perdure.read_jobs(jobs) j
     CROSS JOIN LATERAL (VALUES
@@ -282,15 +296,15 @@ BEGIN
         (j.timeout_ms < 0, 'timeout_ms', 'must be positive, or 0 for none'),
         (j.crash_limit < 1, 'crash_limit', 'must be at least 1'),
         (j.concurrency_limit < 1, 'concurrency_limit', 'must be at least 1'),
+        (length(j.concurrency_key) NOT BETWEEN 1 AND 500, 'concurrency_key', 'must have 1 to 500 characters'),
+        (length(j.unique_key) NOT BETWEEN 1 AND 500, 'unique_key', 'must have 1 to 500 characters'),
         (j.unique_states & 23 <> 23, 'unique_states', 'must count pending, scheduled, available and retryable'),
-        (true, 'id', 'must be a version 7 UUID made within a day of the database''s time')
+        (j.id IS NULL OR substr(j.id::text, 15, 1) <> '7' OR j.id NOT BETWEEN perdure.id_floor(now() - interval '1 day')
+            AND perdure.id_floor(now() + interval '1 day'), 'id', 'must be a version 7 UUID made within a day of the database''s time')
     ) AS c (wrong, field, why)
-    WHERE c.wrong AND (c.field <> 'id' OR substr(j.id::text, 15, 1) <> '7' OR j.id NOT BETWEEN
-        perdure.id_floor(now() - interval '1 day') AND perdure.id_floor(now() + interval '1 day')) LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'job %: % %', bad.ordinal, bad.field, bad.why
-            USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', bad.field, 'why', bad.why)::text;
-    END IF;
+    WHERE c.wrong ORDER BY j.ordinal LIMIT 1;
+    RAISE EXCEPTION 'job %: % %', bad.ordinal, bad.field, bad.why
+        USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', bad.field, 'why', bad.why)::text;
 END $$;
 
 -- Take the unique keys of a batch where they are free or have run out; a job already stored takes none anew.
@@ -304,100 +318,206 @@ CREATE FUNCTION perdure.take_unique_keys(jobs jsonb) RETURNS void LANGUAGE sql A
     WHERE u.expires_at <= now()
 $$;
 
--- The part of enqueue_jobs for batches in which some jobs have parents.
+-- The part of enqueue_jobs for batches in which some jobs have parents. The links are worked out in arrays by the place
+-- of the job in the batch, so that nothing is written but the jobs themselves.
 -- from: none   to: pending, scheduled, available
 CREATE FUNCTION perdure.enqueue_linked(jobs jsonb)
 RETURNS TABLE (ordinal bigint, job_id uuid, disposition text, holder uuid, lane integer, band smallint, rank bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    bad uuid;
-    plain jsonb;
-    fresh uuid[];
+    links record;
+    ranked record;
 BEGIN
-    SELECT p.parent_id INTO bad
-    FROM perdure.read_jobs(jobs) j, jsonb_to_recordset(j.parents) AS p (parent_id uuid)
-    WHERE NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = p.parent_id)
-        AND NOT EXISTS (SELECT FROM perdure.read_jobs(jobs) o WHERE o.id = p.parent_id)
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'there is no job % to depend on', bad
-            USING ERRCODE = 'PD002', DETAIL = jsonb_build_object('parent_id', bad)::text;
-    END IF;
-    CREATE TEMP TABLE IF NOT EXISTS perdure_batch (
-        ordinal bigint, id uuid PRIMARY KEY, lane integer, priority smallint, depth integer, run_at timestamptz,
-        gated boolean, holder uuid, disposition text
-    ) ON COMMIT DROP;
-    TRUNCATE perdure_batch;
-    CREATE TEMP TABLE IF NOT EXISTS perdure_edges (
-        child_id uuid, parent_id uuid, on_failure perdure.on_parent_failure, inner_edge boolean, PRIMARY KEY (child_id, parent_id)
-    ) ON COMMIT DROP;
-    TRUNCATE perdure_edges;
-    INSERT INTO perdure_batch
-    SELECT j.ordinal, j.id, l.lane, j.priority, 0, j.run_at,
-        (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)),
-        u.job_id, CASE WHEN u.job_id IS NOT NULL THEN 'duplicate' WHEN b.id IS NOT NULL THEN 'exists' ELSE 'created' END
-    FROM perdure.read_jobs(jobs) j
-    JOIN perdure.lanes l ON l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels
-    LEFT JOIN perdure.unique_keys u ON u.key = j.unique_key AND u.job_id <> j.id
-    LEFT JOIN perdure.jobs b ON b.id = j.id;
-    INSERT INTO perdure_edges
-    SELECT DISTINCT ON (j.id, p.parent_id) j.id, p.parent_id, coalesce(p.on_failure, 'hold'),
-        EXISTS (SELECT FROM perdure_batch o WHERE o.id = p.parent_id AND o.disposition = 'created')
-    FROM perdure.read_jobs(jobs) j
-    JOIN perdure_batch b ON b.id = j.id AND b.disposition = 'created'
-    CROSS JOIN LATERAL jsonb_to_recordset(j.parents) AS p (parent_id uuid, on_failure perdure.on_parent_failure);
-    -- A parent refused for its unique key is replaced by the holder of the key.
-    UPDATE perdure_edges e SET parent_id = b.holder FROM perdure_batch b WHERE b.id = e.parent_id AND b.disposition = 'duplicate';
-    PERFORM perdure.deepen_batch(jobs);
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, depth, timeout_ms, crash_limit, unique_states,
-        concurrency_limit, args, unique_key, concurrency_key, metadata)
-    SELECT j.id, b.lane, b.priority, j.max_attempts, b.depth, j.timeout_ms, j.crash_limit, j.unique_states,
-        j.concurrency_limit, j.args, j.unique_key, j.concurrency_key, j.metadata
-    FROM perdure.read_jobs(jobs) j JOIN perdure_batch b ON b.id = j.id AND b.disposition = 'created' ORDER BY j.id;
-    INSERT INTO perdure.job_dependencies (child_id, parent_id, on_failure)
-    SELECT e.child_id, e.parent_id, e.on_failure FROM perdure_edges e;
-    INSERT INTO perdure.blocked_jobs (job_id, waiting, run_at, lane, priority, gated)
-    SELECT b.id, e.edges, b.run_at, b.lane, b.priority, b.gated
-    FROM perdure_batch b JOIN (SELECT child_id, count(*) AS edges FROM perdure_edges GROUP BY child_id) e ON e.child_id = b.id;
-    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
-    SELECT b.id, b.run_at, b.lane, b.priority, b.gated FROM perdure_batch b
-    WHERE b.disposition = 'created' AND b.run_at > now() AND NOT EXISTS (SELECT FROM perdure_edges e WHERE e.child_id = b.id);
-    INSERT INTO perdure.available_jobs (job_id, rank, lane, band, gated)
-    SELECT b.id, perdure.rank_of(now(), b.priority), b.lane, perdure.band_of(b.priority, 0::smallint), b.gated FROM perdure_batch b
-    WHERE b.disposition = 'created' AND (b.run_at IS NULL OR b.run_at <= now())
-        AND NOT EXISTS (SELECT FROM perdure_edges e WHERE e.child_id = b.id);
-    SELECT array_agg(DISTINCT e.child_id) INTO fresh FROM perdure_edges e WHERE NOT e.inner_edge;
-    PERFORM FROM perdure.resolve_blocked(fresh);
+    SELECT * INTO links FROM perdure.read_links(jobs);
+    SELECT * INTO ranked FROM perdure.deepen(links.ids, links.priorities, links.inherits, links.children, links.inner_parents,
+        links.outer_depths, links.outer_priorities);
     RETURN QUERY
-    SELECT b.ordinal, b.id, b.disposition, b.holder, a.lane, a.band, a.rank
-    FROM perdure_batch b LEFT JOIN perdure.available_jobs a ON a.job_id = b.id AND b.disposition = 'created';
+    WITH input AS MATERIALIZED (
+        SELECT j.*, links.lanes[j.ordinal] AS lane, links.holders[j.ordinal] AS key_holder, links.created[j.ordinal] AS created,
+            ranked.depths[j.ordinal] AS depth, ranked.priorities[j.ordinal] AS highest, ranked.waiting[j.ordinal] AS waiting,
+            links.outward[j.ordinal] AS outward,
+            (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
+        FROM perdure.read_jobs(jobs) j
+    ), bodies AS (
+        INSERT INTO perdure.jobs (id, lane, priority, max_attempts, depth, timeout_ms, crash_limit, unique_states,
+            unique_until, concurrency_limit, args, unique_key, concurrency_key, metadata)
+        SELECT i.id, i.lane, i.highest, i.max_attempts, i.depth, i.timeout_ms, i.crash_limit, i.unique_states,
+            now() + i.unique_for_ms * interval '1 millisecond', i.concurrency_limit, i.args, i.unique_key, i.concurrency_key, i.metadata
+        FROM input i WHERE i.created ORDER BY i.id
+    ), edges AS (
+        INSERT INTO perdure.job_dependencies (child_id, parent_id, on_failure)
+        SELECT links.ids[e.child], e.parent_id, e.on_failure
+        FROM unnest(links.children, links.parents, links.policies) AS e (child, parent_id, on_failure)
+    ), blocked AS (
+        -- Parents of the same batch cannot have ended yet; only others are looked at again.
+        INSERT INTO perdure.blocked_jobs (job_id, waiting, run_at, lane, priority, gated, verified)
+        SELECT i.id, i.waiting, i.run_at, i.lane, i.highest, i.gated, NOT i.outward
+        FROM input i WHERE i.created AND i.waiting > 0
+    ), later AS (
+        INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
+        SELECT i.id, i.run_at, i.lane, i.highest, i.gated FROM input i WHERE i.created AND i.waiting = 0 AND i.run_at > now()
+    ), ready AS (
+        INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, gated)
+        SELECT i.id, perdure.rank_of(now(), i.highest), i.lane, perdure.band_of(i.highest, 0::smallint), i.gated
+        FROM input i WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
+    )
+    SELECT i.ordinal, i.id, CASE WHEN i.created THEN 'created' WHEN i.key_holder IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
+        i.key_holder, p.lane, p.band, p.rank
+    FROM input i LEFT JOIN LATERAL (
+        SELECT i.lane, perdure.band_of(i.highest, 0::smallint) AS band, perdure.rank_of(now(), i.highest) AS rank
+        WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
+    ) p ON true;
+    RETURN QUERY
+    SELECT array_position(links.ids, r.job_id)::bigint, r.job_id, 'created', NULL::uuid, r.lane, r.band, r.rank
+    FROM perdure.resolve_blocked(ARRAY(
+        SELECT links.ids[n] FROM generate_subscripts(links.ids, 1) AS n WHERE links.outward[n]
+    )) r;
+EXCEPTION WHEN unique_violation THEN
+    -- The same call ran at the same time and was faster; a repeat finds its jobs.
+    RAISE EXCEPTION 'the jobs were stored by another call meanwhile' USING ERRCODE = 'serialization_failure';
 END $$;
 
--- Give every job of the batch its depth (one more than its deepest parent) and, where it inherits, the highest
--- priority of its parents. A batch that gets deeper than the limit is refused: too long a chain, or a circle.
-CREATE FUNCTION perdure.deepen_batch(jobs jsonb) RETURNS void LANGUAGE plpgsql AS $$
+-- The jobs and edges of a batch as arrays: `ids` to `outward` by the place of the job in the batch, `children` to
+-- `outer_priorities` by edge, those with a parent outside of the batch first. A parent that was refused for its unique
+-- key is replaced by the holder of the key. Joins are hashed: the planner takes a batch for a hundred rows.
+CREATE FUNCTION perdure.read_links(
+    jobs jsonb, OUT ids uuid[], OUT lanes integer[], OUT priorities smallint[], OUT inherits boolean[], OUT holders uuid[],
+    OUT created boolean[], OUT outward boolean[], OUT children integer[], OUT parents uuid[],
+    OUT policies perdure.on_parent_failure[], OUT inner_parents integer[], OUT outer_depths smallint[],
+    OUT outer_priorities smallint[]
+) LANGUAGE plpgsql SET enable_nestloop = off AS $$
 DECLARE
-    changed integer;
+    missing uuid;
 BEGIN
-    FOR round IN 1 .. 501 LOOP
-        UPDATE perdure_batch b SET depth = p.depth, priority = greatest(b.priority, CASE WHEN p.inherits THEN p.priority END)
-        FROM (
-            SELECT e.child_id, max(coalesce(i.depth, o.depth)) + 1 AS depth, max(coalesce(i.priority, o.priority)) AS priority,
-                bool_and(w.inherit_priority) AS inherits
-            FROM perdure_edges e
-            JOIN perdure.read_jobs(jobs) w ON w.id = e.child_id
-            LEFT JOIN perdure_batch i ON i.id = e.parent_id AND i.disposition = 'created'
-            LEFT JOIN perdure.jobs o ON o.id = e.parent_id
-            GROUP BY e.child_id
-        ) p
-        WHERE p.child_id = b.id AND (p.depth > b.depth OR (p.inherits AND p.priority > b.priority));
-        GET DIAGNOSTICS changed = ROW_COUNT;
-        EXIT WHEN changed = 0;
-    END LOOP;
-    IF changed > 0 OR EXISTS (SELECT FROM perdure_batch b WHERE b.depth > 500) THEN
-        RAISE EXCEPTION 'a chain of dependencies is longer than 500, or runs in a circle' USING ERRCODE = 'PD003';
+    SELECT array_agg(b.id ORDER BY b.n), array_agg(b.lane ORDER BY b.n), array_agg(b.priority ORDER BY b.n),
+        array_agg(b.inherit_priority ORDER BY b.n), array_agg(b.holder ORDER BY b.n),
+        array_agg(b.holder IS NULL AND NOT b.stored ORDER BY b.n), array_agg(false)
+    INTO ids, lanes, priorities, inherits, holders, created, outward
+    FROM (
+        SELECT j.ordinal AS n, j.id, j.priority, j.inherit_priority,
+            (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
+            CASE WHEN j.unique_key IS NOT NULL THEN
+                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
+                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS holder,
+            coalesce((SELECT true FROM perdure.jobs s WHERE s.id = j.id), false) AS stored
+        FROM perdure.read_jobs(jobs) j
+    ) b;
+    WITH batch AS MATERIALIZED (
+        SELECT u.id, u.holder, u.fresh, u.n FROM unnest(ids, holders, created) WITH ORDINALITY AS u (id, holder, fresh, n)
+    ), edges AS (
+        SELECT DISTINCT ON (j.ordinal, coalesce(i.holder, p.parent_id)) j.ordinal AS child,
+            coalesce(i.holder, p.parent_id) AS parent_id, coalesce(p.on_failure, 'hold') AS on_failure
+        FROM perdure.read_jobs(jobs) j
+        CROSS JOIN LATERAL jsonb_to_recordset(j.parents) AS p (parent_id uuid, on_failure perdure.on_parent_failure)
+        LEFT JOIN batch i ON i.id = p.parent_id
+        WHERE created[j.ordinal]
+        ORDER BY 1, 2
+    ), placed AS (
+        SELECT e.*, i.n AS place, CASE WHEN i.n IS NULL THEN
+            (SELECT ARRAY[s.depth, s.priority] FROM perdure.jobs s WHERE s.id = e.parent_id) END AS known
+        FROM edges e LEFT JOIN batch i ON i.id = e.parent_id AND i.fresh
+    )
+    SELECT array_agg(p.child ORDER BY p.place NULLS FIRST, p.child), array_agg(p.parent_id ORDER BY p.place NULLS FIRST, p.child),
+        array_agg(p.on_failure ORDER BY p.place NULLS FIRST, p.child), array_agg(p.place ORDER BY p.place NULLS FIRST, p.child),
+        array_agg(p.known[1] ORDER BY p.place NULLS FIRST, p.child), array_agg(p.known[2] ORDER BY p.place NULLS FIRST, p.child),
+        min(p.parent_id::text) FILTER (WHERE p.place IS NULL AND p.known IS NULL)
+    INTO children, parents, policies, inner_parents, outer_depths, outer_priorities, missing
+    FROM placed p;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no job % to depend on', missing
+            USING ERRCODE = 'PD002', DETAIL = jsonb_build_object('parent_id', missing)::text;
     END IF;
+    FOR e IN 1 .. coalesce(array_length(children, 1), 0) LOOP
+        EXIT WHEN inner_parents[e] IS NOT NULL;
+        outward[children[e]] := true;
+    END LOOP;
+END $$;
+
+-- Give every job of a batch its depth (one more than its deepest parent), the number of its parents and, where it
+-- inherits, the highest priority of its parents: parents before children, each edge once. A circle and a chain that is
+-- too long are refused.
+CREATE FUNCTION perdure.deepen(
+    ids uuid[], INOUT priorities smallint[], inherits boolean[], children integer[], inner_parents integer[],
+    outer_depths smallint[], outer_priorities smallint[], OUT depths smallint[], OUT waiting integer[]
+) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    jobs integer := array_length(ids, 1);
+    edges integer := coalesce(array_length(children, 1), 0);
+    first integer[] := array_fill(NULL::integer, ARRAY[jobs]);
+    left_over integer[] := array_fill(0, ARRAY[jobs]);
+    line integer[] := '{}';
+    e integer;
+    child integer;
+    parent integer;
+BEGIN
+    depths := array_fill(0::smallint, ARRAY[jobs]);
+    waiting := array_fill(0, ARRAY[jobs]);
+    FOR e IN 1 .. edges LOOP
+        child := children[e];
+        parent := inner_parents[e];
+        waiting[child] := waiting[child] + 1;
+        IF parent IS NULL THEN
+            depths[child] := greatest(depths[child], outer_depths[e] + 1);
+            IF inherits[child] THEN
+                priorities[child] := greatest(priorities[child], outer_priorities[e]);
+            END IF;
+        ELSE
+            left_over[child] := left_over[child] + 1;
+            first[parent] := coalesce(first[parent], e);
+        END IF;
+    END LOOP;
+    FOR n IN 1 .. jobs LOOP
+        IF left_over[n] = 0 THEN
+            line := array_append(line, n);
+        END IF;
+    END LOOP;
+    FOR n IN 1 .. jobs LOOP
+        parent := line[n];
+        IF parent IS NULL THEN
+            PERFORM perdure.refuse_circle(ids, children, inner_parents, left_over);
+        END IF;
+        IF depths[parent] > 500 THEN
+            RAISE EXCEPTION 'a chain of dependencies is longer than 500' USING ERRCODE = 'PD003';
+        END IF;
+        e := first[parent];
+        WHILE inner_parents[e] = parent LOOP
+            child := children[e];
+            depths[child] := greatest(depths[child], depths[parent] + 1);
+            IF inherits[child] THEN
+                priorities[child] := greatest(priorities[child], priorities[parent]);
+            END IF;
+            left_over[child] := left_over[child] - 1;
+            IF left_over[child] = 0 THEN
+                line := array_append(line, child);
+            END IF;
+            e := e + 1;
+        END LOOP;
+    END LOOP;
+END $$;
+
+-- Name a circle among the jobs that still wait for one another.
+CREATE FUNCTION perdure.refuse_circle(ids uuid[], children integer[], inner_parents integer[], left_over integer[])
+RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    parent_of integer[] := array_fill(NULL::integer, ARRAY[array_length(ids, 1)]);
+    path integer[];
+    n integer;
+BEGIN
+    FOR e IN 1 .. array_length(children, 1) LOOP
+        IF left_over[inner_parents[e]] > 0 THEN
+            parent_of[children[e]] := inner_parents[e];
+            n := children[e];
+        END IF;
+    END LOOP;
+    WHILE array_position(path, n) IS NULL LOOP
+        path := array_append(path, n);
+        n := parent_of[n];
+    END LOOP;
+    path := path[array_position(path, n):] || n;
+    RAISE EXCEPTION 'the dependencies run in a circle' USING ERRCODE = 'PD005', DETAIL = (
+        SELECT jsonb_build_object('job_ids', jsonb_agg(ids[p.n] ORDER BY p.at DESC))::text FROM unnest(path) WITH ORDINALITY AS p (n, at)
+    );
 END $$;
 
 -- Let parked jobs of these concurrency keys try again: as many of each as slots of the key are free.
@@ -410,15 +530,19 @@ BEGIN
     PERFORM perdure.lock_keys(keys);
     RETURN QUERY
     WITH room AS (
+        -- The slots that the best ranked parked job may use; another of the same key may allow more or fewer.
         SELECT k.key, (
-            SELECT j.concurrency_limit FROM perdure.parked_jobs p JOIN perdure.jobs j ON j.id = p.job_id
-            WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1
-        ) - (SELECT count(*) FROM perdure.leases l WHERE l.concurrency_key = k.key) AS slots
+            SELECT count(*) FROM generate_series(1, (
+                SELECT (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = p.job_id) FROM perdure.parked_jobs p
+                WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1
+            )) AS n (slot)
+            WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.key AND l.slot = n.slot)
+        ) AS slots
         FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u (key)) k
     ), chosen AS (
         SELECT c.job_id FROM room r CROSS JOIN LATERAL (
             SELECT p.job_id FROM perdure.parked_jobs p WHERE p.concurrency_key = r.key
-            ORDER BY p.rank, p.job_id LIMIT greatest(r.slots, 0)
+            ORDER BY p.rank, p.job_id LIMIT r.slots
         ) c
     ), gone AS (
         DELETE FROM perdure.parked_jobs p USING chosen c WHERE p.job_id = c.job_id RETURNING p.*

@@ -23,7 +23,7 @@ WITH heads AS MATERIALIZED (
     ORDER BY a.rank, a.job_id LIMIT :most
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
-        SELECT c.at FROM (SELECT lane, band, floor, count(*) AS share FROM heads GROUP BY lane, band, floor) h
+        SELECT c.at FROM (SELECT lane, band, floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band, floor) h
         CROSS JOIN LATERAL (
             SELECT w.ctid AS at FROM perdure.available_jobs w
             WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated
@@ -57,37 +57,48 @@ SELECT perdure.lock_keys(ARRAY(
     JOIN perdure.jobs j ON j.id = u.job_id AND j.concurrency_key IS NOT NULL
 ));
 
--- name: claim_gated(job_ids, worker_id, process, isolated, grace_ms)
--- Lease gated jobs: each with a concurrency key gets the lowest free slot of its key, or is parked; each whose unique
--- key does not count while running lets it go. The keys are locked, so that slots are exact.
+-- name: gated_heads(lanes, bands, most)
+-- The best ranked gated jobs of the streams, further down than a claim looks.
+SELECT h.job_id FROM unnest(:lanes::integer[], :bands::smallint[]) AS s (lane, band)
+CROSS JOIN LATERAL (
+    SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
+    WHERE w.lane = s.lane AND w.band = s.band
+    ORDER BY w.rank, w.job_id LIMIT :most
+) h
+WHERE h.gated ORDER BY h.rank, h.job_id LIMIT :most;
+
+-- name: claim_gated(job_ids, most, worker_id, process, isolated, grace_ms)
+-- Lease up to `most` gated jobs: each with a concurrency key gets the lowest free slot of its key, or is parked; each whose
+-- unique key does not count while running lets it go. The keys are locked, so that slots are exact.
 -- from: available   to: running, available
-WITH taken AS (
-    DELETE FROM perdure.available_jobs a WHERE a.ctid = ANY (ARRAY(
-        SELECT w.ctid FROM perdure.available_jobs w WHERE w.job_id = ANY (:job_ids::uuid[])
-        ORDER BY w.rank, w.job_id FOR UPDATE SKIP LOCKED
-    ))
-    RETURNING a.*
+WITH found AS MATERIALIZED (
+    SELECT w.ctid AS at, w.* FROM perdure.available_jobs w WHERE w.job_id = ANY (:job_ids::uuid[])
+    ORDER BY w.rank, w.job_id FOR UPDATE SKIP LOCKED
 ), bodies AS (
-    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
+    SELECT f.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
         j.concurrency_key, j.concurrency_limit,
-        row_number() OVER (PARTITION BY j.concurrency_key ORDER BY t.rank, t.job_id) AS place
-    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
+        row_number() OVER (PARTITION BY j.concurrency_key ORDER BY f.rank, f.job_id) AS place
+    FROM found f JOIN perdure.jobs j ON j.id = f.job_id
 ), slots AS (
     SELECT k.concurrency_key, n.slot, row_number() OVER (PARTITION BY k.concurrency_key ORDER BY n.slot) AS place
     FROM (SELECT concurrency_key, max(concurrency_limit) AS most FROM bodies WHERE concurrency_key IS NOT NULL GROUP BY 1) k
     CROSS JOIN LATERAL generate_series(1, k.most) AS n (slot)
     WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.concurrency_key AND l.slot = n.slot)
-), placed AS (
-    SELECT b.*, s.slot FROM bodies b LEFT JOIN slots s
+), slotted AS (
+    SELECT b.*, s.slot, b.concurrency_key IS NOT NULL AND s.slot IS NULL AS full_up FROM bodies b LEFT JOIN slots s
         ON s.concurrency_key = b.concurrency_key AND s.place = b.place AND s.slot <= b.concurrency_limit
+), placed AS MATERIALIZED (
+    SELECT s.* FROM (SELECT t.*, row_number() OVER (PARTITION BY t.full_up ORDER BY t.rank, t.job_id) AS turn FROM slotted t) s
+    WHERE s.full_up OR s.turn <= :most
+), taken AS (
+    DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT p.at FROM placed p))
 ), parked AS (
     INSERT INTO perdure.parked_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key)
     SELECT p.job_id, p.rank, p.available_at, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key
-    FROM placed p WHERE p.concurrency_key IS NOT NULL AND p.slot IS NULL
+    FROM placed p WHERE p.full_up
 ), freed AS (
     DELETE FROM perdure.unique_keys u USING placed p
-    WHERE u.key = p.unique_key AND u.job_id = p.job_id AND (p.concurrency_key IS NULL OR p.slot IS NOT NULL)
-        AND NOT perdure.counts_in(p.unique_states, 'running')
+    WHERE u.key = p.unique_key AND u.job_id = p.job_id AND NOT p.full_up AND NOT perdure.counts_in(p.unique_states, 'running')
 ), leased AS (
     INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
         suspicion, available_at, available_xid, deadline, unique_key, unique_states, concurrency_key, slot)
@@ -95,7 +106,7 @@ WITH taken AS (
         p.suspicion, p.available_at, p.xid,
         coalesce(now() + (p.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), p.unique_key, p.unique_states,
         p.concurrency_key, p.slot
-    FROM placed p WHERE p.concurrency_key IS NULL OR p.slot IS NOT NULL
+    FROM placed p WHERE NOT p.full_up
     RETURNING l.job_id, l.token, l.claimed_at
 )
 SELECT p.job_id, l.token, p.lane, p.run, (p.attempt + 1) AS attempt, p.crashes, p.interruptions, p.suspicion, p.args::text AS args,

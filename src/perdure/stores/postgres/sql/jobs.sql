@@ -57,18 +57,21 @@ WITH ended AS (
     RETURNING l.*, d.outcome, d.state AS wanted, d.failures, d.crash_count, d.interruption_count, d.doubt, d.delay_ms, d.cause, d.error,
         d.fingerprint, d.started_us, d.finished_us
 ), retaken AS (
-    INSERT INTO perdure.unique_keys AS u (key, job_id, states)
-    SELECT e.unique_key, e.job_id, e.unique_states FROM ended e
+    INSERT INTO perdure.unique_keys AS u (key, job_id, states, expires_at)
+    SELECT DISTINCT ON (e.unique_key) e.unique_key, e.job_id, e.unique_states, j.unique_until
+    FROM ended e JOIN perdure.jobs j ON j.id = e.job_id
     WHERE e.unique_key IS NOT NULL AND NOT perdure.counts_in(e.unique_states, 'running')
-        AND e.wanted IN ('retryable', 'scheduled', 'available')
-    ON CONFLICT (key) DO NOTHING RETURNING u.job_id
+        AND e.wanted IN ('retryable', 'scheduled', 'available') AND (j.unique_until IS NULL OR j.unique_until > now())
+    ORDER BY e.unique_key, e.rank, e.job_id
+    ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, states = excluded.states, expires_at = excluded.expires_at
+    WHERE u.expires_at <= now() RETURNING u.job_id
 ), settled AS MATERIALIZED (
     SELECT e.*, c.clashed, CASE WHEN c.clashed THEN 'discarded' ELSE e.wanted END AS state,
         CASE WHEN c.clashed THEN concat_ws('; ', e.cause, 'its unique key ' || e.unique_key || ' was taken meanwhile') ELSE e.cause END AS why,
         j.priority, (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
     FROM ended e JOIN perdure.jobs j ON j.id = e.job_id
     CROSS JOIN LATERAL (SELECT e.unique_key IS NOT NULL AND NOT perdure.counts_in(e.unique_states, 'running')
-        AND e.wanted IN ('retryable', 'scheduled', 'available')
+        AND e.wanted IN ('retryable', 'scheduled', 'available') AND (j.unique_until IS NULL OR j.unique_until > now())
         AND NOT EXISTS (SELECT FROM retaken r WHERE r.job_id = e.job_id) AS clashed) c
 ), history AS (
     INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
@@ -146,7 +149,7 @@ RETURNING lane, band, rank, job_id;
 -- Look once more at the parents of jobs that were blocked while another transaction may have been settling a parent.
 -- from: pending   to: available, scheduled, cancelled
 SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(ARRAY(
-    SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified ORDER BY b.job_id LIMIT :most
+    SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified AND b.look_at <= now() ORDER BY b.look_at LIMIT :most
 )) r;
 
 -- name: unpark()

@@ -8,13 +8,21 @@ WHERE l.worker_id = :worker_id AND l.process = :process
 ORDER BY l.job_id LIMIT :most;
 
 -- name: of_dead(most)
--- The leases of workers that are dead, have said goodbye, or have no row at all (a restore).
+-- The leases of workers that are dead, have said goodbye, or have no row at all (a restore). The holders are found by
+-- hopping from one to the next in the index, however many leases each has.
+WITH RECURSIVE holders AS (
+    (SELECT l.worker_id FROM perdure.leases l ORDER BY l.worker_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT l.worker_id FROM perdure.leases l WHERE l.worker_id > h.worker_id ORDER BY l.worker_id LIMIT 1)
+    FROM holders h WHERE h.worker_id IS NOT NULL
+)
 SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
 FROM (
-    SELECT w.id FROM perdure.workers w WHERE w.state IN ('dead', 'stopped')
+    SELECT h.worker_id FROM holders h LEFT JOIN perdure.workers w ON w.id = h.worker_id
+    WHERE h.worker_id IS NOT NULL AND (w.id IS NULL OR w.state IN ('dead', 'stopped'))
 ) gone
 CROSS JOIN LATERAL (
-    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.id ORDER BY l.deadline LIMIT :most
+    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.worker_id ORDER BY l.deadline LIMIT :most
 ) l
 JOIN perdure.jobs j ON j.id = l.job_id
 LIMIT :most;
