@@ -221,9 +221,17 @@ async def _main(descriptor: int) -> None:
         kinds = load_kinds(orders.app)
         await Child(orders, settings, reader, writer).live(kinds)
     except PerdureError as error:
-        writer.write(frames.pack({"error": error.message, "next_step": error.next_step}))
-        await writer.drain()
-        os._exit(3)
+        await _confess(writer, {"error": error.message, "next_step": error.next_step})
+    except Exception as error:
+        log.exception("the process cannot go on")
+        await _confess(writer, {"fault": f"{type(error).__name__}: {error}"})
+
+
+async def _confess(writer: asyncio.StreamWriter, message: object) -> None:
+    """Tell the supervisor that this process ends by its own fault, so that its jobs are not blamed."""
+    writer.write(frames.pack(message))
+    await writer.drain()
+    os._exit(3)
 
 
 def main() -> None:

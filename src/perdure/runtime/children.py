@@ -24,6 +24,7 @@ class ChildProcess:
         self.ready = asyncio.Event()
         self.said_goodbye = False
         self.error: tuple[str, str] | None = None
+        self.fault = ""
         self.kinds: tuple[str, ...] = ()
 
     async def run(self, orders: Mapping[str, object], on_ready: Callable[["ChildProcess"], None]) -> str:
@@ -61,6 +62,8 @@ class ChildProcess:
                 self.said_goodbye = True
             case {"error": error, "next_step": next_step}:
                 self.error = (error, next_step)
+            case {"fault": fault}:
+                self.fault = fault
 
     async def tell(self, message: object) -> None:
         """Say something to the process; one that is gone does not hear it."""

@@ -168,8 +168,8 @@ class Worker:
                 await asyncio.sleep(1.0)
 
     def _ending(self, child: ChildProcess, held: Sequence[LeaseOf], cause: str) -> Ending:
-        if child.said_goodbye or self._stopping.is_set():
-            return Interrupted(cause=cause)
+        if child.said_goodbye or child.fault or child.error is not None or self._stopping.is_set():
+            return Interrupted(cause=f"{cause}: {child.fault}" if child.fault else cause)
         return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
 
     async def _beat(self) -> None:
