@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from perdure.ports import Control, Insights
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
+from perdure.services.check import Check
 from perdure.services.read import Read
 from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
@@ -33,6 +35,7 @@ class Stores:
     control: Control
     read: Read
     act: Act
+    check: Check
 
 
 def wired(database: PooledDatabase, settings: Settings) -> Stores:
@@ -50,6 +53,7 @@ def wired(database: PooledDatabase, settings: Settings) -> Stores:
         control=control,
         read=Read(insights),
         act=Act(control, insights),
+        check=Check(PostgresHistory(database, schema=schema)),
     )
 
 

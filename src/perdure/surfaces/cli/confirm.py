@@ -1,0 +1,23 @@
+"""Asks before something is done that cannot be undone, or is done to many."""
+
+import sys
+
+from perdure.domain.errors import InvalidOption
+from perdure.surfaces.cli.output import tell
+
+
+def confirm(count: int, effect: str, *, yes: bool) -> None:
+    """Let through `--yes` or, on a terminal, the count typed back. Raises InvalidOption otherwise."""
+    if yes or count == 0:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidOption(
+            "yes",
+            f"{count} {effect}, and nobody can be asked here",
+            next_step="add --yes, or --dry-run to see them",
+        )
+    tell(f"{count} {effect}.")
+    sys.stderr.write(f"Type {count} to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != str(count):
+        raise InvalidOption("yes", "the count was not typed, so nothing was done")

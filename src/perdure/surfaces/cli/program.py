@@ -1,0 +1,85 @@
+"""The tree of commands and the one place where a command runs and ends."""
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.cli.failures import HELP, fail, refuse_usage
+
+HERE = "perdure.surfaces.cli"
+COMMANDS = (
+    ("demo", "demo", "Start embedded servers and workers, run work through them, show what happened."),
+    ("dev", "dev", "Start everything for development, and reload on change."),
+    ("init", "init", "Write a first application and its settings."),
+    ("worker", "worker:app", "Run workers, and see them."),
+    ("job", "job:app", "Enqueue jobs, see, explain, retry and cancel them."),
+    ("queue", "queue:app", "See queues, pause and resume them."),
+    ("dlq", "dlq:app", "See what gave up, replay or discard it."),
+    ("status", "status:status", "The system on one screen; the exit code is its state."),
+    ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
+    ("db", "db:app", "Migrate and check the database."),
+    ("config", "config:app", "See the settings and where they come from."),
+)
+"""Name, where it is (`module:attribute`; without an attribute, a function named as the module), help."""
+
+EVERY = "2s"
+
+
+def tree() -> App:
+    """All commands, each imported when it is used."""
+    app = App(
+        name="perdure",
+        help="Durable jobs: PostgreSQL is the truth, Redis is optional, no finished work is lost.",
+        help_format="markdown",
+        version_flags=["--version", "-V"],
+        version=_version,
+    )
+    for name, place, text in COMMANDS:
+        module, _, attribute = place.partition(":")
+        if find_spec(f"{HERE}.{module}") is not None:
+            app.command(f"{HERE}.{module}:{attribute or name}", name=name, help=text)
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command line; every end has its exit code, and none is a traceback."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        return _run([f"{word}={EVERY}" if word == "--watch" else word for word in tokens])
+    except CycloptsError as error:
+        error.verbose = False
+        return refuse_usage(str(error), _help_of(error), tokens)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more; the interpreter must not complain of it when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001
+        return fail(error, tokens)
+
+
+def _run(tokens: Sequence[str]) -> int:
+    command, bound, _ = tree().parse_args(tokens, exit_on_error=False, print_error=False)
+    result: Any = command(*bound.args, **bound.kwargs)
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
+    sys.stdout.flush()
+    return int(result or Exit.DONE)
+
+
+def _help_of(error: CycloptsError) -> str:
+    chain = " ".join(error.command_chain or ())
+    return f"see `perdure {chain} --help`" if chain else HELP
+
+
+def _version() -> str:
+    return f"perdure {version('perdure')}"

@@ -1,0 +1,49 @@
+"""From options to open services: settings, the database they name or the embedded one, and the schema checked."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from perdure.domain.errors import InvalidSettings
+from perdure.runtime.embedded import EmbeddedServers
+from perdure.runtime.embedded.layout import Layout
+from perdure.runtime.settings import Settings
+from perdure.runtime.wiring import Stores, connected
+from perdure.surfaces.cli.options import Connection
+
+NO_DATABASE = "no database is named, and {folder} holds no embedded server"
+NAME_ONE = "set PERDURE_DATABASE_URL or pass --database-url; `perdure demo` and `perdure dev` start an embedded server"
+
+
+def settings_of(connection: Connection, **flags: object) -> Settings:
+    """The settings with the options of this command on top. Raises InvalidSettings."""
+    return Settings.load({**connection.flags, **flags}, connection.config)
+
+
+@contextmanager
+def located(settings: Settings) -> Iterator[Settings]:
+    """The settings with a database: the one they name, else the embedded one of their data folder."""
+    if settings.database_url:
+        yield settings
+        return
+    if not has_embedded_server(settings.data_dir):
+        raise InvalidSettings(
+            "database_url", NO_DATABASE.format(folder=settings.data_dir), next_step=NAME_ONE
+        )
+    with EmbeddedServers(settings.data_dir, redis=False) as urls:
+        yield settings.model_copy(update={"database_url": SecretStr(urls.database_url)})
+
+
+def has_embedded_server(data_dir: Path) -> bool:
+    """Whether an embedded PostgreSQL has been made in this folder; whether it runs does not matter."""
+    return (Layout(data_dir.expanduser()).postgres / "PG_VERSION").is_file()
+
+
+@asynccontextmanager
+async def opened(connection: Connection) -> AsyncIterator[Stores]:
+    """The services on the database that the options lead to. Raises Unavailable and InvalidSettings."""
+    with located(settings_of(connection)) as settings:
+        async with connected(settings) as stores:
+            yield stores

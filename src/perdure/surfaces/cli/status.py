@@ -1,0 +1,103 @@
+"""`perdure status`: the system on one screen."""
+
+from datetime import timedelta
+
+from perdure.domain.job import JobState
+from perdure.domain.settlement import Outcome
+from perdure.domain.views import StatusView
+from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.cli.options import AS_SET, AS_USUAL, NOW, ONCE, Connection, Moment, Shown, Watch
+from perdure.surfaces.cli.output import show_one
+from perdure.surfaces.cli.records import Record, record_of
+from perdure.surfaces.cli.repeat import repeated
+from perdure.surfaces.cli.session import opened
+
+LONG_WAIT = timedelta(minutes=5)
+LONG_TRANSACTION = timedelta(minutes=15)
+EXITS = {"ok": Exit.DONE, "degraded": Exit.DEGRADED, "critical": Exit.CRITICAL}
+
+
+async def status(
+    *,
+    moment: Moment = NOW,
+    watch: Watch = ONCE,
+    connection: Connection = AS_SET,
+    shown: Shown = AS_USUAL,
+) -> Exit:
+    """Show the system on one screen; exit code 0 when all is well, 10 when degraded, 11 when critical."""
+    state = "ok"
+    async with opened(connection) as stores:
+        async for _ in repeated(watch.interval):
+            view = await stores.read.status(as_of=moment.at)
+            state, reasons = judge(view)
+            if shown.format in {"json", "ndjson"}:
+                show_one(
+                    "perdure.status/1",
+                    {"state": state, "reasons": reasons, **record_of(view)},
+                    shown,
+                    key="state",
+                )
+            else:
+                show_one("perdure.status/1", _screen(view, state, reasons), shown, key="state")
+    return EXITS[state]
+
+
+def judge(view: StatusView) -> tuple[str, list[str]]:
+    """The state of the system in one word, and in sentences why it is not ok."""
+    critical, degraded = [], []
+    waiting = _count(view, JobState.AVAILABLE)
+    live = (view.workers_active or 0) + (view.workers_draining or 0)
+    if view.workers_active == 0 and waiting:
+        critical.append(f"{waiting} jobs can start and no worker is active: run `perdure worker run APP`")
+    elif live and (view.leader is None or not view.leader.leads):
+        degraded.append(
+            "no worker leads, so retries and delays wait: a new leader should come within seconds"
+        )
+    if view.workers_suspect:
+        degraded.append(
+            f"{view.workers_suspect} workers have been silent for too long: see `perdure worker list`"
+        )
+    if view.oldest_available_s is not None and view.oldest_available_s > LONG_WAIT.total_seconds():
+        degraded.append(
+            f"the oldest job has waited for {view.oldest_available_s:.0f} s: see `perdure queue list`"
+        )
+    if view.oldest_transaction_s is not None and view.oldest_transaction_s > LONG_TRANSACTION.total_seconds():
+        degraded.append(
+            f"a transaction has been open for {view.oldest_transaction_s:.0f} s: see `perdure doctor`"
+        )
+    degraded += [f"not known: {note}" for note in view.notes]
+    return ("critical" if critical else "degraded" if degraded else "ok"), critical + degraded
+
+
+def _screen(view: StatusView, state: str, reasons: list[str]) -> Record:
+    screen: Record = {"state": state}
+    screen |= {"why" if number == 0 else f"why {number + 1}": reason for number, reason in enumerate(reasons)}
+    screen |= {
+        f"jobs {count.state}": _approximate(count.count, count.approximate) for count in view.counts or ()
+    }
+    screen |= {
+        f"last minute {rate.outcome}": rate.count
+        for rate in view.last_minute or ()
+        if rate.outcome in Outcome
+    }
+    return screen | {
+        "oldest waiting s": view.oldest_available_s,
+        "workers active": view.workers_active,
+        "workers draining": view.workers_draining,
+        "workers suspect": view.workers_suspect,
+        "leader": view.leader.worker if view.leader else "none",
+        "dead letters": _approximate(view.dead_letters, view.dead_letters_approximate),
+        "queues paused": list(view.queues_paused or ()),
+        "oldest transaction s": view.oldest_transaction_s,
+        "at": view.at,
+    }
+
+
+def _count(view: StatusView, state: JobState) -> int:
+    return next((count.count for count in view.counts or () if count.state is state), 0)
+
+
+def _approximate(count: int | None, approximate: bool) -> str:
+    if count is None:
+        return "?"
+    return f"~{count}" if approximate else str(count)
