@@ -7,6 +7,7 @@ from typing import assert_never
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from perdure.domain.job import JobState
 from perdure.domain.lease import Lease
@@ -15,6 +16,7 @@ DEFAULT_CRASH_LIMIT = 3
 DEFAULT_INTERRUPTION_LIMIT = 50
 ALONE = 2
 """The suspicion from which a job is run alone: one death of its process, or two losses of its whole host."""
+SUSPICION_MAX = 100
 
 
 class Outcome(StrEnum):
@@ -136,15 +138,15 @@ def settle(
     """
     match ending:
         case Completed(result=result):
-            return _settlement(lease, Outcome.COMPLETED, JobState.COMPLETED, result=result)
+            return replace(_unchanged(lease, Outcome.COMPLETED, JobState.COMPLETED), result=result)
         case Cancelled(reason=reason):
-            return _settlement(lease, Outcome.CANCELLED, JobState.CANCELLED, cause=reason)
+            return replace(_unchanged(lease, Outcome.CANCELLED, JobState.CANCELLED), cause=reason)
         case Snoozed(delay=delay):
-            return _settlement(lease, Outcome.SNOOZED, JobState.SCHEDULED, delay=delay)
+            return replace(_unchanged(lease, Outcome.SNOOZED, JobState.SCHEDULED), delay=delay)
         case Failed():
             return _failed(lease, ending)
         case Interrupted(started=False, cause=cause):
-            return _settlement(lease, Outcome.RELEASED, JobState.AVAILABLE, cause=cause)
+            return replace(_unchanged(lease, Outcome.RELEASED, JobState.AVAILABLE), cause=cause)
         case Interrupted(cause=cause):
             return _interrupted(lease, cause, interruption_limit)
         case Crashed():
@@ -153,33 +155,17 @@ def settle(
             assert_never(ending)
 
 
-def _settlement(
-    lease: Lease,
-    outcome: Outcome,
-    state: JobState,
-    *,
-    attempt: int | None = None,
-    crashes: int | None = None,
-    interruptions: int | None = None,
-    suspicion: int | None = None,
-    delay: timedelta | None = None,
-    cause: str = "",
-    error: ErrorReport | None = None,
-    result: str | None = None,
-) -> Settlement:
+def _unchanged(lease: Lease, outcome: Outcome, state: JobState) -> Settlement:
+    """The settlement that leaves all counts as they were before the attempt."""
     return Settlement(
         job_id=lease.job_id,
         token=lease.token,
         outcome=outcome,
         state=state,
-        attempt=lease.attempt - 1 if attempt is None else attempt,
-        crashes=lease.crashes if crashes is None else crashes,
-        interruptions=lease.interruptions if interruptions is None else interruptions,
-        suspicion=lease.suspicion if suspicion is None else suspicion,
-        delay=delay,
-        cause=cause,
-        error=error,
-        result=result,
+        attempt=lease.attempt - 1,
+        crashes=lease.crashes,
+        interruptions=lease.interruptions,
+        suspicion=lease.suspicion,
     )
 
 
@@ -187,10 +173,8 @@ def _failed(lease: Lease, failed: Failed) -> Settlement:
     outcome = Outcome.TIMED_OUT if failed.timed_out else Outcome.FAILED
     last = failed.give_up or lease.attempt >= lease.max_attempts
     cause = failed.cause or (f"attempt {lease.attempt} of {lease.max_attempts} failed" if last else "")
-    return _settlement(
-        lease,
-        outcome,
-        JobState.DISCARDED if last else JobState.RETRYABLE,
+    return replace(
+        _unchanged(lease, outcome, JobState.DISCARDED if last else JobState.RETRYABLE),
         attempt=lease.attempt,
         suspicion=0,
         delay=None if last else failed.retry_in,
@@ -204,15 +188,18 @@ def _interrupted(lease: Lease, cause: str, limit: int) -> Settlement:
     if count >= limit:
         cause = f"interrupted {count} times, the limit; last: {cause}"
     state = JobState.DISCARDED if count >= limit else JobState.AVAILABLE
-    return _settlement(lease, Outcome.INTERRUPTED, state, interruptions=count, cause=cause)
+    return replace(_unchanged(lease, Outcome.INTERRUPTED, state), interruptions=count, cause=cause)
 
 
 def _crashed(lease: Lease, crashed: Crashed, limit: int) -> Settlement:
     crashes = lease.crashes + crashed.alone
     if crashes >= limit:
         cause = f"crashed its process {crashes} times while running alone, the limit; last: {crashed.cause}"
-        return _settlement(lease, Outcome.CRASHED, JobState.DISCARDED, crashes=crashes, cause=cause)
-    suspicion = lease.suspicion + (1 if crashed.host_lost else ALONE)
-    return _settlement(
-        lease, Outcome.CRASHED, JobState.AVAILABLE, crashes=crashes, suspicion=min(suspicion, 100), cause=crashed.cause
+        return replace(_unchanged(lease, Outcome.CRASHED, JobState.DISCARDED), crashes=crashes, cause=cause)
+    suspicion = min(SUSPICION_MAX, lease.suspicion + (1 if crashed.host_lost else ALONE))
+    return replace(
+        _unchanged(lease, Outcome.CRASHED, JobState.AVAILABLE),
+        crashes=crashes,
+        suspicion=suspicion,
+        cause=crashed.cause,
     )

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ import structlog
 from perdure.domain.errors import PerdureError
 from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Dispatch, Scope
+from perdure.runtime.event_loop import quick_loop
+from perdure.runtime.exported import export
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.orphans import die_with_parent
+from perdure.runtime.process_wiring import process_stores
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds
 from perdure.runtime.runners.loop import LoopRunner
@@ -29,8 +33,7 @@ from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
-from perdure.runtime.process_wiring import process_stores
-from perdure.services.completion import Completion
+from perdure.services.completion import Bounds, Completion
 from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, StopReason
 
 REPORT_S = 1.0
@@ -74,12 +77,16 @@ class Child:
                 stores.jobs,
                 stores.dispatch,
                 self._worker_id,
-                unsettled_max=self._settings.unsettled_max,
-                crash_limit=self._settings.crash_limit,
-                interruption_limit=self._settings.interruption_limit,
+                bounds=Bounds(
+                    unsettled_max=self._settings.unsettled_max,
+                    crash_limit=self._settings.crash_limit,
+                    interruption_limit=self._settings.interruption_limit,
+                ),
                 on_settled=self._count,
             )
-            groups = self._groups(kinds, lambda lease: AttemptLine(lease, stores.leases, self._settings.schema))
+            groups = self._groups(
+                kinds, lambda lease: AttemptLine(lease, stores.leases, self._settings.schema)
+            )
             self._execution = self._execution_of(stores.dispatch, completion, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
@@ -133,7 +140,6 @@ class Child:
             claimer,
             groups,
             limits=self._limits(),
-            alone=self._orders.isolated,
             on_stuck=self._stuck,
         )
 
@@ -181,7 +187,9 @@ class Child:
 
     def _worn_out(self) -> bool:
         jobs, megabytes = self._settings.recycle_after_jobs, self._settings.recycle_after_mb
-        return bool(jobs and self._execution.finished >= jobs) or bool(megabytes and resident_mb() >= megabytes)
+        return bool(jobs and self._execution.finished >= jobs) or bool(
+            megabytes and resident_mb() >= megabytes
+        )
 
     def _figures(self) -> dict[str, object]:
         return {
@@ -217,8 +225,9 @@ async def _main(descriptor: int) -> None:
     die_with_parent(orders.supervisor)
     settings = Settings(**orders.settings)
     configure_logging(settings, process=f"process {orders.process}")
+    export(settings)
     try:
-        kinds = load_kinds(orders.app)
+        kinds = _loaded(orders.app)
         await Child(orders, settings, reader, writer).live(kinds)
     except PerdureError as error:
         await _confess(writer, {"error": error.message, "next_step": error.next_step})
@@ -234,16 +243,24 @@ async def _confess(writer: asyncio.StreamWriter, message: object) -> None:
     os._exit(3)
 
 
+def _loaded(app: str) -> Kinds:
+    """The kinds of the application. Raises PerdureError also for what its own code raises while it is imported."""
+    try:
+        return load_kinds(app)
+    except PerdureError:
+        raise
+    except Exception as error:
+        traceback.print_exception(error)
+        why = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        raise PerdureError(f"{app} cannot be imported: {why}", next_step="mend it and start again") from error
+
+
 def main() -> None:
     """Run one process of a worker; the descriptor of its line to the supervisor is the first argument."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(_main(int(sys.argv[1])))
-    else:
-        uvloop.run(_main(int(sys.argv[1])))
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        runner.run(_main(int(sys.argv[1])))
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that were left behind must not keep the process alive.
@@ -252,4 +269,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -35,13 +35,16 @@ class ChildProcess:
             "-m",
             "perdure.runtime.child",
             str(theirs.fileno()),
+            f"process {self.number}",  # for `ps`
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
         theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours)
-        await self.tell({**orders, "process": self.number, "isolated": self.isolated, "supervisor": os.getpid()})
+        await self.tell(
+            {**orders, "process": self.number, "isolated": self.isolated, "supervisor": os.getpid()}
+        )
         while (message := await frames.read(reader)) is not None:
             self._hear(message, on_ready)
         code = await self._process.wait()
@@ -55,10 +58,10 @@ class ChildProcess:
                 self.kinds = tuple(kinds)
                 self.ready.set()
                 on_ready(self)
-            case {"figures": figures}:
+            case {"figures": dict() as figures}:
                 self.figures = figures
-            case {"bye": True, **figures}:
-                self.figures = figures
+            case {"bye": True, "running": running, "finished": finished}:
+                self.figures = {"running": running, "finished": finished}
                 self.said_goodbye = True
             case {"error": error, "next_step": next_step}:
                 self.error = (error, next_step)
@@ -80,5 +83,3 @@ class ChildProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-

@@ -12,7 +12,7 @@ from perdure.domain.errors import Unavailable
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
 from perdure.runtime.settings import Settings
-from perdure.services.rescue import Rescue
+from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
 from perdure.stores.postgres.leadership import PostgresLeadership
 
@@ -49,10 +49,12 @@ class Duties:
             stores.leases,
             stores.workers,
             stores.dispatch,
-            dead_after=timedelta(seconds=settings.dead_after_s),
+            rules=Rules(
+                dead_after=timedelta(seconds=settings.dead_after_s),
+                crash_limit=settings.crash_limit,
+                interruption_limit=settings.interruption_limit,
+            ),
             seeing_for=seeing_for,
-            crash_limit=settings.crash_limit,
-            interruption_limit=settings.interruption_limit,
         )
         self._renew_s = settings.leader_ttl_s / 3
         self._term: int | None = None

@@ -89,7 +89,9 @@ class Worker:
             for child in self._children.values():
                 child.kill()
         else:
-            log.info("draining", running=sum(child.figures.get("running", 0) for child in self._children.values()))
+            log.info(
+                "draining", running=sum(child.figures.get("running", 0) for child in self._children.values())
+            )
         self._stopping.set()
 
     async def _register(self) -> None:
@@ -110,7 +112,9 @@ class Worker:
             )
         )
         structlog.contextvars.bind_contextvars(worker=str(self._id)[:8])
-        log.info("worker started", worker_id=str(self._id), queues=settings.queues, processes=settings.processes)
+        log.info(
+            "worker started", worker_id=str(self._id), queues=settings.queues, processes=settings.processes
+        )
 
     def _spawn(self, *, isolated: bool, pause: float = 0.0) -> None:
         self._number += 1
@@ -160,7 +164,9 @@ class Worker:
                     "crash_limit": self._settings.crash_limit,
                     "interruption_limit": self._settings.interruption_limit,
                 }
-                settled = await self._stores.jobs.settle([settle(one.lease, ending, **limits) for one in held])
+                settled = await self._stores.jobs.settle(
+                    [settle(one.lease, ending, **limits) for one in held]
+                )
                 log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
                 if settled.released:
                     await self._stores.dispatch.announce(settled.released)

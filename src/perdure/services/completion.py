@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
@@ -27,11 +28,20 @@ class Finished(msgspec.Struct, frozen=True):
     finished: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How many results may wait unsettled, and how many crashes and interruptions a job may have."""
+
+    unsettled_max: int
+    crash_limit: int
+    interruption_limit: int
+
+
 class Completion:
     """Collects finished attempts and settles them in batches that grow with the load.
 
     A batch is whatever gathered while the batch before was under way, so a lone result is settled at once and a
-    flood in few statements. At most `unsettled_max` results wait; `full` tells claimers to hold back.
+    flood in few statements. At most `Bounds.unsettled_max` results wait; `full` tells claimers to hold back.
     While the database is away they are kept and tried again.
     """
 
@@ -41,16 +51,13 @@ class Completion:
         dispatch: Dispatch,
         worker_id: WorkerId,
         *,
-        unsettled_max: int,
-        crash_limit: int,
-        interruption_limit: int,
+        bounds: Bounds,
         on_settled: Callable[[int, int], None] = lambda accepted, refused: None,
     ) -> None:
         self._jobs = jobs
         self._dispatch = dispatch
         self._worker_id = worker_id
-        self._unsettled_max = unsettled_max
-        self._limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
+        self._bounds = bounds
         self._on_settled = on_settled
         self._waiting: deque[Finished] = deque()
         self._in_flight = 0
@@ -70,7 +77,7 @@ class Completion:
     @property
     def full(self) -> bool:
         """Whether as many results wait as a crash may repeat; no new attempts should start."""
-        return self.unsettled >= self._unsettled_max
+        return self.unsettled >= self._bounds.unsettled_max
 
     async def room(self) -> None:
         """Wait until `full` no longer holds."""
@@ -129,16 +136,23 @@ class Completion:
             return
         if isinstance(batch[0].ending, Failed) and batch[0].ending.error.type == "perdure.Unsettleable":
             raise error
-        report = ErrorReport(type="perdure.Unsettleable", message=f"PostgreSQL refuses the outcome: {error}"[:2000])
-        failed = Failed(error=report, retry_in=timedelta(0), give_up=True, cause="its outcome cannot be stored")
+        report = ErrorReport(
+            type="perdure.Unsettleable", message=f"PostgreSQL refuses the outcome: {error}"[:2000]
+        )
+        failed = Failed(
+            error=report, retry_in=timedelta(0), give_up=True, cause="its outcome cannot be stored"
+        )
         await self._settle([Finished(batch[0].lease, failed, batch[0].started, batch[0].finished)])
 
     def _settlement(self, finished: Finished) -> Settlement:
         now = monotonic()
-        settlement = settle(finished.lease, finished.ending, **self._limits)
+        settlement = settle(
+            finished.lease,
+            finished.ending,
+            crash_limit=self._bounds.crash_limit,
+            interruption_limit=self._bounds.interruption_limit,
+        )
         started = None if finished.started is None else timedelta(seconds=now - finished.started)
         return msgspec.structs.replace(
             settlement, started_ago=started, finished_ago=timedelta(seconds=now - finished.finished)
         )
-
-

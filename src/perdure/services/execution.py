@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -104,7 +105,9 @@ class Group:
     def _ahead(self) -> int:
         if self._mean is None or not self._limits.prefetch_max:
             return 0
-        return min(self._limits.prefetch_max, int(self.capacity * self._limits.prefetch_s / max(self._mean, 1e-6)))
+        return min(
+            self._limits.prefetch_max, int(self.capacity * self._limits.prefetch_s / max(self._mean, 1e-6))
+        )
 
     def ended(self, attempt: Attempt, now: float) -> None:
         """Free the attempt's slot and learn from its duration."""
@@ -124,7 +127,6 @@ class Execution:
         groups: Sequence[Group],
         *,
         limits: Limits,
-        alone: bool = False,
         on_stuck: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         self._dispatch = dispatch
@@ -132,7 +134,6 @@ class Execution:
         self._claimer = claimer
         self._groups = groups
         self._limits = limits
-        self._alone = alone
         self._on_stuck = on_stuck
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
@@ -182,7 +183,7 @@ class Execution:
     def _wanted(self, group: Group) -> int:
         if self._draining or self.holding:
             return 0
-        if self._alone:
+        if self._claimer.isolated:
             return int(self.idle)
         return group.wanted()
 
@@ -193,7 +194,11 @@ class Execution:
             self._bell = asyncio.create_task(self._dispatch.wait(self._limits.poll_interval))
         done, _ = await asyncio.wait({freed, self._bell}, return_when=asyncio.FIRST_COMPLETED)
         freed.cancel()
-        if self._bell in done and not self._bell.cancelled() and isinstance(self._bell.exception(), Unavailable):
+        if (
+            self._bell in done
+            and not self._bell.cancelled()
+            and isinstance(self._bell.exception(), Unavailable)
+        ):
             await asyncio.sleep(self._limits.poll_interval.total_seconds())
 
     def _fill(self, group: Group) -> None:
@@ -203,7 +208,7 @@ class Execution:
         while group.queued and len(group.running) < group.capacity:
             attempt = Attempt(group.queued.popleft(), monotonic())
             group.running[attempt.lease.token] = attempt
-            group.runner.start(attempt, lambda ended, ending, group=group: self._ended(group, ended, ending))
+            group.runner.start(attempt, partial(self._ended, group))
 
     def _ended(self, group: Group, attempt: Attempt, ending: Ending | None) -> None:
         if attempt.abandoned:

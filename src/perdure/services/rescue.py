@@ -20,6 +20,15 @@ class RescueReport:
     overdue: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How long a worker may be silent, and how many crashes and interruptions a job may have."""
+
+    dead_after: timedelta
+    crash_limit: int
+    interruption_limit: int
+
+
 class Rescue:
     """Ends the leases of workers that are dead and of handlers that are past their deadline.
 
@@ -35,24 +44,21 @@ class Rescue:
         workers: Workers,
         dispatch: Dispatch,
         *,
-        dead_after: timedelta,
+        rules: Rules,
         seeing_for: Callable[[], timedelta],
-        crash_limit: int,
-        interruption_limit: int,
     ) -> None:
         self._jobs = jobs
         self._leases = leases
         self._workers = workers
         self._dispatch = dispatch
-        self._dead_after = dead_after
+        self._rules = rules
         self._seeing_for = seeing_for
-        self._limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
 
     async def run_once(self) -> RescueReport:
         """One round: verdicts, then the leases of the dead, then the overdue ones."""
         dead: Sequence[WorkerId] = ()
-        if self._seeing_for() >= self._dead_after:
-            dead = await self._workers.declare_dead(self._dead_after)
+        if self._seeing_for() >= self._rules.dead_after:
+            dead = await self._workers.declare_dead(self._rules.dead_after)
             for worker_id in dead:
                 await self._dispatch.release(worker_id)
         rescued = await self._end(await self._leases.of_dead(limit=BATCH), _lost_with_worker)
@@ -62,7 +68,11 @@ class Rescue:
     async def _end(self, held: Sequence[LeaseOf], ending_of: Callable[[LeaseOf], Ending]) -> int:
         if not held:
             return 0
-        settled = await self._jobs.settle([settle(lease.lease, ending_of(lease), **self._limits) for lease in held])
+        limits = {
+            "crash_limit": self._rules.crash_limit,
+            "interruption_limit": self._rules.interruption_limit,
+        }
+        settled = await self._jobs.settle([settle(lease.lease, ending_of(lease), **limits) for lease in held])
         if settled.released:
             await self._dispatch.announce(settled.released)
         return len(settled.accepted)

@@ -22,8 +22,7 @@ class LoopRunner:
 
     def stop(self, attempt: Attempt) -> bool:
         task = attempt.handle
-        assert isinstance(task, asyncio.Task)
-        return task.cancel()
+        return isinstance(task, asyncio.Task) and task.cancel()
 
     def timed_out(self, attempt: Attempt) -> Ending:
         return after_stop(self._kinds[attempt.lease.kind], attempt)

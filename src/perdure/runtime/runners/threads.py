@@ -52,7 +52,9 @@ class ThreadRunner:
         except BaseException as error:
             return after_error(kind, lease, error)
 
-    def _ended(self, attempt: Attempt, line: AttemptLine, future: "asyncio.Future[Ending | None]", done: Done) -> None:
+    def _ended(
+        self, attempt: Attempt, line: AttemptLine, future: "asyncio.Future[Ending | None]", done: Done
+    ) -> None:
         self._lines.pop(attempt, None)
         if future.cancelled():
             return
