@@ -13,9 +13,11 @@ from perdure.stores.postgres.statements import Statement
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Lent: TypeAlias = Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
+    Lent = asyncpg.Connection
 
 LOST = (
     OSError,
@@ -223,7 +225,7 @@ async def _repeated(
 
 
 async def _together(
-    connection: Connection, calls: tuple[tuple[Statement, tuple[object, ...]], ...]
+    connection: Lent, calls: tuple[tuple[Statement, tuple[object, ...]], ...]
 ) -> list[list[asyncpg.Record]]:
     for left in reversed(range(REPEATS)):
         try:
@@ -236,7 +238,7 @@ async def _together(
 
 
 async def _on_one_snapshot(
-    connection: Connection, calls: tuple[tuple[Statement, tuple[object, ...]], ...], timeout: float
+    connection: Lent, calls: tuple[tuple[Statement, tuple[object, ...]], ...], timeout: float
 ) -> list[list[asyncpg.Record]]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         return [

@@ -180,7 +180,7 @@ class PostgresDispatch:
 
     def _lease(self, row: asyncpg.Record) -> Lease:
         queue, kind = self._lanes.names[row["lane"]]
-        return Lease(*row[:LEASE_COLUMNS], queue, kind)
+        return Lease(*(*row[:LEASE_COLUMNS], queue, kind))
 
     def _terms(self, claimer: Claimer) -> tuple[object, ...]:
         return claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms
