@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import UUID
-
-import msgspec
 
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.errors import ClaimLost, Conflict
@@ -28,6 +26,7 @@ from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.domain.worker import NewWorker, Worker, WorkerId, WorkerState
 from perdure.ports import Claimer, Scope
 from perdure.runtime.handles import Handle
+from perdure.runtime.spawning import start_worker
 from perdure.runtime.supervisor import plain
 
 if TYPE_CHECKING:
@@ -77,7 +76,12 @@ class JobOperations:
         await self._settle(lease, Completed(result=text))
 
     async def fail(
-        self, lease: Lease, error: BaseException | str, *, retry_in: Duration | None = None, give_up: bool = False
+        self,
+        lease: Lease,
+        error: BaseException | str,
+        *,
+        retry_in: Duration | None = None,
+        give_up: bool = False,
     ) -> None:
         """Settle a lease as failed: the job is retried after the specification's back-off, or discarded.
 
@@ -128,10 +132,16 @@ class JobOperations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """A worker to be started: the application that defines its jobs, and settings that differ from the program's."""
+    """A worker to be started: the application that defines its jobs, and settings that differ from the program's.
+
+    What it and its handlers write goes to the file `log`, or to where the program itself writes. A `bound` worker ends
+    at once when the thread that started it ends.
+    """
 
     app: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    log: Path | None = None
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,21 +181,24 @@ class WorkerOperations:
         worker_id = WorkerId(uuid.uuid4())
         settings: Settings = self._app.settings
         values = {**plain(settings), **config.settings}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "perdure.runtime.spawned", stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
-        orders = {"app": config.app, "settings": values, "worker_id": str(worker_id)}
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(orders))
-        process.stdin.close()
+        with _opened(config.log) as log:
+            process = await start_worker(config.app, values, worker_id, bound=config.bound, output=log)
         spawned = SpawnedWorker(worker_id, process)
-        workers = (await self._app.stores()).workers
-        while process.returncode is None:
-            known = [worker for worker in await workers.list(alive_only=True) if worker.id == worker_id]
-            if known and known[0].kinds:
-                return spawned
-            await asyncio.sleep(POLL_S)
-        raise Conflict(f"the worker ended with code {process.returncode} before it was ready", next_step="read its log")
+        try:
+            while process.returncode is None:
+                if await self._knows(worker_id):
+                    return spawned
+                await asyncio.sleep(POLL_S)
+        except BaseException:
+            await spawned.stop()
+            raise
+        raise Conflict(
+            f"the worker ended with code {process.returncode} before it was ready", next_step="read its log"
+        )
+
+    async def _knows(self, worker_id: UUID) -> bool:
+        workers = await (await self._app.stores()).workers.list(alive_only=True)
+        return any(worker.id == worker_id and worker.kinds for worker in workers)
 
     async def register(
         self,
@@ -224,7 +237,9 @@ class WorkerOperations:
         worker = await workers.get(WorkerId(worker_id))
         beat = await workers.beat(worker.id, kinds=worker.kinds, processes=worker.processes)
         if beat is None:
-            raise Conflict(f"worker {worker_id} is {worker.state}: its leases are gone", next_step="register anew")
+            raise Conflict(
+                f"worker {worker_id} is {worker.state}: its leases are gone", next_step="register anew"
+            )
         return beat.cancel
 
     async def health(self, worker_id: UUID) -> WorkerHealth:
@@ -250,3 +265,10 @@ class WorkerOperations:
         return await (await self._app.stores()).workers.list(alive_only=alive_only)
 
 
+@contextlib.contextmanager
+def _opened(log: Path | None) -> Iterator[int | None]:
+    if log is None:
+        yield None
+        return
+    with log.open("ab") as file:
+        yield file.fileno()
