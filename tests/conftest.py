@@ -160,11 +160,11 @@ def scratch() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def server_options() -> ServerOptions:
     """Embedded servers with the programs under test and a short grace time."""
     postgres_binaries()
     redis_binary()
     return ServerOptions(
-        grace_s=0.2, throwaway=True, postgres_bin=named(POSTGRES_BIN), redis_server=named(REDIS_SERVER)
+        grace_s=0.1, throwaway=True, postgres_bin=named(POSTGRES_BIN), redis_server=named(REDIS_SERVER)
     )

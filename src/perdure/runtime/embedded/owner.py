@@ -61,7 +61,7 @@ class Owner:
             self._greet(first)
         try:
             while not self._done():
-                for key, _ in self._selector.select(TICK_S):
+                for key, _ in self._selector.select(self._patience_s()):
                     key.data()
         finally:
             listener.close()
@@ -136,9 +136,19 @@ class Owner:
     def _done(self) -> bool:
         if self._servers.lost_postgres:
             self._end("the loss of PostgreSQL")
-        elif not self._connected and not self._stays and time.monotonic() - self._idle_since >= self._grace_s:
+        elif self._unused and self._grace_left_s() <= 0:
             self._end("having no client")
         return self._ending
+
+    @property
+    def _unused(self) -> bool:
+        return not self._connected and not self._stays
+
+    def _grace_left_s(self) -> float:
+        return self._idle_since + self._grace_s - time.monotonic()
+
+    def _patience_s(self) -> float:
+        return min(TICK_S, max(0.0, self._grace_left_s())) if self._unused else TICK_S
 
     def _end(self, why: str) -> None:
         if not self._ending:

@@ -73,6 +73,11 @@ class RedisServer:
         self.launch()
         self.wait_ready()
 
+    def ask_to_stop(self) -> None:
+        """Begin a clean stop without waiting for its end; `stop` waits."""
+        if self._process:
+            self._process.send(signal.SIGTERM)
+
     def stop(self, *, immediate: bool = False) -> None:
         """End the server: `immediate` is a kill, after which at most the last second of writes is lost."""
         if self._process:

@@ -72,6 +72,10 @@ class ServerProcess:
                 raise self._failed(f"{self._name} was not ready after {READY_WITHIN_S:g} s")
             time.sleep(POLL_S)
 
+    def send(self, number: signal.Signals) -> None:
+        if self.running:
+            self._process.send_signal(number)
+
     def stop(self, escalation: Sequence[tuple[signal.Signals, float]]) -> None:
         """Send each signal in turn, with its seconds of patience, until the server is gone; at last SIGKILL."""
         self._end(escalation)
@@ -80,8 +84,7 @@ class ServerProcess:
 
     def _end(self, escalation: Sequence[tuple[signal.Signals, float]]) -> None:
         for number, patience_s in escalation:
-            if self.running:
-                self._process.send_signal(number)
+            self.send(number)
             try:
                 self._process.wait(patience_s)
             except subprocess.TimeoutExpired:

@@ -52,6 +52,9 @@ class Servers:
         )
 
     def stop(self) -> None:
+        """End both, side by side."""
+        if self._redis:
+            self._redis.ask_to_stop()
         if self._postgres:
             self._postgres.stop()
         if self._redis:
