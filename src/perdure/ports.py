@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from perdure.domain.job import Enqueued, JobId, NewJob
+from perdure.domain.job import Enqueued, JobId, JobState, NewJob
 from perdure.domain.lease import Lease
 from perdure.domain.rank import Band
 from perdure.domain.settlement import Settlement
@@ -141,11 +141,47 @@ class Dispatch(Protocol):
         """Count the jobs waiting in each band; may lag behind the truth."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One kind of violation of one promise: how often it was found, with up to ten examples in words."""
+
+    promise: str
+    clause: str
+    violations: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a look at the whole history found, all of one moment.
+
+    `looked` is how many rows each promise was judged by, `live` how many jobs have not ended, by state.
+    """
+
+    taken_at: datetime
+    looked: Mapping[str, int]
+    found: Sequence[Finding]
+    live: Mapping[JobState, int]
+
+
+class History(Protocol):
+    """The history and the present, read whole to see whether the promises hold."""
+
+    async def findings(self, *, crash_limit: int, interruption_limit: int) -> Findings:
+        """Look for every known violation, on one consistent snapshot; the limits are for jobs without their own."""
+
+    async def live(self) -> Mapping[JobState, int]:
+        """How many jobs have not ended, by state."""
+
+
 __all__ = [
     "Beat",
     "Claimer",
     "Clock",
     "Dispatch",
+    "Finding",
+    "Findings",
+    "History",
     "JobId",
     "Jobs",
     "LeaseOf",

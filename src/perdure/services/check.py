@@ -1,0 +1,130 @@
+"""The one checker of the promises: used by tests, after every fault, and by whoever wants to know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice, zip_longest
+
+from perdure.domain.job import JobState
+from perdure.domain.settlement import DEFAULT_CRASH_LIMIT, DEFAULT_INTERRUPTION_LIMIT
+from perdure.ports import Finding, History
+
+PROMISES: Mapping[str, str] = {
+    "S1": "every job ends in exactly one accepted outcome per run, or is still live in exactly one place",
+    "S2": "leases of one job never overlap, and no token is issued twice",
+    "S3": "an accepted outcome carries the newest token",
+    "S4": "failures, crashes alone and interruptions of a run stay within their limits and are counted right",
+    "S5": "no child starts before each parent has ended as the edge permits",
+    "S6": "leases never exceed the limit of their concurrency key",
+    "S7": "at most one job holds a unique key",
+}
+EXAMPLES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether one promise holds; `clauses` counts the violations by kind, `examples` tells some in words."""
+
+    promise: str
+    meaning: str
+    looked: int
+    violations: int
+    clauses: Mapping[str, int]
+    examples: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """The verdicts of one moment, and how many jobs had not ended then, by state."""
+
+    taken_at: datetime
+    verdicts: tuple[Verdict, ...]
+    live: Mapping[JobState, int]
+
+    @property
+    def ok(self) -> bool:
+        return all(verdict.ok for verdict in self.verdicts)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The names of the promises that do not hold."""
+        return tuple(verdict.promise for verdict in self.verdicts if not verdict.ok)
+
+    def words(self) -> str:
+        """Every broken promise with its examples, a line each; empty when all hold."""
+        lines = []
+        for verdict in self.verdicts:
+            if not verdict.ok:
+                lines.append(f"{verdict.promise} is broken {verdict.violations} times: {verdict.meaning}")
+                lines += [f"  {clause}: {count}" for clause, count in verdict.clauses.items()]
+                lines += [f"  - {example}" for example in verdict.examples]
+        return "\n".join(lines)
+
+
+class Check:
+    """Judges S1 to S7 from the append-only history and the present state, on one consistent snapshot.
+
+    The order of events is the order of transaction ids, which is certain for claims: a claim gets its id after it
+    has seen the row that it takes. A transaction of the caller may have got its id long before it enqueued or
+    cancelled, so no judgement rests on such an id being late. Hence what can be proved:
+
+    - S1 within a job's newest run, whatever opened it. A run that was opened and vanished without a trace
+      before its first lease ended looks like one that was never opened.
+    - S5 by the child's first claim and the parents' ends; a job that an operator starts in a new run
+      although a policy had cancelled it is not judged.
+    - S7 for the present in full. For the past only that no two jobs of a key were between first claim and
+      end of a run at once, for keys that count running jobs and have no period: which of two
+      enqueues came first cannot be told from the history.
+
+    Jobs whose day was dropped are beyond the horizon, and so is what the oldest day of history cannot show.
+    After a restore into another cluster transaction ids begin anew, and only what happened since can be judged.
+    L1, that the backlog drains in time, is a bound that only callers know; `live` is what they need for it.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    async def run(
+        self,
+        *,
+        crash_limit: int = DEFAULT_CRASH_LIMIT,
+        interruption_limit: int = DEFAULT_INTERRUPTION_LIMIT,
+    ) -> CheckReport:
+        """Check everything; the limits are those that hold for jobs without their own."""
+        findings = await self._history.findings(
+            crash_limit=crash_limit, interruption_limit=interruption_limit
+        )
+        return CheckReport(
+            taken_at=findings.taken_at,
+            verdicts=tuple(
+                _verdict(
+                    promise, [f for f in findings.found if f.promise == promise], findings.looked[promise]
+                )
+                for promise in PROMISES
+            ),
+            live=findings.live,
+        )
+
+    async def live(self) -> Mapping[JobState, int]:
+        """How many jobs have not ended, by state: all zero once a backlog has drained."""
+        return await self._history.live()
+
+
+def _verdict(promise: str, found: Sequence[Finding], looked: int) -> Verdict:
+    """One promise's findings together; each clause that was found gives examples in turn."""
+    clauses: dict[str, int] = {}
+    for finding in found:
+        clauses[finding.clause] = clauses.get(finding.clause, 0) + finding.violations
+    in_turn = chain.from_iterable(zip_longest(*(finding.examples for finding in found)))
+    return Verdict(
+        promise=promise,
+        meaning=PROMISES[promise],
+        looked=looked,
+        violations=sum(clauses.values()),
+        clauses=clauses,
+        examples=tuple(islice((example for example in in_turn if example is not None), EXAMPLES_MAX)),
+    )
