@@ -105,7 +105,9 @@ def judge_connections(facts: ServerFacts, *, per_worker: int, workers: int) -> L
     available = facts.max_connections - facts.reserved_connections
     free = available - facts.used_connections
     needed = per_worker * max(workers, 1)
-    found = f"{needed} needed ({max(workers, 1)} workers with up to {per_worker} each), {free} free of {available}"
+    found = (
+        f"{needed} needed (workers: {max(workers, 1)}, each up to {per_worker}), {free} free of {available}"
+    )
     if needed > available:
         step = "raise max_connections of the server, or lower processes or max_connections of the workers"
         return Line(check="connections", verdict=Verdict.BAD, found=found, next_step=step)

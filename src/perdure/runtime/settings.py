@@ -2,9 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -19,17 +18,15 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from perdure.domain.errors import InvalidSettings
-from perdure.runtime.settings_file import find_file, read_file
+from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
 from perdure.runtime.urls import masked_url, url_fault
 
-PREFIX = "PERDURE_"
 SHORTEST_SILENCE_IN_BEATS = 3
 SHORTEST_SILENCE_IN_BEATS_OF_THE_SPECIFICATION = 2
 CONNECTIONS_OF_A_WORKER = 3
@@ -63,31 +60,38 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="PostgreSQL, as `postgresql://user:password@host:port/name`. Empty: none; commands then look "
         "for the embedded server of `data_dir`.",
     )
     redis_url: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Redis for faster dispatch, as `redis://host:port/0`. Empty: PostgreSQL dispatches alone.",
     )
-    schema: str = Field(  # type: ignore[assignment] # hides BaseModel.schema, deprecated
-        "perdure",
+    schema: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride] # deprecated in BaseModel
+        default="perdure",
         description="Schema of the database that holds all tables.",
         pattern=r"^[a-z_][a-z0-9_]*$",
         max_length=63,
     )
     data_dir: Path = Field(
-        Path(".perdure"),
+        default=Path(".perdure"),
         description="Folder of the embedded servers; in a file, relative to that file.",
     )
     queues: Names = Field(
-        ("default",), description="Queues that a worker serves.", min_length=1, max_length=1000
+        default=("default",), description="Queues that a worker serves.", min_length=1, max_length=1000
     )
-    labels: Names = Field((), description="Labels that a worker has; a job may ask for some.", max_length=100)
-    concurrency: int = Field(100, description="Async jobs that one process runs at a time.", ge=1, le=10_000)
+    labels: Names = Field(
+        default=(), description="Labels that a worker has; a job may ask for some.", max_length=100
+    )
+    concurrency: int = Field(
+        default=100, description="Async jobs that one process runs at a time.", ge=1, le=10_000
+    )
     thread_concurrency: int = Field(
-        10, description="Blocking jobs that one process runs at a time, each in a thread.", ge=1, le=1_000
+        default=10,
+        description="Blocking jobs that one process runs at a time, each in a thread.",
+        ge=1,
+        le=1_000,
     )
     cpu_processes: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -96,88 +100,110 @@ class Settings(BaseSettings):
         ge=1,
         le=1_024,
     )
-    processes: int = Field(1, description="Child processes of a worker.", ge=1, le=64)
+    processes: int = Field(default=1, description="Child processes of a worker.", ge=1, le=64)
     max_connections: int = Field(
-        20,
+        default=20,
         description="Most connections to PostgreSQL that a worker with all its processes opens; it needs "
         f"{CONNECTIONS_OF_A_WORKER} and {CONNECTIONS_OF_A_PROCESS} for each process.",
         ge=CONNECTIONS_OF_A_WORKER + CONNECTIONS_OF_A_PROCESS,
         le=1_000,
     )
     heartbeat_interval_s: float = Field(
-        2.0, description="Time between two heartbeats of a worker.", ge=0.05, le=300
+        default=2.0, description="Time between two heartbeats of a worker.", ge=0.05, le=300
     )
     suspect_after_s: float = Field(
-        6.0, description="Silence after which a worker is suspected.", ge=0.1, le=3_600
+        default=6.0, description="Silence after which a worker is suspected.", ge=0.1, le=3_600
     )
     dead_after_s: float = Field(
-        15.0,
+        default=15.0,
         description="Silence after which a worker is declared dead and its jobs are taken over; at least "
         f"{SHORTEST_SILENCE_IN_BEATS} heartbeats.",
         ge=0.15,
         le=3_600,
     )
     leader_ttl_s: float = Field(
-        6.0, description="Length of a term of the leader; another takes over after it.", ge=0.5, le=300
+        default=6.0,
+        description="Length of a term of the leader; another takes over after it.",
+        ge=0.5,
+        le=300,
     )
     drain_timeout_s: float = Field(
-        30.0, description="Time that running jobs have to finish when a worker stops.", ge=0, le=86_400
+        default=30.0,
+        description="Time that running jobs have to finish when a worker stops.",
+        ge=0,
+        le=86_400,
     )
     poll_interval_s: float = Field(
-        0.25, description="Time between two looks for work when no notification comes.", ge=0.01, le=60
+        default=0.25,
+        description="Time between two looks for work when no notification comes.",
+        ge=0.01,
+        le=60,
     )
     unsettled_max: int = Field(
-        1_000,
+        default=1_000,
         description="Most finished jobs of a process whose results are not stored yet; a crash can repeat them.",
         ge=1,
         le=100_000,
     )
     prefetch_max: int = Field(
-        500, description="Most jobs that a process claims ahead of starting them.", ge=1, le=10_000
+        default=500, description="Most jobs that a process claims ahead of starting them.", ge=1, le=10_000
     )
     prefetch_ms: int = Field(
-        100, description="Work, in milliseconds, that a process claims ahead.", ge=1, le=60_000
+        default=100, description="Work, in milliseconds, that a process claims ahead.", ge=1, le=60_000
     )
     max_payload_bytes: int = Field(
-        1_048_576, description="Largest encoded arguments or result of a job.", ge=1_024, le=67_108_864
+        default=1_048_576,
+        description="Largest encoded arguments or result of a job.",
+        ge=1_024,
+        le=67_108_864,
     )
     crash_limit: int = Field(
-        3,
+        default=3,
         description="Crashes of its process, while it ran alone, after which a job is given up.",
         ge=1,
         le=100,
     )
     interruption_limit: int = Field(
-        50,
+        default=50,
         description="Interruptions by deploys and evacuations after which a job is given up.",
         ge=1,
         le=10_000,
     )
     deadline_grace_s: float = Field(
-        5.0, description="Time after its timeout in which a job may still hand in its result.", ge=0, le=3_600
+        default=5.0,
+        description="Time after its timeout in which a job may still hand in its result.",
+        ge=0,
+        le=3_600,
     )
     recycle_after_jobs: int = Field(
-        0, description="Jobs after which a child process is replaced. 0: never.", ge=0, le=1_000_000_000
+        default=0,
+        description="Jobs after which a child process is replaced. 0: never.",
+        ge=0,
+        le=1_000_000_000,
     )
     recycle_after_mb: int = Field(
-        0, description="Memory in MiB above which a child process is replaced. 0: never.", ge=0, le=1_048_576
+        default=0,
+        description="Memory in MiB above which a child process is replaced. 0: never.",
+        ge=0,
+        le=1_048_576,
     )
     retention_days: int = Field(
-        7, description="Days for which ended jobs and their history are kept.", ge=1, le=3_650
+        default=7, description="Days for which ended jobs and their history are kept.", ge=1, le=3_650
     )
     partitions_ahead_days: int = Field(
-        3, description="Days for which partitions are made ahead.", ge=1, le=30
+        default=3, description="Days for which partitions are made ahead.", ge=1, le=30
     )
     preset: Literal["default", "specification"] = Field(
-        "default",
+        default="default",
         description="Starting values. `specification`: heartbeats every 30 s, dead after 60 s; warns, since one "
         "lost heartbeat is then close to a verdict.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="Format of the log on stderr. `auto`: console on a terminal, JSON elsewhere."
+        default="auto",
+        description="Format of the log on stderr. `auto`: console on a terminal, JSON elsewhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe entries that are logged."
+        default="info", description="Least severe entries that are logged."
     )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -189,7 +215,7 @@ class Settings(BaseSettings):
         """Read file, environment and flags; a flag that is None was not given. Raises InvalidSettings."""
         values: dict[str, object] = {}
         sources: dict[str, str] = {}
-        for source, layer in _layers(cls, flags or {}, config_path):
+        for source, layer in layers(cls, flags or {}, config_path):
             values |= layer
             sources |= dict.fromkeys(layer, source)
         return cls.model_validate(values).known_from(sources)
@@ -300,7 +326,7 @@ class Settings(BaseSettings):
                 f"leader_ttl_s = {self.leader_ttl_s:g} s is longer than dead_after_s = {self.dead_after_s:g} s: "
                 "when the leader dies, dead workers are noticed later than that"
             )
-        return (*found, *_misspelt_variables())
+        return (*found, *misspelt_variables(type(self)))
 
 
 def origins(settings: Settings) -> dict[str, Origin]:
@@ -323,7 +349,7 @@ def load_problems(
     found: list[InvalidSettings] = []
     values: dict[str, object] = {}
     try:
-        for _, layer in _layers(Settings, flags or {}, config_path):
+        for _, layer in layers(Settings, flags or {}, config_path):
             values |= layer
     except InvalidSettings as error:
         return [error]
@@ -339,43 +365,6 @@ def load_problems(
             return found
 
 
-def _layers(
-    cls: type[Settings], flags: Mapping[str, object], config_path: Path | None
-) -> Iterator[tuple[str, dict[str, object]]]:
-    path = config_path if config_path is not None else find_file(Path.cwd())
-    if path is not None:
-        table = read_file(path)
-        _refuse_unknown(table, f"no such setting, in {path}")
-        yield f"file {path}", table
-    for name, value in EnvSettingsSource(cls)().items():
-        yield f"environment {PREFIX}{name.upper()}", {name: value}
-    given = {name: value for name, value in flags.items() if value is not None}
-    _refuse_unknown(given, "no such setting")
-    yield "flag", given
-
-
-def _refuse_unknown(values: Mapping[str, object], why: str) -> None:
-    for name in values:
-        if name not in Settings.model_fields:
-            near = get_close_matches(name, Settings.model_fields, n=1)
-            raise InvalidSettings(
-                name,
-                why,
-                next_step=f"did you mean {near[0]}?" if near else "see `perdure config show` for all",
-            )
-
-
-def _misspelt_variables() -> Iterator[str]:
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    for name in sorted(os.environ):
-        if (
-            name.startswith(PREFIX)
-            and name not in known
-            and (near := get_close_matches(name, known, 1, 0.85))
-        ):
-            yield f"the environment has {name}, which is no setting; did you mean {near[0]}?"
-
-
 def _with_preset(values: Any) -> Any:
     if not isinstance(values, dict) or not isinstance(preset := values.get("preset"), str):
         return values
@@ -388,8 +377,7 @@ def _refusal(error: ValidationError) -> InvalidSettings:
     field = str(first["loc"][0]) if first["loc"] else "settings"
     why = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(field, Settings.model_fields, n=1)
-        return InvalidSettings(field, "no such setting", next_step=f"did you mean {near[0]}?" if near else "")
+        return InvalidSettings(field, "no such setting", next_step=nearest(field, Settings))
     next_step = f"and {len(others)} more: see `perdure config check`" if others else ""
     return InvalidSettings(field, why[:1].lower() + why[1:], next_step=next_step)
 

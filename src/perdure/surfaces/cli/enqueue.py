@@ -13,6 +13,7 @@ import msgspec
 from cyclopts import Group, Parameter
 
 from perdure.domain.bounds import (
+    OnDuplicate,
     checked_count,
     checked_labels,
     checked_name,
@@ -21,7 +22,7 @@ from perdure.domain.bounds import (
     checked_timeout,
 )
 from perdure.domain.durations import parse_duration
-from perdure.domain.errors import InvalidArguments, InvalidOption, PayloadTooLarge
+from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge
 from perdure.domain.ids import JobIds
 from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, LIVE, Dependency, JobId, NewJob, UniqueRule
 from perdure.runtime.wiring import connected
@@ -84,6 +85,8 @@ class How:
     "Refuse the job while another holds this key."
     unique_for: Annotated[str | None, Parameter(group=JOB)] = None
     "Let go of the key after this time at the latest."
+    on_duplicate: Annotated[OnDuplicate, Parameter(group=JOB)] = "raise"
+    "When another job holds the key: fail, or print that job's id."
     concurrency_key: Annotated[str | None, Parameter(group=JOB)] = None
     "Run only so many jobs of this key at a time."
     concurrency_limit: Annotated[int, Parameter(group=JOB)] = 1
@@ -122,9 +125,13 @@ async def enqueue(
         return Exit.DONE
     with located(settings) as found:
         async with connected(found) as stores:
-            enqueued, places = await stores.jobs.enqueue_placed([job])
+            try:
+                enqueued, places = await stores.jobs.enqueue_placed([job], on_duplicate=how.on_duplicate)
+            except DuplicateJob as error:
+                error.next_step = "add --on-duplicate return to get the other job's id instead"
+                raise
             await stores.dispatch.announce(places)
-    _show(record_of(enqueued[0]), shown)
+    _show(record_of(enqueued[0]), shown, printed=enqueued[0].holder)
     return Exit.DONE
 
 
@@ -190,9 +197,9 @@ def _unique(how: How) -> UniqueRule | None:
     return UniqueRule(key=checked_name(how.unique_key, "unique_key"), states=LIVE, period=period)
 
 
-def _show(record: dict[str, object], shown: Shown) -> None:
+def _show(record: dict[str, object], shown: Shown, *, printed: JobId | None = None) -> None:
     if shown.format in {"auto", "ids"}:
-        write(str(record["job_id"]))
+        write(str(printed or record["job_id"]))
         return
     listing = Listing(
         schema="perdure.enqueued_list/1",

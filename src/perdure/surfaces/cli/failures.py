@@ -71,12 +71,20 @@ def _told(error: BaseException) -> tuple[str, str]:
         return masked_text(error.message), masked_text(error.next_step)
     if isinstance(error, PermissionError):
         return masked_text(f"not allowed: {error}"), ""
+    error = _root(error)
     name = type(error).__name__
     if type(error).__module__.startswith("asyncpg"):
         return masked_text(f"PostgreSQL refused the statement ({name}: {error})"), "run `perdure doctor`"
     return masked_text(
         f"an error that should not happen ({name}: {error})"
     ), "run it again with -vv and report it"
+
+
+def _root(error: BaseException) -> BaseException:
+    """What a failed import of a command failed of."""
+    while isinstance(error, ImportError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _document(error: BaseException, code: ErrorCode, message: str, next_step: str) -> dict[str, object]:

@@ -85,7 +85,7 @@ async def list_(
             show_list(
                 Listing(
                     schema="perdure.jobs/1",
-                    item="perdure.job/1",
+                    item="perdure.job_summary/1",
                     columns=COLUMNS,
                     records=[record_of(job) for job in found.jobs],
                     next_cursor=found.cursor,

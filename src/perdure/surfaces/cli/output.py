@@ -4,7 +4,8 @@ import csv
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.options import Shown
 from perdure.surfaces.cli.records import as_json, field_of
-from perdure.surfaces.cli.text import plain, raw_text, visible
+from perdure.surfaces.cli.text import ago, plain, raw_text, visible
 
 Record = Mapping[str, Any]
 
@@ -169,29 +170,49 @@ def _tabs(listing: Listing, columns: Sequence[Column], shown: Shown) -> None:
 
 
 def _table(listing: Listing, columns: Sequence[Column], shown: Shown) -> None:
-    if not listing.records:
+    if listing.records:
+        print_rich(_rich_table(listing.records, columns, key=listing.key), shown)
+    else:
         tell("nothing found")
-        return
+
+
+def _rich_table(records: Sequence[Record], columns: Sequence[Column], *, key: str = "") -> Table:
+    now = datetime.now(UTC)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(
-            column.heading, justify="right" if column.right else "left", no_wrap=column.field == listing.key
-        )
-    for record in listing.records:
-        cells = [(plain(field_of(record, column.field)), column.style) for column in columns]
-        table.add_row(*(Text(text, style_of(text) if style == "state" else style) for text, style in cells))
-    print_rich(table, shown)
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=column.field == key, overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(field_of(record, column.field), column, now) for column in columns))
+    return table
+
+
+def _cell(value: Any, column: Column, now: datetime) -> Text:
+    if isinstance(value, datetime):
+        return Text(ago(value, now), column.style)
+    text = plain(value)
+    return Text(text, style_of(text) if column.field in STATE_FIELDS else column.style)
 
 
 def _fields_table(record: Record, shown: Shown) -> None:
+    """The fields that have a value, a line each; then a table for each list of records among them."""
     table = Table.grid(padding=(0, 2))
+    nested = {name: value for name, value in record.items() if _is_records(value)}
     for name, value in record.items():
-        table.add_row(
-            Text(name, "bold"), Text(plain(value), style_of(plain(value)) if name == "state" else "")
-        )
+        if name not in nested and (text := plain(value)):
+            table.add_row(Text(name, "bold"), Text(text, style_of(text) if name in STATE_FIELDS else ""))
     print_rich(table, shown)
+    for name, records in nested.items():
+        names = [field for field in records[0] if any(plain(each.get(field)) for each in records)]
+        print_rich(Text(f"\n{name}", "bold"), shown)
+        print_rich(_rich_table(records, [Column(field, field) for field in names]), shown)
 
 
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+STATE_FIELDS = frozenset({"state", "verdict", "outcome"})
 STATE_STYLES = {
     "completed": "green",
     "running": "cyan",

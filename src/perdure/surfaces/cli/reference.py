@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from perdure.domain import errors
 from perdure.runtime.embedded import errors as embedded_errors
-from perdure.runtime.settings import PREFIX, PRESETS, Settings
+from perdure.runtime.settings import PRESETS, Settings
+from perdure.runtime.settings_sources import PREFIX
 from perdure.surfaces.cli import failures
 from perdure.surfaces.cli.exits import CODES, MEANINGS
 from perdure.surfaces.cli.program import tree

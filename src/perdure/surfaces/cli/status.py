@@ -48,14 +48,16 @@ def judge(view: StatusView) -> tuple[str, list[str]]:
     waiting = _count(view, JobState.AVAILABLE)
     live = (view.workers_active or 0) + (view.workers_draining or 0)
     if view.workers_active == 0 and waiting:
-        critical.append(f"{waiting} jobs can start and no worker is active: run `perdure worker run APP`")
+        critical.append(
+            f"no worker is active, and jobs wait for one (now {waiting}): run `perdure worker run APP`"
+        )
     elif live and (view.leader is None or not view.leader.leads):
         degraded.append(
             "no worker leads, so retries and delays wait: a new leader should come within seconds"
         )
     if view.workers_suspect:
         degraded.append(
-            f"{view.workers_suspect} workers have been silent for too long: see `perdure worker list`"
+            f"workers are silent for too long (now {view.workers_suspect}): see `perdure worker list`"
         )
     if view.oldest_available_s is not None and view.oldest_available_s > LONG_WAIT.total_seconds():
         degraded.append(

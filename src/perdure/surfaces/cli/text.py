@@ -10,12 +10,22 @@ import msgspec
 from perdure.domain.durations import format_duration
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str) -> str:
     """The text with control characters written out, so that it can neither move a cursor nor break a row."""
     return _CONTROL.sub(lambda match: _escape(match[0]), text)
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long ago a moment was, or how far ahead it is, in its largest unit."""
+    seconds = (now - moment).total_seconds()
+    amount, unit = next(
+        (abs(seconds) // size, unit) for unit, size in _UNITS if abs(seconds) >= size or unit == "s"
+    )
+    return f"{amount:.0f}{unit} ago" if seconds >= 0 else f"in {amount:.0f}{unit}"
 
 
 def plain(value: Any) -> str:
