@@ -6,10 +6,24 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from perdure.domain.criteria import Criteria
+from perdure.domain.explain import Facts
 from perdure.domain.job import Enqueued, JobId, JobState, NewJob
 from perdure.domain.lease import Lease
 from perdure.domain.rank import Band
 from perdure.domain.settlement import Settlement
+from perdure.domain.views import (
+    Acted,
+    CountView,
+    DeadLetterPage,
+    GroupView,
+    JobDetail,
+    JobPage,
+    QueueView,
+    ResultView,
+    StatusView,
+    WorkerView,
+)
 from perdure.domain.worker import Beat, NewWorker, WorkerId
 
 
@@ -174,14 +188,97 @@ class History(Protocol):
         """How many jobs have not ended, by state."""
 
 
+class Insights(Protocol):
+    """Reads for faces; changes nothing, and stops within the budget given.
+
+    Pages come back partial with a note when the budget is used up; other questions raise DatabaseUnavailable.
+    """
+
+    async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
+        """The jobs that match, the newest first, from the cursor on. Raises InvalidOption for a bad cursor."""
+
+    async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
+        """One job in full."""
+
+    async def facts(self, job_id: UUID, *, budget: timedelta) -> Facts | None:
+        """What decides whether one job may start."""
+
+    async def result_of(self, job_id: UUID) -> ResultView | None:
+        """Where one job stands, with its result or its error, in one cheap query."""
+
+    async def counts(self, *, budget: timedelta) -> Sequence[CountView]:
+        """How many jobs are in each state."""
+
+    async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
+        """All queues, or the one of that name."""
+
+    async def workers(
+        self, *, alive_only: bool, key: str | None = None, budget: timedelta
+    ) -> Sequence[WorkerView]:
+        """The workers, the newest first; with `key` those of that id or name."""
+
+    async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
+        """The dead letters by cause, the largest group first."""
+
+    async def letters(
+        self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta
+    ) -> DeadLetterPage:
+        """The dead letters that match, the newest first, from the cursor on."""
+
+    async def status(self, *, budget: timedelta) -> StatusView:
+        """The system on one screen; parts that do not come in time are left out and named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class By:
+    """Who acts, and why: both stay in the events."""
+
+    actor: str
+    reason: str = ""
+
+
+class Control(Protocol):
+    """Changes by somebody's will; each answers for every job that it was given, and leaves an event for each change.
+
+    A job that moves while it is acted on is looked for again, a bounded number of times.
+    """
+
+    async def cancel(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
+        """End waiting jobs as cancelled, and ask the workers of running ones to stop."""
+
+    async def retry(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
+        """Make retryable and scheduled jobs available in their run, discarded and cancelled ones in a new run."""
+
+    async def replay(self, delays: Mapping[UUID, timedelta], by: By) -> Sequence[Acted]:
+        """Open a new run of dead letters, each after its delay."""
+
+    async def drop(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
+        """Take dead letters out of their queue; their jobs stay discarded."""
+
+    async def pause(self, queue: str, by: By) -> bool:
+        """Leave a queue out of all claims; false when it was already. Raises NotFound."""
+
+    async def resume(self, queue: str, by: By) -> bool:
+        """Let a queue be claimed from again; false when it could be already. Raises NotFound."""
+
+    async def drain(self, worker_id: UUID, by: By) -> bool:
+        """Ask a worker to take nothing new; false when it was asked already. Raises NotFound unless it lives."""
+
+    async def sweep_cancel_requests(self, *, limit: int) -> int:
+        """Forget requests whose lease has ended, and carry those on whose jobs have not: a duty of the leader."""
+
+
 __all__ = [
     "Beat",
+    "By",
     "Claimer",
     "Clock",
+    "Control",
     "Dispatch",
     "Finding",
     "Findings",
     "History",
+    "Insights",
     "JobId",
     "Jobs",
     "LeaseOf",

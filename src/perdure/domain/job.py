@@ -54,7 +54,7 @@ TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
     JobState.RETRYABLE: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
     JobState.COMPLETED: frozenset(),
     JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
-    JobState.DISCARDED: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
+    JobState.DISCARDED: frozenset({JobState.AVAILABLE, JobState.SCHEDULED, JobState.CANCELLED}),
 }
 
 

@@ -1,7 +1,7 @@
 """What the reading and the acting services answer: the types that every face renders, as JSON by msgspec.
 
 JSON of the user (arguments, results, metadata) stays the database's text, as `msgspec.Raw`, so that no number is
-rounded on its way; `json_text` gives it to faces that print.
+rounded on its way.
 """
 
 from dataclasses import dataclass, field
@@ -16,11 +16,6 @@ from perdure.domain.settlement import ErrorReport, Outcome
 from perdure.domain.worker import Worker
 
 EMPTY = Raw(b"{}")
-
-
-def json_text(raw: Raw | None) -> str:
-    """The JSON text that a view carries; "null" when it carries none."""
-    return "null" if raw is None else bytes(raw).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +303,7 @@ class RateView:
 class StatusView:
     """The system on one screen. A part that did not come within the time budget is null, and `notes` names it."""
 
-    at: datetime
+    at: datetime | None
     counts: tuple[CountView, ...] | None
     last_minute: tuple[RateView, ...] | None
     oldest_available_s: float | None
@@ -334,13 +329,14 @@ class ResultView:
 
 
 class ActOutcome(StrEnum):
-    """What an act did to one job."""
+    """What an act did to one job; DONE is for queues and workers."""
 
     CANCELLED = "cancelled"
     REQUESTED = "requested"
     AVAILABLE = "available"
     SCHEDULED = "scheduled"
     DROPPED = "dropped"
+    DONE = "done"
     UNCHANGED = "unchanged"
     ILLEGAL = "illegal"
     DUPLICATE = "duplicate"

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from perdure.domain.criteria import Criteria, compile_filter
 from perdure.domain.errors import InvalidOption, NotFound
+from perdure.domain.explain import Explanation, explain
 from perdure.domain.filters import Filter, parse
 from perdure.domain.views import (
     CountView,
     DeadLetterPage,
-    Explanation,
     GroupView,
     JobDetail,
     JobPage,
@@ -20,6 +21,7 @@ from perdure.domain.views import (
 from perdure.ports import Insights
 
 BUDGET = timedelta(seconds=2)
+BUDGET_MAX = timedelta(minutes=5)
 LIMIT_MAX = 1_000
 
 
@@ -43,47 +45,66 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> JobPage:
         """The jobs that match, the newest first. Raises InvalidFilter."""
-        raise NotImplementedError
+        _check(as_of, budget, limit)
+        return await self._insights.jobs(_criteria(filter), limit=limit, before=cursor, budget=budget)
 
     async def job(
         self, job_id: UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> JobDetail:
         """One job in full. Raises NotFound."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        detail = await self._insights.job(job_id, budget=budget)
+        if detail is None:
+            raise _no_job(job_id)
+        return detail
 
     async def explain(
         self, job_id: UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> Explanation:
         """Why the job is not running, in sentences. Raises NotFound."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        facts = await self._insights.facts(job_id, budget=budget)
+        if facts is None:
+            raise _no_job(job_id)
+        return explain(facts)
 
     async def result_of(self, job_id: UUID) -> ResultView | None:
         """Where the job stands and its result, in one cheap query; None when there is no such job."""
-        raise NotImplementedError
+        return await self._insights.result_of(job_id)
 
     async def counts(
         self, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[CountView, ...]:
         """How many jobs are in each state; above 100,000 estimated and marked as such."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        return tuple(await self._insights.counts(budget=budget))
 
     async def queues(
         self, name: str | None = None, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[QueueView, ...]:
         """All queues, or the one of that name. Raises NotFound for an unknown name."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        queues = tuple(await self._insights.queues(_plain(name, "queue"), budget=budget))
+        if name is not None and not queues:
+            raise NotFound("queue", name, next_step="see `perdure queue list`")
+        return queues
 
     async def workers(
         self, *, alive_only: bool = False, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[WorkerView, ...]:
         """The workers, the newest first."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        return tuple(await self._insights.workers(alive_only=alive_only, budget=budget))
 
     async def worker(
         self, key: str | UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> WorkerView:
         """The worker of that id or name; of several with one name the newest. Raises NotFound."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        found = await self._insights.workers(alive_only=False, key=_plain(str(key), "worker"), budget=budget)
+        if not found:
+            raise NotFound("worker", key, next_step="see `perdure worker list`")
+        return found[0]
 
     async def groups(
         self,
@@ -94,7 +115,8 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> tuple[GroupView, ...]:
         """The dead letters by cause, the largest group first. Raises InvalidFilter."""
-        raise NotImplementedError
+        _check(as_of, budget, limit)
+        return tuple(await self._insights.groups(_criteria(filter), limit=limit, budget=budget))
 
     async def dead_letters(
         self,
@@ -106,8 +128,35 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> DeadLetterPage:
         """The dead letters that match, the newest first; `since` and `until` mean when they died."""
-        raise NotImplementedError
+        _check(as_of, budget, limit)
+        return await self._insights.letters(_criteria(filter), limit=limit, before=cursor, budget=budget)
 
     async def status(self, *, as_of: datetime | None = None, budget: timedelta = BUDGET) -> StatusView:
         """The system on one screen; never raises for a part that is slow."""
-        raise NotImplementedError
+        _check(as_of, budget)
+        return await self._insights.status(budget=budget)
+
+
+def _criteria(filter: str | Filter) -> Criteria:
+    return compile_filter(parse(filter) if isinstance(filter, str) else filter)
+
+
+def _check(as_of: datetime | None, budget: timedelta, limit: int = 1) -> None:
+    if as_of is not None:
+        raise InvalidOption("as_of", "looking back in time is not available in this version")
+    if not timedelta(0) < budget <= BUDGET_MAX:
+        raise InvalidOption("budget", f"must be above zero and at most {BUDGET_MAX}")
+    if not 1 <= limit <= LIMIT_MAX:
+        raise InvalidOption(
+            "limit", f"{limit} is outside 1 to {LIMIT_MAX}", next_step="ask on with the cursor"
+        )
+
+
+def _plain(text: str | None, field: str) -> str | None:
+    if text is not None and "\0" in text:
+        raise InvalidOption(field, "contains a NUL character, which no text in the database can have")
+    return text
+
+
+def _no_job(job_id: UUID) -> NotFound:
+    return NotFound("job", job_id, next_step="it may have been pruned; see `perdure job list`")

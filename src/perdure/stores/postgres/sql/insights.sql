@@ -1,0 +1,316 @@
+-- Reading for faces: lists by filter, one job in full, queues, workers, dead letters, the state of the whole.
+
+-- name: bounded(budget_ms)
+-- Let the rest of the transaction read only, plan with the values at hand, and end by itself when the budget is used up.
+SELECT set_config('statement_timeout', :budget_ms, true), set_config('transaction_read_only', 'on', true),
+    set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: jobs_page(source, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, before, span, most)
+-- One stretch of at most `span` candidates below `before`, and those of them that match, the newest first. Candidates are
+-- `bodies`: all jobs; `states`: the rows of the wanted states, where completed is none of them; `ids`: the named jobs. A job
+-- may come twice. The first column of each row is where the stretch ended, null at the end of all.
+WITH range AS (
+    SELECT coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS high,
+        perdure.id_floor(greatest(coalesce(:since::timestamptz, now() - :since_ms::bigint * interval '1 millisecond', 'epoch')
+            - interval '1 day', 'epoch')) AS low
+), candidates AS NOT MATERIALIZED (
+    SELECT b.id FROM perdure.jobs b WHERE :source::text = 'bodies'
+    UNION ALL SELECT l.job_id FROM perdure.leases l WHERE :source = 'states' AND 'running' = ANY (:states::perdure.job_state[])
+    UNION ALL SELECT a.job_id FROM perdure.available_jobs a WHERE :source = 'states' AND 'available' = ANY (:states)
+    UNION ALL SELECT p.job_id FROM perdure.parked_jobs p WHERE :source = 'states' AND 'available' = ANY (:states)
+    UNION ALL SELECT s.job_id FROM perdure.scheduled_jobs s WHERE :source = 'states' AND ('scheduled' = ANY (:states) OR 'retryable' = ANY (:states))
+    UNION ALL SELECT b.job_id FROM perdure.blocked_jobs b WHERE :source = 'states' AND 'pending' = ANY (:states)
+    UNION ALL SELECT u.id FROM unnest(:ids::uuid[]) AS u (id) WHERE :source = 'ids'
+    UNION ALL SELECT e.job_id FROM perdure.job_executions e WHERE :source = 'states' AND e.state IN ('cancelled', 'discarded')
+        AND ('cancelled' = ANY (:states) OR 'discarded' = ANY (:states))
+), edge AS (
+    SELECT c.id FROM candidates c WHERE c.id < (SELECT high FROM range) AND c.id >= (SELECT low FROM range)
+    ORDER BY c.id DESC OFFSET :span LIMIT 1
+), matches AS (
+    SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
+        j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome
+    FROM candidates c
+    JOIN perdure.jobs j ON j.id = c.id
+    JOIN perdure.lanes n ON n.lane = j.lane
+    CROSS JOIN LATERAL perdure.standing(c.id) s
+    LEFT JOIN perdure.workers w ON w.id = s.worker_id
+    LEFT JOIN LATERAL (
+        SELECT e.error, e.cause, e.outcome FROM perdure.job_executions e WHERE e.job_id = c.id ORDER BY e.settled_at DESC LIMIT 1
+    ) x ON true
+    WHERE c.id < (SELECT high FROM range) AND c.id >= (SELECT low FROM range)
+        AND c.id >= coalesce((SELECT id FROM edge), '00000000-0000-0000-0000-000000000000')
+        AND s.state = ANY (:states)
+        AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+        AND (:ids::uuid[] IS NULL OR c.id = ANY (:ids))
+        AND (:without::uuid[] IS NULL OR c.id <> ALL (:without))
+        AND (:since IS NULL OR j.enqueued_at >= :since)
+        AND (:since_ms IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
+        AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
+        AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
+        AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+        AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
+        AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
+            'key', jsonb_build_array(j.unique_key, j.concurrency_key),
+            'worker', jsonb_build_array(s.worker_id, w.name),
+            'fingerprint', jsonb_build_array(coalesce(nullif(x.error ->> 'fingerprint', ''), x.outcome::text)),
+            'error', jsonb_build_array(x.error ->> 'type', x.error ->> 'message', x.cause),
+            'word', jsonb_build_array(n.kind, x.error ->> 'type', x.error ->> 'message', x.cause)), s.attempt, :words))
+    ORDER BY c.id DESC LIMIT :most
+)
+SELECT (SELECT id FROM edge) AS edge, m.*
+FROM (VALUES (1)) AS one (n) LEFT JOIN matches m ON true
+ORDER BY m.id DESC;
+
+-- name: job(job_id)
+-- One job: its body, where it stands, its lease and what it last said of its progress.
+SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
+    j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome,
+    x.result::text AS result, j.depth, j.timeout_ms, j.crash_limit, s.crashes, s.interruptions, s.suspicion, j.concurrency_limit,
+    j.metadata::text AS metadata, l.token, l.process, l.isolated, l.claimed_at, nullif(l.deadline, 'infinity') AS deadline,
+    c.requested_at, c.reason AS request_reason, p.fraction, p.note, p.updated_at, p.token AS progress_token, d.dead_at,
+    d.outcome AS dead_outcome, d.fingerprint, d.cause AS dead_cause, d.error::text AS dead_error, d.run AS dead_run,
+    d.attempt AS dead_attempt, d.crashes AS dead_crashes, d.interruptions AS dead_interruptions
+FROM perdure.jobs j
+JOIN perdure.lanes n ON n.lane = j.lane
+CROSS JOIN LATERAL perdure.standing(j.id) s
+LEFT JOIN perdure.workers w ON w.id = s.worker_id
+LEFT JOIN perdure.leases l ON l.job_id = j.id
+LEFT JOIN perdure.cancel_requests c ON c.job_id = j.id AND c.token = l.token
+LEFT JOIN perdure.job_progress p ON p.job_id = j.id
+LEFT JOIN perdure.dead_letter_queue d ON d.job_id = j.id
+LEFT JOIN LATERAL (
+    SELECT e.error, e.cause, e.outcome, e.result FROM perdure.job_executions e WHERE e.job_id = j.id ORDER BY e.settled_at DESC LIMIT 1
+) x ON true
+WHERE j.id = :job_id;
+
+-- name: attempts(job_id, most)
+-- The history of one job, the newest first.
+SELECT e.*, e.error::text AS error_text, e.result::text AS result_text, w.name AS worker
+FROM perdure.job_executions e LEFT JOIN perdure.workers w ON w.id = e.worker_id
+WHERE e.job_id = :job_id ORDER BY e.settled_at DESC, e.run DESC, e.attempt DESC LIMIT :most;
+
+-- name: edges(job_id, most)
+-- The parents and the children of one job, with where they stand.
+SELECT d.is_parent, d.other_id, d.on_failure, d.state AS edge, s.state, n.kind
+FROM (
+    (SELECT true AS is_parent, p.parent_id AS other_id, p.on_failure, p.state FROM perdure.job_dependencies p
+    WHERE p.child_id = :job_id ORDER BY p.parent_id LIMIT :most)
+    UNION ALL
+    (SELECT false, c.child_id, c.on_failure, c.state FROM perdure.job_dependencies c
+    WHERE c.parent_id = :job_id ORDER BY c.child_id LIMIT :most)
+) d
+LEFT JOIN perdure.jobs j ON j.id = d.other_id
+LEFT JOIN perdure.lanes n ON n.lane = j.lane
+LEFT JOIN LATERAL perdure.standing(d.other_id) s ON true
+ORDER BY d.is_parent DESC, d.other_id;
+
+-- name: events(job_id, most)
+-- What was done to one job, the newest first.
+SELECT e.at, e.event, e.job_id, e.worker_id, e.queue, e.actor, e.reason, e.detail::text AS detail
+FROM perdure.job_events e WHERE e.job_id = :job_id ORDER BY e.at DESC LIMIT :most;
+
+-- name: place(job_id, most)
+-- Where an available job waits, and how many of its lane start before it; suspects are counted among suspects.
+SELECT s.lane, s.band, s.rank, j.priority, s.parked_for, (
+    SELECT count(*) FROM (
+        SELECT FROM (VALUES (0), (1), (2), (3)) AS b (band)
+        CROSS JOIN LATERAL (
+            SELECT FROM perdure.available_jobs a
+            WHERE a.lane = s.lane AND a.band = b.band AND (a.rank, a.job_id) < (s.rank, s.job_id) LIMIT :most::integer + 1
+        ) f
+        WHERE (b.band = 3) = (s.band = 3) LIMIT :most::integer + 1
+    ) ahead
+) AS ahead
+FROM (
+    SELECT a.job_id, a.lane, a.band, a.rank, NULL::text AS parked_for FROM perdure.available_jobs a WHERE a.job_id = :job_id
+    UNION ALL
+    SELECT p.job_id, p.lane, p.band, p.rank, p.concurrency_key FROM perdure.parked_jobs p WHERE p.job_id = :job_id
+) s
+JOIN perdure.jobs j ON j.id = s.job_id;
+
+-- name: facts(job_id, suspect_ms)
+-- What decides whether one job may run now, except its parents and its place.
+SELECT now() AS now, j.id, s.state, s.run_at, s.band, n.queue, n.kind, n.labels, q.paused_at, q.paused_by, w.name AS worker, l.claimed_at,
+    c.requested_at, j.concurrency_key, j.concurrency_limit, s.parked_for,
+    ARRAY(SELECT h.job_id FROM perdure.leases h WHERE h.concurrency_key = j.concurrency_key ORDER BY h.slot LIMIT 20) AS holders,
+    v.on_queue, v.on_kind, v.serving, v.suspect
+FROM perdure.jobs j
+JOIN perdure.lanes n ON n.lane = j.lane
+JOIN perdure.queues q ON q.name = n.queue
+CROSS JOIN LATERAL perdure.standing(j.id) s
+LEFT JOIN perdure.leases l ON l.job_id = j.id
+LEFT JOIN perdure.workers w ON w.id = l.worker_id
+LEFT JOIN perdure.cancel_requests c ON c.job_id = j.id AND c.token = l.token
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE n.queue = ANY (a.queues)) AS on_queue,
+        count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds)) AS on_kind,
+        count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds) AND n.labels <@ a.labels) AS serving,
+        count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds) AND n.labels <@ a.labels
+            AND a.heartbeat_at < now() - :suspect_ms::bigint * interval '1 millisecond') AS suspect
+    FROM perdure.workers a WHERE a.state = 'active'
+) v
+WHERE j.id = :job_id;
+
+-- name: result_of(job_id)
+-- Where a job stands and its result or error: for those who wait for it.
+SELECT s.state, x.result::text AS result, x.error::text AS error, x.cause
+FROM perdure.standing(:job_id) s
+LEFT JOIN LATERAL (
+    SELECT e.result, e.error, e.cause FROM perdure.job_executions e
+    WHERE e.job_id = :job_id AND e.run = s.run AND e.state = s.state AND s.state IN ('completed', 'cancelled', 'discarded')
+    ORDER BY e.settled_at DESC LIMIT 1
+) x ON true;
+
+-- name: counts(most)
+-- How many jobs are in each state, each counted to `most` and one more; completed ones are what all bodies leave.
+SELECT 'pending' AS state, count(*) AS jobs FROM (SELECT FROM perdure.blocked_jobs LIMIT :most::integer + 1) c
+UNION ALL SELECT 'scheduled', count(*) FROM (SELECT FROM perdure.scheduled_jobs s WHERE NOT s.retry LIMIT :most + 1) c
+UNION ALL SELECT 'available', count(*) FROM (
+    SELECT FROM perdure.available_jobs UNION ALL SELECT FROM perdure.parked_jobs LIMIT :most + 1) c
+UNION ALL SELECT 'running', count(*) FROM (SELECT FROM perdure.leases LIMIT :most + 1) c
+UNION ALL SELECT 'retryable', count(*) FROM (SELECT FROM perdure.scheduled_jobs s WHERE s.retry LIMIT :most + 1) c
+UNION ALL SELECT b.state::text, count(*) FROM (
+    SELECT (perdure.standing(x.job_id)).state FROM (
+        SELECT DISTINCT e.job_id FROM perdure.job_executions e WHERE e.state IN ('cancelled', 'discarded') LIMIT :most + 1) x
+) b WHERE b.state IN ('cancelled', 'discarded') GROUP BY b.state
+UNION ALL SELECT 'bodies', count(*) FROM (SELECT FROM perdure.jobs LIMIT :most + 1) c;
+
+-- name: estimates()
+-- What the planner believes about the sizes of the tables; a table never analysed counts nothing.
+SELECT coalesce(parent.relname, c.relname) AS name, sum(greatest(c.reltuples, 0))::bigint AS estimate
+FROM pg_class c
+LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+LEFT JOIN pg_class parent ON parent.oid = i.inhparent
+WHERE c.relkind = 'r' AND c.relnamespace = (SELECT b.relnamespace FROM pg_class b WHERE b.oid = to_regclass('perdure.jobs'))
+GROUP BY 1;
+
+-- name: queues(name, most)
+-- One row for each lane of each queue: its depths, available ones counted to `most` and one more, the oldest available job
+-- and the workers that serve it. The oldest is found at the heads of the bands, which are in order of waiting.
+SELECT q.name, q.paused_at, coalesce(q.paused_by, '') AS paused_by, l.lane, l.kind, l.labels, coalesce(d.pending, 0) AS pending,
+    coalesce(d.scheduled, 0) AS scheduled, coalesce(d.retryable, 0) AS retryable, coalesce(d.running, 0) AS running,
+    coalesce(d.discarded, 0) AS discarded, coalesce(d.parked, 0) AS parked, a.available, h.oldest,
+    extract(epoch FROM now() - h.oldest)::float8 AS oldest_s,
+    (SELECT coalesce(array_agg(w.id), '{}') FROM perdure.workers w
+    WHERE w.state = 'active' AND q.name = ANY (w.queues) AND l.kind = ANY (w.kinds) AND l.labels <@ w.labels) AS serving,
+    (SELECT count(*) FROM perdure.workers w WHERE w.state = 'active' AND q.name = ANY (w.queues)) AS on_queue
+FROM perdure.queues q
+LEFT JOIN perdure.lanes l ON l.queue = q.name
+LEFT JOIN (
+    SELECT x.lane, count(*) FILTER (WHERE x.state = 'pending') AS pending, count(*) FILTER (WHERE x.state = 'scheduled') AS scheduled,
+        count(*) FILTER (WHERE x.state = 'retryable') AS retryable, count(*) FILTER (WHERE x.state = 'running') AS running,
+        count(*) FILTER (WHERE x.state = 'discarded') AS discarded, count(*) FILTER (WHERE x.state = 'parked') AS parked,
+        min(x.since) FILTER (WHERE x.state = 'parked') AS parked_at
+    FROM (
+        SELECT b.lane, 'pending' AS state, b.since FROM perdure.blocked_jobs b
+        UNION ALL SELECT s.lane, CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END, s.since FROM perdure.scheduled_jobs s
+        UNION ALL SELECT r.lane, 'running', r.claimed_at FROM perdure.leases r
+        UNION ALL SELECT p.lane, 'parked', p.available_at FROM perdure.parked_jobs p
+        UNION ALL SELECT g.lane, 'discarded', g.dead_at FROM perdure.dead_letter_queue g
+    ) x GROUP BY x.lane
+) d ON d.lane = l.lane
+CROSS JOIN LATERAL (
+    SELECT count(*) AS available FROM (SELECT FROM perdure.available_jobs v WHERE v.lane = l.lane LIMIT :most::integer + 1) c
+) a
+CROSS JOIN LATERAL (
+    SELECT least(d.parked_at, (
+        SELECT min(f.available_at) FROM (VALUES (0), (1), (2), (3)) AS b (band)
+        CROSS JOIN LATERAL (
+            SELECT v.available_at FROM perdure.available_jobs v WHERE v.lane = l.lane AND v.band = b.band
+            ORDER BY v.rank, v.job_id LIMIT 1
+        ) f
+    )) AS oldest
+) h
+WHERE :name::text IS NULL OR q.name = :name
+ORDER BY q.name, l.kind, l.labels;
+
+-- name: workers(alive_only, key, suspect_ms)
+-- The workers, the newest first, by the database's clock; `key` is an id or a name.
+SELECT w.*, (SELECT count(*) FROM perdure.leases l WHERE l.worker_id = w.id) AS running,
+    extract(epoch FROM now() - w.heartbeat_at)::float8 AS silent_s,
+    w.state IN ('active', 'draining') AND w.heartbeat_at < now() - :suspect_ms::bigint * interval '1 millisecond' AS suspect
+FROM perdure.workers w
+WHERE (NOT :alive_only::boolean OR w.state IN ('active', 'draining')) AND (:key::text IS NULL OR w.id::text = :key OR w.name = :key)
+ORDER BY w.started_at DESC, w.id;
+
+-- name: groups(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, most)
+-- The dead letters by cause, the largest group first, each with its newest letter.
+SELECT g.fingerprint, g.letters, g.kinds, g.queues, g.first_at, g.last_at, g.job_id, z.cause, z.error::text AS error
+FROM (
+    SELECT d.fingerprint, count(*) AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
+        min(d.dead_at) AS first_at, max(d.dead_at) AS last_at, (array_agg(d.job_id ORDER BY d.dead_at DESC))[1] AS job_id
+    FROM perdure.dead_letter_queue d
+    JOIN perdure.lanes n ON n.lane = d.lane
+    LEFT JOIN perdure.jobs j ON j.id = d.job_id
+    WHERE (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+        AND (:ids::uuid[] IS NULL OR d.job_id = ANY (:ids)) AND (:without::uuid[] IS NULL OR d.job_id <> ALL (:without))
+        AND (:since::timestamptz IS NULL OR d.dead_at >= :since)
+        AND (:since_ms::bigint IS NULL OR d.dead_at >= now() - :since_ms * interval '1 millisecond')
+        AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
+        AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
+        AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+        AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
+        AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
+            'key', jsonb_build_array(j.unique_key, j.concurrency_key), 'fingerprint', jsonb_build_array(d.fingerprint),
+            'error', jsonb_build_array(d.error ->> 'type', d.error ->> 'message', d.cause),
+            'word', jsonb_build_array(n.kind, d.error ->> 'type', d.error ->> 'message', d.cause)), d.attempt, :words))
+    GROUP BY d.fingerprint
+    ORDER BY count(*) DESC, max(d.dead_at) DESC LIMIT :most
+) g
+JOIN perdure.dead_letter_queue z ON z.job_id = g.job_id
+ORDER BY g.letters DESC, g.last_at DESC;
+
+-- name: letters(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, before_at, before_id, most)
+-- The dead letters that match, the newest first.
+SELECT d.job_id, n.kind, n.queue, d.dead_at, d.run, d.attempt, d.crashes, d.interruptions, d.outcome, d.fingerprint, d.cause,
+    d.error::text AS error, coalesce(j.args::text, '{}') AS args
+FROM perdure.dead_letter_queue d
+JOIN perdure.lanes n ON n.lane = d.lane
+LEFT JOIN perdure.jobs j ON j.id = d.job_id
+WHERE (:before_at::timestamptz IS NULL OR (d.dead_at, d.job_id) < (:before_at, :before_id::uuid))
+    AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+    AND (:ids::uuid[] IS NULL OR d.job_id = ANY (:ids)) AND (:without::uuid[] IS NULL OR d.job_id <> ALL (:without))
+    AND (:since::timestamptz IS NULL OR d.dead_at >= :since)
+    AND (:since_ms::bigint IS NULL OR d.dead_at >= now() - :since_ms * interval '1 millisecond')
+    AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
+    AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
+    AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+    AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
+    AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
+        'key', jsonb_build_array(j.unique_key, j.concurrency_key), 'fingerprint', jsonb_build_array(d.fingerprint),
+        'error', jsonb_build_array(d.error ->> 'type', d.error ->> 'message', d.cause),
+        'word', jsonb_build_array(n.kind, d.error ->> 'type', d.error ->> 'message', d.cause)), d.attempt, :words))
+ORDER BY d.dead_at DESC, d.job_id DESC LIMIT :most;
+
+-- name: last_minute()
+-- How attempts ended during the last minute.
+SELECT e.outcome, count(*) AS attempts FROM perdure.job_executions e
+WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL GROUP BY e.outcome ORDER BY e.outcome;
+
+-- name: vitals(suspect_ms)
+-- The workers, the leader of the duties, the oldest available job and the paused queues.
+SELECT now() AS at, w.active, w.draining, w.suspect, o.oldest_s, l.holder, l.term, l.elected_at, l.expires_at,
+    l.expires_at > now() AS leads, h.name AS leader, ARRAY(SELECT q.name FROM perdure.queues q WHERE q.paused_at IS NOT NULL ORDER BY 1) AS paused
+FROM (
+    SELECT count(*) FILTER (WHERE x.state = 'active') AS active, count(*) FILTER (WHERE x.state = 'draining') AS draining,
+        count(*) FILTER (WHERE x.heartbeat_at < now() - :suspect_ms::bigint * interval '1 millisecond') AS suspect
+    FROM perdure.workers x WHERE x.state IN ('active', 'draining')
+) w
+CROSS JOIN LATERAL (
+    SELECT extract(epoch FROM now() - least(min(f.available_at), (SELECT min(p.available_at) FROM perdure.parked_jobs p)))::float8 AS oldest_s
+    FROM perdure.lanes n CROSS JOIN (VALUES (0), (1), (2), (3)) AS b (band)
+    CROSS JOIN LATERAL (
+        SELECT v.available_at FROM perdure.available_jobs v WHERE v.lane = n.lane AND v.band = b.band ORDER BY v.rank, v.job_id LIMIT 1
+    ) f
+) o
+LEFT JOIN perdure.leaders l ON l.name = 'duties'
+LEFT JOIN perdure.workers h ON h.id = l.holder;
+
+-- name: dead_letters(most)
+-- How many dead letters wait, counted to `most` and one more.
+SELECT count(*) AS letters FROM (SELECT FROM perdure.dead_letter_queue LIMIT :most::integer + 1) c;
+
+-- name: oldest_transaction()
+-- How long the oldest open transaction of this database has been open: it holds dead rows and stale snapshots back.
+SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 AS age_s FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid();
