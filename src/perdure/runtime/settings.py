@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Redis for faster dispatch, as `redis://host:port/0`. Empty: PostgreSQL dispatches alone.",
     )
-    schema: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride] # deprecated in BaseModel
+    schema: str = Field(  # type: ignore[assignment] # hides the deprecated BaseModel.schema
         default="perdure",
         description="Schema of the database that holds all tables.",
         pattern=r"^[a-z_][a-z0-9_]*$",

@@ -1,5 +1,6 @@
 """Writes the pages of the reference from what they describe: `python -m perdure.surfaces.cli.reference FOLDER`."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from perdure.runtime.settings_sources import PREFIX
 from perdure.surfaces.cli import failures
 from perdure.surfaces.cli.exits import CODES, MEANINGS
 from perdure.surfaces.cli.program import tree
+
+# Cyclopts puts how this program was started (`-m pytest`) into the usage of some commands.
+_PROGRAM = re.compile(r"^(perdure [a-z ]+?) -m \S+")
 
 CONFIGURATION = """# Settings
 
@@ -91,8 +95,10 @@ def configuration_page() -> str:
 def commands_page() -> str:
     """All commands with their options, and the exit codes."""
     exits = [f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items()]
-    pages = tree().generate_docs(output_format="markdown", recursive=True, heading_level=2)
-    lines = "\n".join(line.rstrip() for line in pages.strip().splitlines())
+    pages = tree().generate_docs(
+        output_format="markdown", recursive=True, heading_level=2, usage_name="perdure"
+    )
+    lines = "\n".join(_PROGRAM.sub(r"\1", line.rstrip()) for line in pages.strip().splitlines())
     return COMMANDS.format(exits="\n".join(exits), commands=lines)
 
 
