@@ -19,7 +19,8 @@ setup: $(STAMP) ## make .venv with everything in it; does nothing when pyproject
 # The stamp is younger than pyproject.toml exactly when the last installation went through.
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "setup: Perdure needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1 || true)."; \
+	  found=$$($(PYTHON) --version 2>/dev/null || echo "not there"); \
+	  echo "setup: Perdure needs Python 3.11 or newer, and \`$(PYTHON)\` is $$found."; \
 	  echo "       Name a newer one: make setup PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || { \
 	  echo "setup: making $(VENV) with $$($(PYTHON) --version)"; \

@@ -187,7 +187,7 @@ class RedisServer:
 
 def migrate(database_url: str) -> None:
     """Bring a database to the present schema, in a thread of its own because a loop may run in this one."""
-    from perdure.stores.postgres.migrations import migrate as migrated  # noqa: PLC0415 - only tests with tables need it
+    from perdure.stores.postgres.migrations import migrate as migrated
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(migrated(database_url, schema=SCHEMA))).result()
