@@ -1,6 +1,7 @@
 """Dispatch by PostgreSQL alone: batched claims with a watermark, a doorbell by NOTIFY, polling as the truth."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -21,6 +22,7 @@ SHORTEST_BETWEEN_FULL_PASSES_S = 0.1
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
 FRUITLESS_LOOKS = 5
+TOLD_STREAMS = 100
 PARKED_AT_ONCE = 500
 BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
 CLAIM_SETTINGS = """
@@ -31,6 +33,8 @@ SET plan_cache_mode = force_generic_plan
 """Claims need no flush: a lost one only means that the job is seen as available again. And their plan must not
 flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md)."""
 
+RING = re.compile(r"(\d{1,9}):([0-3]):(-?\d{1,18})")
+
 LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
 """The columns of a claim stand in the order of the lease's fields; queue and kind are known by the lane."""
 
@@ -38,27 +42,36 @@ LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
 class Watermarks:
     """Where the last claim of each stream (lane and band) ended: a hint for where the next scan may begin.
 
-    Rows that appear below it are found by a full pass, at least every second and when a doorbell rang, at
-    most ten times a second. An empty claim resets it.
+    The doorbell tells of rows that appear below one. What it does not tell of is found by a full pass, at least
+    every second and, when the bell rang without telling, at most ten times a second. An empty claim resets it.
     """
 
     def __init__(self) -> None:
         self._floors: dict[tuple[int, int], int] = {}
         self._full_at = 0.0
         self._rung = False
+        self.lowered = 0
 
     def ring(self) -> None:
         self._rung = True
 
     def floors(self, streams: Sequence[tuple[int, int]], now: float) -> list[int]:
-        """The rank to begin at for each stream; zeros when a full pass is due."""
+        """The rank to begin at for each stream; the first of all when a full pass is due."""
         wait = SHORTEST_BETWEEN_FULL_PASSES_S if self._rung else FULL_PASS_S
         if now - self._full_at >= wait:
             self.reset(now)
         return [self._floors.get(stream, FIRST_RANK) for stream in streams]
 
-    def advance(self, lane: int, band: int, rank: int) -> None:
-        self._floors[lane, band] = rank
+    def lower(self, lane: int, band: int, rank: int) -> None:
+        """Begin no later than at this rank, at which a job has become available."""
+        self._floors[lane, band] = min(rank, self._floors.get((lane, band), FIRST_RANK))
+        self.lowered += 1
+
+    def advance(self, rows: Sequence[asyncpg.Record], lowered: int) -> None:
+        """Begin where these rows end, unless it was lowered after `lowered` was read, while they were looked for."""
+        if self.lowered == lowered:
+            for row in rows:
+                self._floors[row["lane"], row["band"]] = row["rank"]
 
     def reset(self, now: float) -> None:
         self._floors.clear()
@@ -93,13 +106,17 @@ class PostgresDispatch:
 
     async def announce(self, places: Sequence[Place]) -> None:
         if places:
-            await self._database.fetch(self._sql["ring"], self._channel, str(len(places)))
+            await self._database.fetch(self._sql["ring"], self._channel, ring_for(places))
 
     def hear(self, payload: str) -> None:
-        """Be told that the doorbell rang."""
+        """Be told that the doorbell rang, and perhaps where the first of the new jobs wait."""
         self._bell.set()
-        for watermarks in self._watermarks.values():
-            watermarks.ring()
+        told = streams_of(payload)
+        for lane, band, rank in told:
+            self._watermarks[band == Band.SUSPECT].lower(lane, band, rank)
+        if not told:
+            for watermarks in self._watermarks.values():
+                watermarks.ring()
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
         lanes = await self._lanes.of(scope)
@@ -121,6 +138,7 @@ class PostgresDispatch:
         self, claimer: Claimer, streams: list[tuple[int, int]], limit: int
     ) -> list[asyncpg.Record]:
         watermarks = self._watermarks[claimer.isolated]
+        lowered = watermarks.lowered
         try:
             rows = await self._database.fetch(
                 self._sql["claim"],
@@ -135,8 +153,7 @@ class PostgresDispatch:
             raise
         if not rows:
             watermarks.reset(0.0)
-        for row in rows:
-            watermarks.advance(row["lane"], row["band"], row["rank"])
+        watermarks.advance(rows, lowered)
         return rows
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
@@ -211,6 +228,22 @@ class PostgresDispatch:
         return {Band(row["band"]): row["waiting"] for row in rows}
 
 
+def ring_for(places: Sequence[Place]) -> str:
+    """The payload of a ring: the best rank in each stream, or nothing when they are too many to tell."""
+    best: dict[tuple[int, int], int] = {}
+    for place in places:
+        stream = place.lane, place.band
+        best[stream] = min(place.rank, best.get(stream, place.rank))
+    if len(best) > TOLD_STREAMS:
+        return ""
+    return " ".join(f"{lane}:{band}:{rank}" for (lane, band), rank in best.items())
+
+
+def streams_of(payload: str) -> list[tuple[int, int, int]]:
+    """Lane, band and rank of each stream of a ring; none in what others than `ring_for` have written."""
+    return [(int(lane), int(band), int(rank)) for lane, band, rank in RING.findall(payload)]
+
+
 def doorbell(schema: str) -> str:
     """The channel on which waiting claimers are woken."""
     return f"{schema}_doorbell"
@@ -233,7 +266,8 @@ class LaneCache:
                 self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)
             )
             lanes = [row["lane"] for row in rows]
-            self._known[scope] = (now, lanes)
+            if lanes:
+                self._known[scope] = (now, lanes)
             self.names.update((row["lane"], (row["queue"], row["kind"])) for row in rows)
         return lanes
 

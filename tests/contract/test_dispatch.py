@@ -1,0 +1,300 @@
+"""What every dispatch promises, whatever hands the jobs out."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain, pairwise
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from perdure.domain.job import PRIORITIES, NewJob
+from perdure.domain.lease import Lease
+from perdure.domain.rank import Band, rank_of
+from perdure.domain.settlement import Completed, Crashed, Interrupted, settle
+from perdure.ports import Dispatch, Place, Scope
+from tests.contract.conftest import Bench
+from tests.support.database import SCOPE, Store, claimer, new_job
+
+SOON = timedelta(seconds=10)
+
+
+async def claim(bench: Bench, limit: int = 100, scope: Scope = SCOPE) -> list[UUID]:
+    return [lease.job_id for lease in await bench.dispatch.claim(claimer(), scope, limit=limit)]
+
+
+async def claim_all(dispatch: Dispatch, *, limit: int) -> list[UUID]:
+    me, mine = claimer(), list[UUID]()
+    while leases := await dispatch.claim(me, SCOPE, limit=limit):
+        mine += [lease.job_id for lease in leases]
+    return mine
+
+
+async def work(bench: Bench, *, limit: int, idle_rounds: int = 40) -> list[Lease]:
+    """Claim and settle until nothing comes for a while, as a worker does."""
+    dispatch, me, done, idle = await bench.another(), claimer(), list[Lease](), 0
+    while idle < idle_rounds:
+        leases = await dispatch.claim(me, SCOPE, limit=limit)
+        if not leases:
+            idle += 1
+            await asyncio.sleep(0.01)
+            continue
+        idle = 0
+        await asyncio.sleep(0)
+        settled = await bench.store.jobs.settle([settle(lease, Completed()) for lease in leases])
+        await dispatch.announce(settled.released)
+        done += leases
+    return done
+
+
+async def aged(bench: Bench, job: NewJob, by: timedelta) -> None:
+    """Enqueue a job that became available that long ago."""
+    (place,) = await bench.store.add(job)
+    rank = place.rank - by // timedelta(microseconds=1)
+    await bench.store.sql("UPDATE perdure.available_jobs SET rank = $2 WHERE job_id = $1", job.id, rank)
+    await bench.dispatch.announce([Place(place.lane, place.band, rank, place.job_id)])
+
+
+async def test_however_many_claimers_pull_each_job_is_handed_out_once(bench: Bench) -> None:
+    jobs = [new_job(priority=priority) for priority in PRIORITIES for _ in range(60)]
+    await bench.add(*jobs)
+    dispatches = [await bench.another() for _ in range(6)]
+    parts = await asyncio.gather(*(claim_all(dispatch, limit=7) for dispatch in dispatches))
+    assert sorted(chain.from_iterable(parts)) == sorted(job.id for job in jobs)
+
+
+async def test_the_best_priority_comes_first_and_a_band_is_first_in_first_out(bench: Bench) -> None:
+    jobs = [new_job(priority=priority) for priority in (1, 3, 5, 2, 4, 1, 3, 5, 2, 4)]
+    for job in jobs:
+        await bench.add(job)
+    expected = [job.id for band in ((4, 5), (2, 3), (1,)) for job in jobs if job.priority in band]
+    assert await claim(bench, 4) + await claim(bench, 100) == expected
+
+
+async def test_a_low_job_goes_before_a_later_high_one_once_it_has_waited_out_the_head_start(
+    bench: Bench,
+) -> None:
+    high, older, younger = new_job(priority=5), new_job(priority=1), new_job(priority=1)
+    await aged(bench, high, timedelta(0))
+    await aged(bench, younger, timedelta(seconds=170))
+    await aged(bench, older, timedelta(seconds=190))
+    assert await claim(bench) == [older.id, high.id, younger.id]
+
+
+async def test_a_job_that_goes_back_keeps_its_place(bench: Bench) -> None:
+    first, second = new_job(), new_job()
+    await bench.add(first)
+    (lease,) = await bench.dispatch.claim(claimer(), SCOPE, limit=1)
+    await bench.add(second)
+    settled = await bench.store.end([lease], Interrupted(cause="a deploy"))
+    await bench.dispatch.announce(settled.released)
+    assert await claim(bench) == [first.id, second.id]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+            st.sampled_from(PRIORITIES),
+        ),
+        min_size=1,
+        max_size=50,
+    )
+)
+def test_sql_and_python_rank_alike(database_url: str, ready: list[tuple[datetime, int]]) -> None:
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT perdure.rank_of(r.at, r.priority) FROM unnest(%s::timestamptz[], %s::smallint[]) AS r (at, priority)",
+            ([at for at, _ in ready], [priority for _, priority in ready]),
+        ).fetchall()
+    assert [row[0] for row in rows] == [rank_of(at, priority) for at, priority in ready]
+
+
+async def test_no_claim_gives_more_than_it_was_asked_for(bench: Bench) -> None:
+    await bench.add(*(new_job() for _ in range(6)), *(new_job(concurrency_key=f"k{n}") for n in range(6)))
+    assert await claim(bench, 0) == []
+    sizes = [len(await claim(bench, 5)) for _ in range(3)]
+    assert sizes == [5, 5, 2]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(queues=("other",), kinds=("app.work",)),
+        Scope(queues=("default",), kinds=("app.other",)),
+        Scope(queues=("default",), kinds=("app.work",), labels=("gpu",)),
+    ],
+)
+async def test_only_jobs_of_the_scope_are_given(bench: Bench, scope: Scope) -> None:
+    jobs = [new_job(), new_job(queue="other"), new_job("app.other"), new_job(labels=("gpu",))]
+    await bench.add(*jobs)
+    mine = [
+        job.id
+        for job in jobs
+        if job.queue in scope.queues and job.kind in scope.kinds and set(job.labels) <= set(scope.labels)
+    ]
+    assert await claim(bench, scope=scope) == mine
+
+
+async def test_a_paused_queue_gives_nothing_until_it_is_resumed(bench: Bench) -> None:
+    job = new_job()
+    await bench.store.sql("UPDATE perdure.queues SET paused_at = now() WHERE name = 'default'")
+    await bench.add(job)
+    paused = await bench.another()
+    assert await paused.claim(claimer(), SCOPE, limit=5) == []
+    await bench.store.sql("UPDATE perdure.queues SET paused_at = NULL WHERE name = 'default'")
+    (lease,) = await paused.claim(claimer(), SCOPE, limit=5)
+    assert lease.job_id == job.id
+
+
+async def test_a_job_whose_kind_nobody_knows_waits_untouched(bench: Bench) -> None:
+    unknown = new_job("app.unknown")
+    await bench.add(unknown)
+    assert await claim(bench) == []
+    assert await bench.store.state(unknown.id) == "available"
+    assert await bench.store.value("SELECT attempt FROM perdure.available_jobs") == 0
+
+
+async def test_a_lost_announcement_costs_no_job(bench: Bench) -> None:
+    job = new_job()
+    await bench.store.add(job)
+    assert await claim(bench) == [job.id]
+
+
+async def test_a_doubled_announcement_gives_one_lease(bench: Bench) -> None:
+    job = new_job()
+    places = await bench.add(job)
+    await bench.dispatch.announce([*places, *places])
+    assert await claim(bench) == [job.id]
+    await bench.dispatch.announce(places)
+    assert await claim(bench) == []
+
+
+async def test_suspects_go_to_isolated_claimers_alone(bench: Bench) -> None:
+    suspects, others = [new_job() for _ in range(3)], [new_job() for _ in range(2)]
+    await bench.add(*suspects)
+    leases = await bench.dispatch.claim(claimer(), SCOPE, limit=3)
+    settled = await bench.store.end(leases, Crashed(cause="its process died", alone=False))
+    await bench.dispatch.announce(settled.released)
+    await bench.add(*others)
+    assert await claim(bench) == [job.id for job in others]
+    alone = claimer(isolated=True)
+    given_alone = [await bench.dispatch.claim(alone, SCOPE, limit=1) for _ in range(4)]
+    assert [[lease.job_id for lease in leases] for leases in given_alone] == [
+        *([job.id] for job in suspects),
+        [],
+    ]
+
+
+async def slots_were_exact(store: Store, limits: dict[str, int]) -> None:
+    """No slot of a key was held twice at once, by the order of transactions, and none beyond the limit existed."""
+    rows = await store.sql(
+        "SELECT e.concurrency_key, e.slot, e.claim_xid, e.settle_xid, j.concurrency_limit"
+        " FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id"
+        " WHERE e.concurrency_key IS NOT NULL ORDER BY e.concurrency_key, e.slot, e.claim_xid"
+    )
+    for row, following in pairwise(rows):
+        if (row["concurrency_key"], row["slot"]) == (following["concurrency_key"], following["slot"]):
+            assert row["settle_xid"] < following["claim_xid"]
+    assert all(1 <= row["slot"] <= row["concurrency_limit"] <= limits[row["concurrency_key"]] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"a": 1}, {"a": 3, "b": 1, "c": 7}], ids=["one key, one slot", "three keys"]
+)
+async def test_concurrency_keys_are_exact_and_drain_under_many_claimers(
+    bench: Bench, limits: dict[str, int]
+) -> None:
+    jobs = [
+        new_job(concurrency_key=key, concurrency_limit=limit)
+        for key, limit in limits.items()
+        for _ in range(40)
+    ]
+    await bench.add(*jobs, *(new_job() for _ in range(20)))
+    parts = await asyncio.gather(*(work(bench, limit=5) for _ in range(6)))
+    done = Counter(lease.job_id for lease in chain.from_iterable(parts))
+    assert set(done.values()) == {1}
+    assert len(done) == len(jobs) + 20
+    await slots_were_exact(bench.store, limits)
+
+
+async def test_jobs_of_one_key_with_different_limits_all_run(bench: Bench) -> None:
+    jobs = [new_job(concurrency_key="k", concurrency_limit=1 + n % 4) for n in range(60)]
+    await bench.add(*jobs)
+    parts = await asyncio.gather(*(work(bench, limit=3) for _ in range(4)))
+    assert sorted(lease.job_id for lease in chain.from_iterable(parts)) == sorted(job.id for job in jobs)
+    await slots_were_exact(bench.store, {"k": 4})
+
+
+async def test_a_job_with_a_small_limit_is_not_starved_by_others_of_its_key(bench: Bench) -> None:
+    """A slot that it may use is enough; the key need not fall idle."""
+    wide = [new_job(concurrency_key="k", concurrency_limit=2) for _ in range(2)]
+    narrow = new_job(concurrency_key="k", concurrency_limit=1)
+    await bench.add(*wide)
+    held = await bench.dispatch.claim(claimer(), SCOPE, limit=2)
+    await bench.add(narrow)
+    assert await claim(bench) == []
+    (first,) = [lease for lease in held if lease.job_id == wide[0].id]
+    settled = await bench.store.end([first])
+    await bench.dispatch.announce(settled.released)
+    assert await claim(bench) == [narrow.id]
+
+
+async def test_many_jobs_of_a_full_key_do_not_hold_up_those_behind_them(bench: Bench) -> None:
+    crowd = [new_job(concurrency_key="k") for _ in range(200)]
+    behind = new_job()
+    await bench.add(*crowd)
+    await bench.add(behind)
+    claimed = [job_id for _ in range(4) for job_id in await claim(bench, 1)]
+    assert claimed == [crowd[0].id, behind.id]
+
+
+async def test_a_key_with_one_slot_is_first_in_first_out(bench: Bench) -> None:
+    jobs = [new_job(concurrency_key="k") for _ in range(15)]
+    for job in jobs:
+        await bench.add(job)
+    leases: Sequence[Lease] = await work(bench, limit=4, idle_rounds=5)
+    assert [lease.job_id for lease in leases] == [job.id for job in jobs]
+
+
+async def test_wait_ends_with_a_ring_and_with_the_time(bench: Bench) -> None:
+    await bench.dispatch.claim(claimer(), SCOPE, limit=1)
+    assert await bench.dispatch.wait(timedelta(milliseconds=20)) is False
+    ringer = await bench.another()
+    waiting = asyncio.create_task(bench.dispatch.wait(SOON))
+    await asyncio.sleep(0.05)
+    await ringer.announce(await bench.store.add(new_job()))
+    assert await asyncio.wait_for(waiting, 5) is True
+
+
+async def test_rings_for_jobs_that_are_gone_do_not_pile_up(bench: Bench) -> None:
+    for _ in range(20):
+        await bench.add(new_job())
+    while await claim(bench):
+        pass
+    await bench.dispatch.wait(timedelta(milliseconds=20))
+    assert await bench.dispatch.wait(timedelta(milliseconds=20)) is False
+
+
+async def test_depths_count_what_waits_in_each_band(bench: Bench) -> None:
+    await bench.add(*(new_job(priority=priority) for priority in (1, 2, 3, 4, 5, 5)))
+    depths = await bench.dispatch.depths()
+    assert {band: depths[band] for band in (Band.HIGH, Band.MEDIUM, Band.LOW)} == {
+        Band.HIGH: 3,
+        Band.MEDIUM: 2,
+        Band.LOW: 1,
+    }
+
+
+async def test_release_of_a_worker_leaves_its_jobs_alone(bench: Bench) -> None:
+    await bench.add(new_job(), new_job())
+    me = claimer()
+    (lease,) = await bench.dispatch.claim(me, SCOPE, limit=1)
+    await bench.dispatch.release(me.worker_id)
+    assert await bench.store.state(lease.job_id) == "running"
+    assert len(await claim(bench)) == 1

@@ -1,0 +1,147 @@
+"""The PostgreSQL store of one database, and short words for what its tests do with it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from secrets import randbits
+from time import time_ns
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from perdure.domain.ids import JobIds
+from perdure.domain.job import Dependency, NewJob, OnParentFailure
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, Interrupted, settle
+from perdure.domain.worker import WorkerId
+from perdure.ports import Claimer, Place, Scope, Settled
+from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
+from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, in_schema
+
+SCOPE = Scope(queues=("default",), kinds=("app.work",))
+TABLES = (
+    "jobs",
+    "available_jobs",
+    "parked_jobs",
+    "scheduled_jobs",
+    "blocked_jobs",
+    "job_dependencies",
+    "leases",
+    "job_executions",
+    "dead_letter_queue",
+    "unique_keys",
+    "job_events",
+)
+new_id = JobIds(lambda: time_ns() // 1_000_000, randbits)
+
+
+def new_job(kind: str = "app.work", **options: Any) -> NewJob:
+    """A job that is valid as it stands."""
+    return NewJob(**{"id": new_id(), "queue": "default", "kind": kind, **options})
+
+
+def after(
+    *parents: NewJob,
+    on_failure: OnParentFailure = OnParentFailure.HOLD,
+    kind: str = "app.work",
+    **options: Any,
+) -> NewJob:
+    """A job that waits for these parents."""
+    edges = tuple(Dependency(parent_id=parent.id, on_failure=on_failure) for parent in parents)
+    return new_job(kind, depends_on=edges, **options)
+
+
+def failure(*, give_up: bool = False, retry_in: timedelta = timedelta(0), message: str = "boom") -> Failed:
+    """A failed attempt; a retry comes at once unless `retry_in` says otherwise."""
+    report = ErrorReport(type="ValueError", message=message, fingerprint=f"fp-{message}")
+    return Failed(error=report, retry_in=retry_in, give_up=give_up)
+
+
+def claimer(*, process: int = 0, isolated: bool = False) -> Claimer:
+    return Claimer(worker_id=WorkerId(uuid4()), process=process, isolated=isolated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Jobs, claims and plain SQL of one database."""
+
+    url: str
+    schema: str
+    database: PooledDatabase
+    pool: Any
+    jobs: PostgresJobs
+    dispatch: PostgresDispatch
+
+    async def sql(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Run SQL that is written for the default schema."""
+        found: list[asyncpg.Record] = await self.pool.fetch(in_schema(statement, self.schema), *values)
+        return found
+
+    async def value(self, statement: str, *values: object) -> Any:
+        return (await self.sql(statement, *values))[0][0]
+
+    async def add(self, *jobs: NewJob) -> list[Place]:
+        """Enqueue in one call, and give the places of those that may start."""
+        _, places = await self.jobs.enqueue_placed(jobs)
+        return list(places)
+
+    async def claim(self, limit: int = 1, *, scope: Scope = SCOPE, isolated: bool = False) -> list[Lease]:
+        return list(await self.dispatch.claim(claimer(isolated=isolated), scope, limit=limit))
+
+    async def end(self, leases: Sequence[Lease], ending: Ending | None = None) -> Settled:
+        return await self.jobs.settle([settle(lease, ending or Completed()) for lease in leases])
+
+    async def finish(self, job: NewJob, ending: Ending | None = None) -> Settled:
+        """Claim everything, give back all but this job, and end it."""
+        leases = await self.claim(
+            1000, scope=Scope(queues=(job.queue,), kinds=(job.kind,), labels=job.labels)
+        )
+        (mine,) = [lease for lease in leases if lease.job_id == job.id]
+        if others := [lease for lease in leases if lease.job_id != job.id]:
+            await self.end(others, Interrupted(cause="not wanted now", started=False))
+        return await self.end([mine], ending)
+
+    async def drain(self, *, scope: Scope = SCOPE) -> list[UUID]:
+        """Claim and complete until nothing comes, and give the jobs in the order of their claims."""
+        done: list[UUID] = []
+        while leases := await self.claim(500, scope=scope):
+            done += [lease.job_id for lease in leases]
+            await self.end(leases)
+        return done
+
+    async def state(self, job_id: UUID) -> str | None:
+        """Where a job stands, by the view that all agree on; two rows would be a broken law."""
+        rows = await self.sql("SELECT state FROM perdure.job_states WHERE job_id = $1", job_id)
+        assert len(rows) <= 1, rows
+        return rows[0]["state"] if rows else None
+
+    async def states(self, *jobs: NewJob) -> list[str | None]:
+        return [await self.state(job.id) for job in jobs]
+
+    async def counts(self) -> dict[str, int]:
+        """The number of rows of every table that holds something of a job."""
+        return {table: await self.value(f"SELECT count(*) FROM perdure.{table}") for table in TABLES}
+
+
+@asynccontextmanager
+async def store_on(database_url: str, *, schema: str = DEFAULT_SCHEMA) -> AsyncIterator[Store]:
+    database = await PooledDatabase.open(database_url, application_name="tests", most=10)
+    pool = await asyncpg.create_pool(database_url, min_size=0, max_size=4)
+    claims = claimer_database(database_url, application_name="tests claim")
+    try:
+        yield Store(
+            url=database_url,
+            schema=schema,
+            database=database,
+            pool=pool,
+            jobs=PostgresJobs(database, schema=schema),
+            dispatch=PostgresDispatch(claims, schema=schema),
+        )
+    finally:
+        await claims.close()
+        await pool.close()
+        await database.close()
