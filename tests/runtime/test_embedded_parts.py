@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from perdure.runtime.embedded import (
     EmbeddedServers,
@@ -99,11 +100,20 @@ def test_when_every_temporary_folder_is_too_long_the_error_says_how_long(scratch
     assert "TMPDIR" in refused.value.next_step
 
 
-def test_a_data_folder_may_have_any_length(scratch: Path, server_options: ServerOptions) -> None:
-    deep = scratch / ("long" * 20) / ("path" * 20)
+def test_a_data_folder_may_have_any_name_and_length(scratch: Path, server_options: ServerOptions) -> None:
+    deep = scratch / ("long " * 20) / ('it\'s "päth" %20 $HOME ' * 5)
     with EmbeddedServers(deep, options=server_options) as urls:
         assert one(urls.database_url, "SELECT 1") == 1
+        assert urls.redis_url
+        with redis.Redis.from_url(urls.redis_url) as connection:
+            assert connection.ping()
     assert wait_until_stopped(deep, within_s=SOON_S)
+
+
+def test_a_temporary_folder_with_an_unusual_name_is_passed_over(scratch: Path) -> None:
+    unusual = scratch / "a, b"
+    unusual.mkdir()
+    assert create_run_directory([unusual, scratch]).parent == scratch
 
 
 def test_a_link_to_a_folder_of_somebody_else_is_removed_without_the_folder(scratch: Path) -> None:

@@ -41,6 +41,7 @@ def _serve_client(layout: Layout, options: ServerOptions, lock: int, client: soc
     except EmbeddedServerError as error:
         tell(client, error)
         return FAILED
+    owner.heed_signals()
     owner.serve(client)
     return 0
 
@@ -55,6 +56,7 @@ def _serve_in_foreground(layout: Layout, options: ServerOptions, *, redis: bool)
                 next_step="use those, or choose another data folder",
             )
         owner = Owner(layout, options, lock=lock, stays=True)
+        owner.heed_signals()
         try:
             urls = owner.start(redis=redis)
         except EmbeddedServerError:

@@ -12,6 +12,7 @@ from perdure.runtime.embedded.options import ServerOptions
 from perdure.runtime.embedded.run_as import EXPLAINED, RunAs, choose_run_as
 from perdure.runtime.embedded.run_directory import (
     LONGEST_SOCKET_PATH,
+    fits,
     longest_socket_path_in,
     usual_parents,
 )
@@ -38,7 +39,7 @@ def describe(data_dir: Path, options: ServerOptions | None = None) -> Descriptio
     """Find the programs and measure the disk at the nearest existing folder of `data_dir`."""
     chosen = options or ServerOptions()
     run_as = chosen.run_as or choose_run_as()
-    socket_folder = next((parent for parent in usual_parents() if _fits(parent)), usual_parents()[0])
+    socket_folder = next((parent for parent in usual_parents() if fits(parent)), usual_parents()[0])
     return Description(
         postgres=_postgres(chosen),
         redis=_redis(chosen),
@@ -76,10 +77,6 @@ def _redis(options: ServerOptions) -> RedisBinary | ServerBinariesMissing:
         return find_redis(options.redis_server)
     except ServerBinariesMissing as error:
         return error
-
-
-def _fits(parent: Path) -> bool:
-    return longest_socket_path_in(parent) <= LONGEST_SOCKET_PATH
 
 
 def _existing(folder: Path) -> Path:

@@ -47,15 +47,18 @@ class Owner:
         self._idle_since = time.monotonic()
         self._ending = False
 
+    def heed_signals(self) -> None:
+        """End in order at SIGTERM and Ctrl-C; a closed terminal does not matter."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end("a signal"))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     def start(self, *, redis: bool) -> ServerUrls:
         """Start the servers without waiting for a client."""
         return self._servers.ready(redis=redis)
 
     def serve(self, first: socket.socket | None = None) -> None:
         """Answer clients, `first` among them, then stop the servers and leave nothing but data behind."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._end("a signal"))
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         listener = self._listen()
         if first:
             self._greet(first)

@@ -1,6 +1,7 @@
 """The short private folder that holds the sockets, because the length of a socket's path is limited."""
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -17,6 +18,7 @@ CONTROL_SOCKET = "control"
 REDIS_SOCKET = "redis.sock"
 POSTGRES_PORT = 5432
 POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
+PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """Bytes; sockaddr_un holds 108 on Linux and 104 on macOS and BSD, the closing zero included."""
 
@@ -24,6 +26,11 @@ LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 def longest_socket_path_in(folder: Path) -> int:
     """The bytes of the longest socket path that a run directory under `folder` would need."""
     return len(os.fsencode(folder / f"{PREFIX}xxxxxxxx" / POSTGRES_SOCKET))
+
+
+def fits(parent: Path) -> bool:
+    """Whether sockets under `parent` have short enough paths, made of characters that every driver's URL takes."""
+    return longest_socket_path_in(parent) <= LONGEST_SOCKET_PATH and PLAIN.fullmatch(str(parent)) is not None
 
 
 def usual_parents() -> list[Path]:
@@ -35,12 +42,12 @@ def create_run_directory(parents: Iterable[Path] | None = None) -> Path:
     """A new folder that only this user can enter, under the first parent that is short enough."""
     tried = list(usual_parents() if parents is None else parents)
     for parent in tried:
-        if longest_socket_path_in(parent) <= LONGEST_SOCKET_PATH and os.access(parent, os.W_OK | os.X_OK):
+        if fits(parent) and os.access(parent, os.W_OK | os.X_OK):
             return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     lengths = ", ".join(f"{parent} ({longest_socket_path_in(parent)})" for parent in tried)
     raise SocketPathTooLong(
         f"no temporary folder can hold a socket: a socket's path may have {LONGEST_SOCKET_PATH} bytes, "
-        f"and these would need more or cannot be written: {lengths}",
+        f"and these would need more, have an unusual name or cannot be written: {lengths}",
         next_step="set TMPDIR to a short folder that you can write to, such as /tmp",
     )
 

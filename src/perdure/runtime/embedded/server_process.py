@@ -11,7 +11,8 @@ from pathlib import Path
 from perdure.runtime.embedded.errors import ServerDidNotStart
 from perdure.runtime.embedded.run_as import RunAs, command_as
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
+"""Long, because recovery after a crash may replay much; a server that fails ends, which is noticed at once."""
 POLL_S = 0.003
 LOG_LINES_SHOWN = 8
 WATCHDOG = Path(__file__).with_name("watchdog.py")
