@@ -1,0 +1,93 @@
+"""What the history says of the story: whether each part of it went as it should."""
+
+from dataclasses import dataclass
+
+from perdure.demo import jobs
+from perdure.demo.story import DELAY, MANY, Happened
+from perdure.stores.postgres.figures import KindFigures, PostgresFigures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """A part of the story, and whether it went as it should."""
+
+    title: str
+    told: str
+    ok: bool
+
+
+async def chapters(happened: Happened, figures: PostgresFigures) -> list[Chapter]:
+    """Every part, told from the history."""
+    ledger = {row.kind: row for row in await figures.ledger()}
+    progress = await figures.progress()
+    return [
+        _pipeline(happened),
+        _retried(ledger[jobs.digest.name]),
+        _poison(happened, ledger[jobs.analyse.name]),
+        await _delayed(happened, figures),
+        await _urgent(happened, figures),
+        _killed(happened, ledger[""]),
+        Chapter(
+            title="the end",
+            told=f"{sum(row.completed for row in progress):,} of {sum(row.jobs for row in progress):,} jobs completed",
+            ok=all(row.completed == row.jobs for row in progress),
+        ),
+    ]
+
+
+def _pipeline(happened: Happened) -> Chapter:
+    totals, plan = happened.written.totals, happened.plan
+    return Chapter(
+        title="the pipeline",
+        told=f"{totals.files:,} files with {totals.lines:,} lines in {totals.packages:,} packages, "
+        f"{totals.functions:,} functions, {totals.faults:,} files that are no Python",
+        ok=(totals.files, totals.packages) == (plan.files, plan.packages),
+    )
+
+
+def _retried(digests: KindFigures) -> Chapter:
+    return Chapter(
+        title="a busy storage",
+        told=f"{digests.retries:,} attempts failed and were retried with back-off; all {digests.jobs:,} jobs completed",
+        ok=digests.retries > 0 and digests.completed == digests.jobs,
+    )
+
+
+def _poison(happened: Happened, analyses: KindFigures) -> Chapter:
+    mended = happened.mended
+    return Chapter(
+        title="a poison file",
+        told=f"gave up with {mended.error}, group {mended.fingerprint}; mended, replayed, completed",
+        ok=mended.letters == mended.replayed == 1 == analyses.dead_letters == analyses.replayed,
+    )
+
+
+async def _delayed(happened: Happened, figures: PostgresFigures) -> Chapter:
+    timing = await figures.timing(happened.stock.id)
+    waited = timing.started_at - timing.enqueued_at
+    return Chapter(
+        title="a delayed job",
+        told=f"was to wait {DELAY.total_seconds():g} s, began after {waited.total_seconds():.2f} s "
+        f"and counted {happened.counted:,} completed jobs",
+        ok=waited >= DELAY,
+    )
+
+
+async def _urgent(happened: Happened, figures: PostgresFigures) -> Chapter:
+    """With little to overtake, it may find nothing that still waits."""
+    timing = await figures.timing(happened.urgent)
+    waited = (timing.started_at - timing.available_at).total_seconds()
+    overtaken, their_wait = await figures.overtaken(happened.urgent)
+    return Chapter(
+        title="an urgent job",
+        told=f"overtook {overtaken:,} jobs: it waited {waited:.2f} s, they {their_wait:.2f} s (median)",
+        ok=(overtaken > 0 and waited < their_wait) or happened.plan.files < MANY,
+    )
+
+
+def _killed(happened: Happened, total: KindFigures) -> Chapter:
+    return Chapter(
+        title="a killed process",
+        told=f"held {happened.victim.held:,} jobs; {total.rescued:,} were rescued and completed elsewhere",
+        ok=total.rescued >= happened.victim.held > 0,
+    )

@@ -1,0 +1,125 @@
+"""Sets the stage of the demonstration, has the story played on it, and takes it down."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from perdure import Perdure
+from perdure.demo import jobs
+from perdure.demo.ending import chapters
+from perdure.demo.screen import Screen
+from perdure.demo.story import Happened, Scene, Story
+from perdure.runtime.embedded import EmbeddedServers, ServerOptions, wait_until_stopped
+from perdure.runtime.embedded.layout import Layout
+from perdure.runtime.embedded.ownership import try_to_own
+from perdure.runtime.operations import SpawnedWorker, WorkerConfig
+from perdure.runtime.settings import Settings
+from perdure.runtime.supervisor import plain
+from perdure.services.check import Check
+from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.figures import PostgresFigures, drop_schema
+from perdure.stores.postgres.history import PostgresHistory
+from perdure.stores.postgres.migrations import migrate
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA
+
+PROCESSES = 2
+DRAIN_S = 5.0
+GRACE_S = 0.2
+CONNECTIONS = 4
+WORKER_LOG = "worker.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the user asked for."""
+
+    folder: Path
+    work: Path
+    keep: bool
+    redis: bool
+
+
+@contextmanager
+def database(settings: Settings, wanted: Wanted, screen: Screen) -> Iterator[Settings]:
+    """The settings with a database and a schema in which nothing is yet: the server named, or an embedded one."""
+    if settings.database_url.get_secret_value():
+        schema = f"perdure_demo_{token_hex(3)}"
+        screen.say(f"using the PostgreSQL of the settings, in a schema of its own: {schema}")
+        try:
+            yield Settings.model_validate({**plain(settings), "schema": schema})
+        finally:
+            if not wanted.keep:
+                asyncio.run(drop_schema(settings.database_url.get_secret_value(), schema))
+        return
+    servers = "PostgreSQL and Redis" if wanted.redis else "PostgreSQL"
+    screen.say(f"starting an embedded {servers} in {wanted.work}")
+    options = ServerOptions(throwaway=True, grace_s=GRACE_S)
+    with EmbeddedServers(wanted.work, redis=wanted.redis, fresh=True, options=options) as urls:
+        found = {"database_url": urls.database_url, "redis_url": urls.redis_url or ""}
+        yield Settings.model_validate({**plain(settings), **found, "schema": DEFAULT_SCHEMA})
+    if not wanted.keep and wait_until_stopped(wanted.work):
+        _erase(wanted.work)
+
+
+async def perform(settings: Settings, wanted: Wanted, screen: Screen) -> bool:
+    """Migrate, start a worker, play the story, and tell what the history says; whether all of it is well."""
+    url, schema = settings.database_url.get_secret_value(), settings.schema
+    screen.say("migrating the database")
+    await migrate(url, schema=schema)
+    pool = await PooledDatabase.open(url, application_name="perdure demo", most=CONNECTIONS)
+    try:
+        return await _perform(settings, wanted, screen, pool)
+    finally:
+        screen.stop()
+        await pool.close()
+
+
+async def _perform(settings: Settings, wanted: Wanted, screen: Screen, pool: PooledDatabase) -> bool:
+    figures = PostgresFigures(pool, schema=settings.schema)
+    check = Check(PostgresHistory(pool, schema=settings.schema))
+    scene = Scene(folder=wanted.folder, work=wanted.work)
+    screen.say(f"starting a worker with {PROCESSES} processes; its log is {wanted.work / WORKER_LOG}")
+    async with Perdure(settings) as app, _worker(app, wanted) as worker:
+        happened = await Story(app, scene, worker, figures, check, screen).play()
+    screen.stop()
+    return await _tell(happened, figures, check, screen)
+
+
+async def _tell(happened: Happened, figures: PostgresFigures, check: Check, screen: Screen) -> bool:
+    screen.ledger(await figures.ledger())
+    told = await chapters(happened, figures)
+    screen.chapters(told)
+    report = await check.run()
+    screen.promises(report)
+    return report.ok and all(chapter.ok for chapter in told)
+
+
+@asynccontextmanager
+async def _worker(app: Perdure, wanted: Wanted) -> AsyncIterator[SpawnedWorker]:
+    settings = {
+        "queues": [jobs.QUEUE],
+        "processes": PROCESSES,
+        "cpu_processes": max(1, (os.cpu_count() or 1) // PROCESSES),
+        "drain_timeout_s": DRAIN_S,
+    }
+    log = wanted.work / WORKER_LOG
+    log.unlink(missing_ok=True)
+    config = WorkerConfig(app=jobs.__name__, settings=settings, log=log, bound=True)
+    worker = await app.workers.spawn(config)
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+def _erase(work: Path) -> None:
+    """Remove the servers' data; the report stays."""
+    layout = Layout(work.resolve())
+    lock = try_to_own(layout.lock)
+    if lock is not None:
+        layout.erase()
+        os.close(lock)
