@@ -29,7 +29,7 @@ from perdure.runtime.urls import masked_url, url_fault
 
 SHORTEST_SILENCE_IN_BEATS = 3
 SHORTEST_SILENCE_IN_BEATS_OF_THE_SPECIFICATION = 2
-CONNECTIONS_OF_A_WORKER = 3
+CONNECTIONS_OF_A_WORKER = 4
 CONNECTIONS_OF_A_PROCESS = 3
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "default": {},

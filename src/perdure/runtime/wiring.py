@@ -1,10 +1,11 @@
 """From settings to services: the one place where technologies are chosen."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from perdure.ports import Control, Insights
+from perdure.ports import Control, Dispatch, Insights
+from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.check import Check
@@ -30,7 +31,7 @@ class Stores:
     jobs: PostgresJobs
     workers: PostgresWorkers
     leases: PostgresLeases
-    dispatch: PostgresDispatch
+    dispatch: Dispatch
     insights: Insights
     control: Control
     read: Read
@@ -38,7 +39,7 @@ class Stores:
     check: Check
 
 
-def wired(database: PooledDatabase, settings: Settings) -> Stores:
+def wired(database: PooledDatabase, settings: Settings, dispatch: Dispatch | None = None) -> Stores:
     """The services on a database that is open already."""
     schema = settings.schema
     insights = PostgresInsights(database, schema=schema)
@@ -48,7 +49,7 @@ def wired(database: PooledDatabase, settings: Settings) -> Stores:
         jobs=PostgresJobs(database, schema=schema),
         workers=PostgresWorkers(database, schema=schema),
         leases=PostgresLeases(database, schema=schema),
-        dispatch=PostgresDispatch(database, schema=schema),
+        dispatch=dispatch or PostgresDispatch(database, schema=schema),
         insights=insights,
         control=control,
         read=Read(insights),
@@ -64,11 +65,11 @@ async def connected(
     """The services on the database that the settings name, its schema checked first. Raises Unavailable."""
     url = settings.database_url.get_secret_value()
     await _check_schema(url, settings.schema, application_name)
-    database = await PooledDatabase.open(url, application_name=application_name, most=most)
-    try:
-        yield wired(database, settings)
-    finally:
-        await database.close()
+    async with AsyncExitStack() as stack:
+        database = await PooledDatabase.open(url, application_name=application_name, most=most)
+        stack.push_async_callback(database.close)
+        postgres = PostgresDispatch(database, schema=settings.schema)
+        yield wired(database, settings, await quickest_dispatch(settings, postgres, stack))
 
 
 async def _check_schema(url: str, schema: str, application_name: str) -> None:
