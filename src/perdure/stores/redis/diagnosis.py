@@ -9,8 +9,8 @@ TIMEOUT_S = 5.0
 async def redis_facts(redis_url: str) -> RedisFacts:
     """What Redis says of itself. Raises RedisUnavailable."""
     try:
-        from redis.asyncio import Redis  # noqa: PLC0415 # the client is an extra
-        from redis.exceptions import RedisError  # noqa: PLC0415
+        from redis.asyncio import Redis  # the client is an extra
+        from redis.exceptions import RedisError
     except ImportError as error:
         why = "the Redis client is not installed"
         raise RedisUnavailable(why, next_step="pip install 'perdure[redis]'") from error

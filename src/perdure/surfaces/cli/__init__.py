@@ -10,10 +10,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if tokens in VERSION_FLAGS:
-        from importlib.metadata import version  # noqa: PLC0415 # nothing else may cost --version time
+        from importlib.metadata import version  # nothing else may cost --version time
 
         sys.stdout.write(f"perdure {version('perdure')}\n")
         return 0
-    from perdure.surfaces.cli.program import run  # noqa: PLC0415 # the whole tree, for nothing but a version
+    from perdure.surfaces.cli.program import run  # the whole tree, for nothing but a version
 
     return run(tokens)

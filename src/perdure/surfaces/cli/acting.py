@@ -9,8 +9,9 @@ from perdure.domain.views import CHANGES, ActOutcome, ActReport
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit, code_of
 from perdure.surfaces.cli.options import Caution, Shown
-from perdure.surfaces.cli.output import Column, Listing, show_list, show_one, tell
+from perdure.surfaces.cli.output import Listing, show_list, show_one, tell
 from perdure.surfaces.cli.records import record_of
+from perdure.surfaces.cli.tables import Column
 from perdure.surfaces.cli.text import plain
 
 ACTED = (Column("job_id", "JOB"), Column("outcome", "OUTCOME"), Column("error", "WHY NOT", "red"))

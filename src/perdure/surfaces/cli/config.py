@@ -6,8 +6,9 @@ from perdure.domain.errors import InvalidSettings
 from perdure.runtime.settings import Settings, load_problems, origins
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown
-from perdure.surfaces.cli.output import Column, Listing, show_list, tell
+from perdure.surfaces.cli.output import Listing, show_list, tell
 from perdure.surfaces.cli.session import settings_of
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="config", help="See the settings and where they come from.")
 

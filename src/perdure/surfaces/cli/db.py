@@ -14,9 +14,10 @@ from perdure.stores.postgres.migrations import rollback as undo
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, CAUTION, Connection, Shown
-from perdure.surfaces.cli.output import Column, Listing, show_list, tell, write
+from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import located, settings_of
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="db", help="Migrate and check the database.")
 

@@ -26,9 +26,10 @@ from perdure.surfaces.cli.options import (
     Selection,
     Shown,
 )
-from perdure.surfaces.cli.output import Column, Listing, show_list, show_one
+from perdure.surfaces.cli.output import Listing, show_list, show_one
 from perdure.surfaces.cli.records import Record, record_of
 from perdure.surfaces.cli.session import opened
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="dlq", help="See what gave up, replay or discard it.")
 

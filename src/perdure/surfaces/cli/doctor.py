@@ -27,9 +27,10 @@ from perdure.stores.postgres.migrations import migrations, require_current
 from perdure.stores.redis.diagnosis import redis_facts
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown
-from perdure.surfaces.cli.output import Column, Listing, show_list
+from perdure.surfaces.cli.output import Listing, show_list
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import has_embedded_server, located, settings_of
+from perdure.surfaces.cli.tables import Column
 
 COLUMNS = (
     Column("verdict", ""),

@@ -29,9 +29,10 @@ from perdure.runtime.wiring import connected
 from perdure.surfaces.cli.acting import id_of
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown, moment
-from perdure.surfaces.cli.output import Column, Listing, show_list, tell, write
+from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import located, settings_of
+from perdure.surfaces.cli.tables import Column
 
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
@@ -43,7 +44,7 @@ new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
 class What:
     """What a job is given."""
 
-    args: Annotated[str, Parameter(group=JOB)] = "{}"
+    args: Annotated[str, Parameter(group=JOB, allow_leading_hyphen=True)] = "{}"
     "Arguments by parameter name, as a JSON object; `@FILE` reads them from a file, `-` from stdin."
     id: Annotated[str | None, Parameter(group=JOB)] = None
     "Id of the job, a UUID version 7; a repeated call with the same id enqueues once."

@@ -35,10 +35,11 @@ from perdure.surfaces.cli.options import (
     Shown,
     Watch,
 )
-from perdure.surfaces.cli.output import Column, Listing, show_list, show_one, write
+from perdure.surfaces.cli.output import Listing, show_list, show_one, write
 from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="job", help="Enqueue jobs, see, explain, retry and cancel them.")
 app.command("perdure.surfaces.cli.enqueue:enqueue", name="enqueue", help="Enqueue one job, and print its id.")

@@ -4,30 +4,15 @@ import csv
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.options import Shown
 from perdure.surfaces.cli.records import as_json, field_of
-from perdure.surfaces.cli.text import ago, plain, raw_text, visible
+from perdure.surfaces.cli.tables import Column, print_fields, print_table
+from perdure.surfaces.cli.text import plain, raw_text, visible
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: the field it shows, and its heading."""
-
-    field: str
-    heading: str
-    style: str = ""
-    right: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +49,7 @@ def show_one(schema: str, record: Record, shown: Shown, *, key: str = "id") -> N
         case "csv":
             _csv(list(chosen), [list(chosen.values())])
         case "table":
-            _fields_table(chosen, shown)
+            print_fields(chosen, shown)
         case _:
             for name, value in chosen.items():
                 write(f"{name}\t{plain(value)}")
@@ -84,23 +69,6 @@ def write(text: str) -> None:
 def on_terminal() -> bool:
     """Whether a person reads stdout."""
     return sys.stdout.isatty()
-
-
-def console(shown: Shown) -> Console:
-    """Rich's console for stdout: heeds the width, NO_COLOR, FORCE_COLOR and TERM=dumb, and falls back to ASCII."""
-    return Console(
-        file=sys.stdout,
-        no_color=shown.no_color or None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=False,
-    )
-
-
-def print_rich(printable: Any, shown: Shown) -> None:
-    """Print something of rich's on stdout."""
-    console(shown).print(printable)
 
 
 def _format(shown: Shown) -> str:
@@ -170,72 +138,10 @@ def _tabs(listing: Listing, columns: Sequence[Column], shown: Shown) -> None:
 
 
 def _table(listing: Listing, columns: Sequence[Column], shown: Shown) -> None:
-    if listing.records:
-        print_rich(_rich_table(listing.records, columns, key=listing.key), shown)
-    else:
+    if not listing.records:
         tell("nothing found")
-
-
-def _rich_table(records: Sequence[Record], columns: Sequence[Column], *, key: str = "") -> Table:
-    now = datetime.now(UTC)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(column.heading, justify=justify, no_wrap=column.field == key, overflow="fold")
-    for record in records:
-        table.add_row(*(_cell(field_of(record, column.field), column, now) for column in columns))
-    return table
-
-
-def _cell(value: Any, column: Column, now: datetime) -> Text:
-    if isinstance(value, datetime):
-        return Text(ago(value, now), column.style)
-    text = plain(value)
-    return Text(text, style_of(text) if column.field in STATE_FIELDS else column.style)
-
-
-def _fields_table(record: Record, shown: Shown) -> None:
-    """The fields that have a value, a line each; then a table for each list of records among them."""
-    table = Table.grid(padding=(0, 2))
-    nested = {name: value for name, value in record.items() if _is_records(value)}
-    for name, value in record.items():
-        if name not in nested and (text := plain(value)):
-            table.add_row(Text(name, "bold"), Text(text, style_of(text) if name in STATE_FIELDS else ""))
-    print_rich(table, shown)
-    for name, records in nested.items():
-        names = [field for field in records[0] if any(plain(each.get(field)) for each in records)]
-        print_rich(Text(f"\n{name}", "bold"), shown)
-        print_rich(_rich_table(records, [Column(field, field) for field in names]), shown)
-
-
-def _is_records(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
-
-
-STATE_FIELDS = frozenset({"state", "verdict", "outcome"})
-STATE_STYLES = {
-    "completed": "green",
-    "running": "cyan",
-    "active": "green",
-    "discarded": "red",
-    "dead": "red",
-    "retryable": "yellow",
-    "draining": "yellow",
-    "cancelled": "dim",
-    "stopped": "dim",
-    "ok": "green",
-    "warn": "yellow",
-    "degraded": "yellow",
-    "bad": "red",
-    "critical": "red",
-    "broken": "red",
-    "missing": "yellow",
-}
-
-
-def style_of(state: str) -> str:
-    """The colour of a state; the word itself always stands beside it."""
-    return STATE_STYLES.get(state, "")
+    elif hidden := print_table(listing.records, columns, shown):
+        tell(f"no room for {', '.join(hidden)}: widen the terminal, or choose with --fields")
 
 
 _LISTS: Mapping[str, Callable[[Listing, Sequence[Column], Shown], None]] = {

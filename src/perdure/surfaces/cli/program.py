@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def tree() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Run one command line; every end has its exit code, and none is a traceback."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run([f"{word}={EVERY}" if word == "--watch" else word for word in tokens])
     except CycloptsError as error:

@@ -17,10 +17,11 @@ from perdure.surfaces.cli.options import (
     Shown,
     Watch,
 )
-from perdure.surfaces.cli.output import Column, Listing, show_list, show_one
+from perdure.surfaces.cli.output import Listing, show_list, show_one
 from perdure.surfaces.cli.records import Record, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="queue", help="See queues, pause and resume them.")
 

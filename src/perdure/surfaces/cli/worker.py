@@ -22,10 +22,11 @@ from perdure.surfaces.cli.options import (
     Shown,
     Watch,
 )
-from perdure.surfaces.cli.output import Column, Listing, show_list, show_one, tell
+from perdure.surfaces.cli.output import Listing, show_list, show_one, tell
 from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import located, opened, settings_of
+from perdure.surfaces.cli.tables import Column
 
 app = App(name="worker", help="Run workers, and see them.")
 
