@@ -71,11 +71,6 @@ def translated() -> Iterator[None]:
         raise
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
         raise SchemaMissing(f"the database lacks a table or a function: {error}") from error
-    except asyncpg.ClientConfigurationError as error:
-        raise DatabaseUnavailable(f"the address of PostgreSQL cannot be used: {error}") from error
-    except ValueError:
-        # A value that the driver cannot encode is its caller's mistake and would fail again.
-        raise
     except asyncpg.InvalidPasswordError as error:
         raise DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}") from error
     except asyncpg.InvalidCatalogNameError as error:

@@ -1,0 +1,1317 @@
+-- What the migrations make, for reading; a test compares it with a migrated database. Written by
+-- perdure.stores.postgres.schema_dump, the same on every version of PostgreSQL.
+
+CREATE TYPE perdure.edge_state AS ENUM ('waiting', 'satisfied', 'cancelled');
+
+CREATE TYPE perdure.job_state AS ENUM ('pending', 'scheduled', 'available', 'running', 'retryable', 'completed', 'cancelled', 'discarded');
+
+CREATE TYPE perdure.on_parent_failure AS ENUM ('hold', 'cancel', 'run');
+
+CREATE TYPE perdure.outcome AS ENUM ('completed', 'failed', 'timed_out', 'crashed', 'interrupted', 'released', 'snoozed', 'cancelled');
+
+CREATE TYPE perdure.worker_state AS ENUM ('active', 'draining', 'stopped', 'dead');
+
+CREATE TABLE perdure.available_jobs (
+    job_id uuid NOT NULL,
+    rank bigint NOT NULL,
+    available_at timestamp with time zone NOT NULL DEFAULT now(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    lane integer NOT NULL,
+    band smallint NOT NULL,
+    run smallint NOT NULL DEFAULT 1,
+    attempt smallint NOT NULL DEFAULT 0,
+    crashes smallint NOT NULL DEFAULT 0,
+    interruptions smallint NOT NULL DEFAULT 0,
+    suspicion smallint NOT NULL DEFAULT 0,
+    gated boolean NOT NULL DEFAULT false,
+    CONSTRAINT available_jobs_band_check CHECK (((band >= 0) AND (band <= 3))),
+    CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
+) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
+
+CREATE TABLE perdure.blocked_jobs (
+    job_id uuid NOT NULL,
+    waiting integer NOT NULL,
+    run_at timestamp with time zone,
+    since timestamp with time zone NOT NULL DEFAULT now(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    lane integer NOT NULL,
+    priority smallint NOT NULL,
+    run smallint NOT NULL DEFAULT 1,
+    looked_xid xid8,
+    gated boolean NOT NULL DEFAULT false,
+    verified boolean NOT NULL DEFAULT false,
+    look_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT blocked_jobs_waiting_check CHECK ((waiting >= 0)),
+    CONSTRAINT blocked_jobs_pkey PRIMARY KEY (job_id)
+) WITH (fillfactor=70);
+
+CREATE TABLE perdure.cancel_requests (
+    job_id uuid NOT NULL,
+    token uuid NOT NULL,
+    worker_id uuid NOT NULL,
+    reason text NOT NULL,
+    requested_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT cancel_requests_pkey PRIMARY KEY (job_id)
+);
+
+CREATE TABLE perdure.dead_letter_queue (
+    job_id uuid NOT NULL,
+    dead_at timestamp with time zone NOT NULL DEFAULT now(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    lane integer NOT NULL,
+    run smallint NOT NULL,
+    attempt smallint NOT NULL,
+    crashes smallint NOT NULL,
+    interruptions smallint NOT NULL,
+    outcome perdure.outcome NOT NULL,
+    fingerprint text NOT NULL,
+    cause text NOT NULL,
+    error jsonb,
+    CONSTRAINT dead_letter_queue_pkey PRIMARY KEY (job_id)
+);
+
+CREATE TABLE perdure.job_dependencies (
+    child_id uuid NOT NULL,
+    parent_id uuid NOT NULL,
+    on_failure perdure.on_parent_failure NOT NULL DEFAULT 'hold'::perdure.on_parent_failure,
+    state perdure.edge_state NOT NULL DEFAULT 'waiting'::perdure.edge_state,
+    CONSTRAINT job_dependencies_check CHECK ((child_id <> parent_id)),
+    CONSTRAINT job_dependencies_pkey PRIMARY KEY (child_id, parent_id)
+);
+
+CREATE TABLE perdure.job_events (
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    event text NOT NULL,
+    job_id uuid,
+    worker_id uuid,
+    queue text,
+    actor text NOT NULL,
+    reason text,
+    detail jsonb
+) PARTITION BY RANGE (at);
+
+CREATE TABLE perdure.job_events_default PARTITION OF perdure.job_events DEFAULT;
+
+CREATE TABLE perdure.job_executions (
+    job_id uuid NOT NULL,
+    token uuid,
+    worker_id uuid,
+    settled_at timestamp with time zone NOT NULL DEFAULT now(),
+    available_at timestamp with time zone,
+    claimed_at timestamp with time zone,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    available_xid xid8,
+    claim_xid xid8,
+    settle_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    outcome perdure.outcome NOT NULL,
+    state perdure.job_state NOT NULL,
+    lane integer NOT NULL,
+    process integer,
+    run smallint NOT NULL,
+    attempt smallint NOT NULL,
+    crashes smallint NOT NULL,
+    interruptions smallint NOT NULL,
+    isolated boolean NOT NULL DEFAULT false,
+    slot smallint,
+    cause text,
+    concurrency_key text,
+    error jsonb,
+    result jsonb,
+    CONSTRAINT job_executions_check CHECK (((token IS NULL) = (worker_id IS NULL))),
+    CONSTRAINT job_executions_check1 CHECK (((state <> 'completed'::perdure.job_state) OR (outcome = 'completed'::perdure.outcome))),
+    CONSTRAINT job_executions_state_check CHECK ((state <> ALL (ARRAY['pending'::perdure.job_state, 'running'::perdure.job_state])))
+) PARTITION BY RANGE (settled_at);
+
+CREATE TABLE perdure.job_executions_default PARTITION OF perdure.job_executions DEFAULT;
+
+CREATE TABLE perdure.job_progress (
+    job_id uuid NOT NULL,
+    token uuid NOT NULL,
+    fraction real,
+    note text,
+    updated_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT job_progress_fraction_check CHECK (((fraction >= (0)::double precision) AND (fraction <= (1)::double precision))),
+    CONSTRAINT job_progress_pkey PRIMARY KEY (job_id)
+) WITH (fillfactor=50);
+
+CREATE TABLE perdure.jobs (
+    id uuid NOT NULL,
+    lane integer NOT NULL,
+    priority smallint NOT NULL,
+    max_attempts smallint NOT NULL,
+    depth smallint NOT NULL DEFAULT 0,
+    timeout_ms integer,
+    crash_limit smallint,
+    unique_states smallint,
+    concurrency_limit smallint,
+    enqueued_at timestamp with time zone NOT NULL DEFAULT now(),
+    unique_until timestamp with time zone,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    args jsonb NOT NULL,
+    unique_key text,
+    concurrency_key text,
+    metadata jsonb,
+    CONSTRAINT jobs_args_check CHECK ((jsonb_typeof(args) = 'object'::text)),
+    CONSTRAINT jobs_check CHECK (((unique_key IS NULL) = (unique_states IS NULL))),
+    CONSTRAINT jobs_check1 CHECK (((concurrency_key IS NULL) = (concurrency_limit IS NULL))),
+    CONSTRAINT jobs_concurrency_key_check CHECK (((length(concurrency_key) >= 1) AND (length(concurrency_key) <= 500))),
+    CONSTRAINT jobs_concurrency_limit_check CHECK ((concurrency_limit >= 1)),
+    CONSTRAINT jobs_crash_limit_check CHECK ((crash_limit >= 1)),
+    CONSTRAINT jobs_depth_check CHECK (((depth >= 0) AND (depth <= 500))),
+    CONSTRAINT jobs_max_attempts_check CHECK ((max_attempts >= 1)),
+    CONSTRAINT jobs_priority_check CHECK (((priority >= 1) AND (priority <= 5))),
+    CONSTRAINT jobs_timeout_ms_check CHECK ((timeout_ms > 0)),
+    CONSTRAINT jobs_unique_key_check CHECK (((length(unique_key) >= 1) AND (length(unique_key) <= 500))),
+    CONSTRAINT jobs_pkey PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+
+CREATE TABLE perdure.jobs_default PARTITION OF perdure.jobs DEFAULT;
+
+CREATE TABLE perdure.lanes (
+    lane integer GENERATED ALWAYS AS IDENTITY NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    labels text[] NOT NULL DEFAULT '{}'::text[],
+    CONSTRAINT lanes_kind_check CHECK (((length(kind) >= 1) AND (length(kind) <= 200))),
+    CONSTRAINT lanes_queue_fkey FOREIGN KEY (queue) REFERENCES perdure.queues(name),
+    CONSTRAINT lanes_pkey PRIMARY KEY (lane),
+    CONSTRAINT lanes_queue_kind_labels_key UNIQUE (queue, kind, labels)
+);
+
+CREATE TABLE perdure.leaders (
+    name text NOT NULL,
+    holder uuid NOT NULL,
+    term bigint NOT NULL,
+    elected_at timestamp with time zone NOT NULL DEFAULT now(),
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT leaders_pkey PRIMARY KEY (name)
+) WITH (fillfactor=50);
+
+CREATE TABLE perdure.leases (
+    job_id uuid NOT NULL,
+    token uuid NOT NULL DEFAULT gen_random_uuid(),
+    worker_id uuid NOT NULL,
+    rank bigint NOT NULL,
+    available_at timestamp with time zone NOT NULL,
+    claimed_at timestamp with time zone NOT NULL DEFAULT now(),
+    deadline timestamp with time zone NOT NULL,
+    available_xid xid8 NOT NULL,
+    claim_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    process integer NOT NULL,
+    lane integer NOT NULL,
+    band smallint NOT NULL,
+    run smallint NOT NULL,
+    attempt smallint NOT NULL,
+    crashes smallint NOT NULL,
+    interruptions smallint NOT NULL,
+    suspicion smallint NOT NULL,
+    slot smallint,
+    unique_states smallint,
+    isolated boolean NOT NULL DEFAULT false,
+    unique_key text,
+    concurrency_key text,
+    CONSTRAINT leases_attempt_check CHECK ((attempt >= 1)),
+    CONSTRAINT leases_check CHECK (((concurrency_key IS NULL) = (slot IS NULL))),
+    CONSTRAINT leases_pkey PRIMARY KEY (job_id)
+) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
+
+CREATE TABLE perdure.migrations (
+    number integer NOT NULL,
+    name text NOT NULL,
+    applied_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT migrations_pkey PRIMARY KEY (number)
+);
+
+CREATE TABLE perdure.parked_jobs (
+    job_id uuid NOT NULL,
+    rank bigint NOT NULL,
+    available_at timestamp with time zone NOT NULL,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    lane integer NOT NULL,
+    band smallint NOT NULL,
+    run smallint NOT NULL,
+    attempt smallint NOT NULL,
+    crashes smallint NOT NULL,
+    interruptions smallint NOT NULL,
+    suspicion smallint NOT NULL,
+    concurrency_key text NOT NULL,
+    CONSTRAINT parked_jobs_pkey PRIMARY KEY (job_id)
+);
+
+CREATE TABLE perdure.queues (
+    name text NOT NULL,
+    paused_at timestamp with time zone,
+    paused_by text,
+    CONSTRAINT queues_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT queues_pkey PRIMARY KEY (name)
+);
+
+CREATE TABLE perdure.scheduled_jobs (
+    job_id uuid NOT NULL,
+    run_at timestamp with time zone NOT NULL,
+    since timestamp with time zone NOT NULL DEFAULT now(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    lane integer NOT NULL,
+    priority smallint NOT NULL,
+    run smallint NOT NULL DEFAULT 1,
+    attempt smallint NOT NULL DEFAULT 0,
+    crashes smallint NOT NULL DEFAULT 0,
+    interruptions smallint NOT NULL DEFAULT 0,
+    suspicion smallint NOT NULL DEFAULT 0,
+    retry boolean NOT NULL DEFAULT false,
+    gated boolean NOT NULL DEFAULT false,
+    CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id)
+) WITH (autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
+
+CREATE TABLE perdure.unique_keys (
+    key text NOT NULL,
+    job_id uuid NOT NULL,
+    states smallint NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT unique_keys_pkey PRIMARY KEY (key)
+);
+
+CREATE TABLE perdure.workers (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    type text NOT NULL,
+    state perdure.worker_state NOT NULL DEFAULT 'active'::perdure.worker_state,
+    queues text[] NOT NULL,
+    kinds text[] NOT NULL,
+    labels text[] NOT NULL,
+    capacity integer NOT NULL,
+    processes integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamp with time zone NOT NULL DEFAULT now(),
+    heartbeat_at timestamp with time zone NOT NULL DEFAULT now(),
+    stopped_at timestamp with time zone,
+    cause text,
+    CONSTRAINT workers_pkey PRIMARY KEY (id)
+) WITH (fillfactor=50);
+
+CREATE INDEX available_jobs_claim ON perdure.available_jobs USING btree (lane, band, rank, job_id);
+
+CREATE INDEX blocked_jobs_unverified ON perdure.blocked_jobs USING btree (look_at) WHERE (NOT verified);
+
+CREATE INDEX cancel_requests_worker ON perdure.cancel_requests USING btree (worker_id);
+
+CREATE INDEX dead_letter_queue_age ON perdure.dead_letter_queue USING btree (dead_at);
+
+CREATE INDEX dead_letter_queue_group ON perdure.dead_letter_queue USING btree (fingerprint, dead_at);
+
+CREATE INDEX job_dependencies_parent ON perdure.job_dependencies USING btree (parent_id);
+
+CREATE INDEX job_events_at ON ONLY perdure.job_events USING btree (at);
+
+CREATE INDEX job_events_job ON ONLY perdure.job_events USING btree (job_id) WHERE (job_id IS NOT NULL);
+
+CREATE INDEX job_executions_ended_badly ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['cancelled'::perdure.job_state, 'discarded'::perdure.job_state]));
+
+CREATE INDEX job_executions_job ON ONLY perdure.job_executions USING btree (job_id);
+
+CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX leases_guard ON perdure.leases USING btree (worker_id, deadline);
+
+CREATE UNIQUE INDEX leases_slot ON perdure.leases USING btree (concurrency_key, slot) WHERE (concurrency_key IS NOT NULL);
+
+CREATE INDEX parked_jobs_next ON perdure.parked_jobs USING btree (concurrency_key, rank, job_id);
+
+CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs USING btree (run_at, job_id);
+
+CREATE INDEX unique_keys_expiry ON perdure.unique_keys USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+
+CREATE INDEX unique_keys_job ON perdure.unique_keys USING btree (job_id);
+
+CREATE OR REPLACE FUNCTION perdure.args_fit(args jsonb, clauses jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(clauses) AS c (negated boolean, folded boolean, patterns text[], numbers numeric[],
+            strings text[], comparison text, path text[])
+        WHERE c.negated = EXISTS (
+            SELECT FROM jsonb_array_elements(CASE WHEN jsonb_typeof(args #> c.path) = 'array' THEN args #> c.path
+                ELSE jsonb_build_array(args #> c.path) END) AS v (value)
+            WHERE args #> c.path IS NOT NULL AND (
+                perdure.text_fits(ARRAY[v.value #>> '{}'], c.folded, c.patterns)
+                OR CASE WHEN jsonb_typeof(v.value) = 'number' THEN perdure.number_fits((v.value)::numeric, c.comparison, c.numbers) END
+                OR CASE WHEN jsonb_typeof(v.value) = 'string' THEN v.value #>> '{}' = ANY (c.strings) END
+            )
+        )
+    )
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.band_of(priority smallint, suspicion smallint)
+ RETURNS smallint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (CASE WHEN (suspicion >= 2) THEN 3 WHEN (priority >= 4) THEN 0 WHEN (priority >= 2) THEN 1 ELSE 2 END)::smallint
+;
+
+CREATE OR REPLACE FUNCTION perdure.bodies_needed(low uuid, high uuid, horizon timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM perdure.leases l WHERE l.job_id >= low AND l.job_id < high) THEN 'a job runs'
+        WHEN EXISTS (SELECT FROM perdure.available_jobs a WHERE a.job_id >= low AND a.job_id < high) THEN 'a job is available'
+        WHEN EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id >= low AND p.job_id < high) THEN 'a job waits for a slot of its key'
+        WHEN EXISTS (SELECT FROM perdure.scheduled_jobs s WHERE s.job_id >= low AND s.job_id < high) THEN 'a job is scheduled'
+        WHEN EXISTS (SELECT FROM perdure.blocked_jobs b WHERE b.job_id >= low AND b.job_id < high) THEN 'a job waits for its parents'
+        WHEN EXISTS (SELECT FROM perdure.dead_letter_queue q WHERE q.job_id >= low AND q.job_id < high) THEN 'a dead letter'
+        WHEN EXISTS (SELECT FROM perdure.unique_keys u WHERE u.job_id >= low AND u.job_id < high) THEN 'a job holds a unique key'
+        WHEN EXISTS (SELECT FROM perdure.job_executions e WHERE e.settled_at >= horizon AND e.job_id >= low AND e.job_id < high)
+            THEN 'a job ended within the retention'
+        WHEN EXISTS (SELECT FROM perdure.job_events v WHERE v.at >= horizon AND v.job_id >= low AND v.job_id < high)
+            THEN 'an event of a job lies within the retention'
+        WHEN EXISTS (SELECT FROM perdure.cancel_requests c WHERE c.job_id >= low AND c.job_id < high) THEN 'a request to cancel'
+        WHEN EXISTS (SELECT FROM perdure.job_progress p WHERE p.job_id >= low AND p.job_id < high) THEN 'a report of progress'
+        WHEN EXISTS (
+            SELECT FROM perdure.job_dependencies d JOIN perdure.blocked_jobs b ON b.job_id = d.child_id
+            WHERE d.parent_id >= low AND d.parent_id < high AND d.state = 'waiting'
+        ) THEN 'a child waits for a job'
+    END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.check_depth()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    -- Sub-selects and not joins: each is a look-up by key, however large the table of jobs is.
+    IF EXISTS (
+        SELECT FROM added a
+        WHERE (SELECT p.depth FROM perdure.jobs p WHERE p.id = a.parent_id)
+            >= (SELECT c.depth FROM perdure.jobs c WHERE c.id = a.child_id)
+    ) THEN
+        RAISE EXCEPTION 'a dependency must lead from a job to a deeper one'
+            USING ERRCODE = 'PD003', HINT = 'edges are written with their child, by perdure.enqueue_jobs';
+    END IF;
+    RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.check_jobs(jobs jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    bad record;
+BEGIN
+    SELECT bool_or(j.id IS NULL OR j.id NOT BETWEEN perdure.id_floor(now() - interval '1 day') AND perdure.id_floor(now() + interval '1 day')
+        OR substr(j.id::text, 15, 1) <> '7' OR j.kind IS NULL OR length(j.kind) NOT BETWEEN 1 AND 200
+        OR length(j.queue) NOT BETWEEN 1 AND 200 OR jsonb_typeof(j.args) <> 'object' OR j.priority NOT BETWEEN 1 AND 5
+        OR j.max_attempts < 1 OR j.timeout_ms < 0 OR j.crash_limit < 1 OR j.concurrency_limit < 1
+        OR length(j.unique_key) NOT BETWEEN 1 AND 500 OR length(j.concurrency_key) NOT BETWEEN 1 AND 500
+        OR j.unique_states & 23 <> 23) AS wrong, count(DISTINCT j.id) < count(j.id) AS repeated
+    INTO bad FROM perdure.read_jobs(jobs) j;
+    IF bad.repeated THEN
+        RAISE EXCEPTION 'one id is given to two jobs'
+            USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', 'id', 'why', 'is given to two jobs of the call')::text;
+    ELSIF bad.wrong THEN
+        PERFORM perdure.refuse_job(jobs);
+    END IF;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.counts_in(states smallint, state perdure.job_state)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ((((states >> (array_position(enum_range(NULL::perdure.job_state), state) - 1)))::integer & 1) = 1)
+;
+
+CREATE OR REPLACE FUNCTION perdure.deepen(ids uuid[], INOUT priorities smallint[], inherits boolean[], children integer[], inner_parents integer[], outer_depths smallint[], outer_priorities smallint[], OUT depths smallint[], OUT waiting integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+DECLARE
+    jobs integer := array_length(ids, 1);
+    edges integer := coalesce(array_length(children, 1), 0);
+    first integer[] := array_fill(NULL::integer, ARRAY[jobs]);
+    left_over integer[] := array_fill(0, ARRAY[jobs]);
+    line integer[] := '{}';
+    e integer;
+    child integer;
+    parent integer;
+BEGIN
+    depths := array_fill(0::smallint, ARRAY[jobs]);
+    waiting := array_fill(0, ARRAY[jobs]);
+    FOR e IN 1 .. edges LOOP
+        child := children[e];
+        parent := inner_parents[e];
+        waiting[child] := waiting[child] + 1;
+        IF parent IS NULL THEN
+            depths[child] := greatest(depths[child], outer_depths[e] + 1);
+            IF inherits[child] THEN
+                priorities[child] := greatest(priorities[child], outer_priorities[e]);
+            END IF;
+        ELSE
+            left_over[child] := left_over[child] + 1;
+            first[parent] := coalesce(first[parent], e);
+        END IF;
+    END LOOP;
+    FOR n IN 1 .. jobs LOOP
+        IF left_over[n] = 0 THEN
+            line := array_append(line, n);
+        END IF;
+    END LOOP;
+    FOR n IN 1 .. jobs LOOP
+        parent := line[n];
+        IF parent IS NULL THEN
+            PERFORM perdure.refuse_circle(ids, children, inner_parents, left_over);
+        END IF;
+        IF depths[parent] > 500 THEN
+            RAISE EXCEPTION 'a chain of dependencies is longer than 500' USING ERRCODE = 'PD003';
+        END IF;
+        e := first[parent];
+        WHILE inner_parents[e] = parent LOOP
+            child := children[e];
+            depths[child] := greatest(depths[child], depths[parent] + 1);
+            IF inherits[child] THEN
+                priorities[child] := greatest(priorities[child], priorities[parent]);
+            END IF;
+            left_over[child] := left_over[child] - 1;
+            IF left_over[child] = 0 THEN
+                line := array_append(line, child);
+            END IF;
+            e := e + 1;
+        END LOOP;
+    END LOOP;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.drop_partition(of_table text, of_day timestamp with time zone, horizon timestamp with time zone, OUT verdict text, OUT why text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET lock_timeout TO '2s'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+DECLARE
+    unwanted text := format('%s_%s', of_table, to_char(of_day AT TIME ZONE 'UTC', 'YYYYMMDD'));
+    spare text := of_table || '_default';
+    locked boolean := false;
+BEGIN
+    IF of_day + interval '1 day' > horizon THEN
+        RAISE EXCEPTION 'partition % is younger than the horizon %', unwanted, horizon;
+    END IF;
+    LOOP
+        why := CASE of_table WHEN 'jobs' THEN perdure.bodies_needed(perdure.id_floor(of_day), perdure.id_floor(of_day + interval '1 day'), horizon)
+            ELSE perdure.history_needed(of_table, of_day) END;
+        IF why IS NOT NULL THEN
+            verdict := 'kept';
+            RETURN;
+        END IF;
+        EXIT WHEN locked;
+        why := perdure.obstacle(ARRAY[format('perdure.%I', of_table)::regclass, to_regclass(format('perdure.%I', unwanted)),
+            format('perdure.%I', spare)::regclass]);
+        IF why IS NOT NULL THEN
+            verdict := 'postponed';
+            RETURN;
+        END IF;
+        EXECUTE format('LOCK TABLE ONLY perdure.%I IN ACCESS EXCLUSIVE MODE', of_table);
+        EXECUTE format('LOCK TABLE perdure.%I, perdure.%I IN ACCESS EXCLUSIVE MODE', unwanted, spare);
+        locked := true;
+    END LOOP;
+    EXECUTE format('DROP TABLE perdure.%I', unwanted);
+    verdict := 'dropped';
+EXCEPTION
+    WHEN undefined_table THEN
+        verdict := 'postponed';
+        why := 'another process has dropped it';
+    WHEN lock_not_available THEN
+        verdict := 'postponed';
+        why := 'others held locks for 2 seconds';
+    WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+        verdict := 'postponed';
+        why := SQLERRM;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.endings(ids uuid[])
+ RETURNS TABLE(job_id uuid, state perdure.job_state, run smallint)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT j.id, e.state, e.run
+    FROM unnest(ids) AS j (id)
+    CROSS JOIN LATERAL (
+        SELECT x.state, x.run FROM perdure.job_executions x
+        WHERE x.job_id = j.id AND x.state IN ('completed', 'cancelled', 'discarded')
+        ORDER BY x.run DESC, x.settled_at DESC LIMIT 1
+    ) e
+    WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = j.id)
+        AND NOT EXISTS (SELECT FROM perdure.available_jobs a WHERE a.job_id = j.id)
+        AND NOT EXISTS (SELECT FROM perdure.scheduled_jobs s WHERE s.job_id = j.id)
+        AND NOT EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = j.id)
+        AND NOT EXISTS (SELECT FROM perdure.blocked_jobs b WHERE b.job_id = j.id)
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.enqueue_jobs(jobs jsonb, on_duplicate text DEFAULT 'raise'::text)
+ RETURNS TABLE(ordinal bigint, job_id uuid, disposition text, holder uuid, lane integer, band smallint, rank bigint)
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_column
+DECLARE
+    clash record;
+    linked boolean := jobs @? '$[*] ? (exists (@.parents[*]))';
+BEGIN
+    IF jobs @? '$[*] ? (!exists (@.id))' THEN
+        SELECT jsonb_agg(CASE WHEN e.job ? 'id' THEN e.job ELSE e.job || jsonb_build_object('id', perdure.new_job_id()) END ORDER BY e.n)
+        INTO jobs FROM jsonb_array_elements(jobs) WITH ORDINALITY AS e (job, n);
+    END IF;
+    PERFORM perdure.check_jobs(jobs);
+    PERFORM perdure.ensure_lanes(jobs);
+    IF jobs @? '$[*].unique_key' THEN
+        PERFORM perdure.take_unique_keys(jobs);
+        FOR clash IN
+            SELECT j.unique_key, u.job_id FROM perdure.read_jobs(jobs) j JOIN perdure.unique_keys u ON u.key = j.unique_key
+            WHERE u.job_id <> j.id AND on_duplicate = 'raise' AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id) LIMIT 1
+        LOOP
+            RAISE EXCEPTION 'unique key % is held by job %', clash.unique_key, clash.job_id
+                USING ERRCODE = 'PD001', DETAIL = jsonb_build_object('key', clash.unique_key, 'holder', clash.job_id)::text;
+        END LOOP;
+    END IF;
+    IF linked THEN
+        RETURN QUERY SELECT * FROM perdure.enqueue_linked(jobs);
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH input AS MATERIALIZED (
+        -- Sub-selects and not joins: they keep the planner's idea of the number of rows, and with it the hash joins below.
+        SELECT j.*,
+            (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
+            CASE WHEN j.unique_key IS NOT NULL THEN
+                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
+                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS key_holder,
+            (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
+        FROM perdure.read_jobs(jobs) j
+    ), bodies AS (
+        INSERT INTO perdure.jobs AS b (id, lane, priority, max_attempts, timeout_ms, crash_limit, unique_states, unique_until,
+            concurrency_limit, args, unique_key, concurrency_key, metadata)
+        SELECT i.id, i.lane, i.priority, i.max_attempts, i.timeout_ms, i.crash_limit, i.unique_states,
+            now() + i.unique_for_ms * interval '1 millisecond', i.concurrency_limit, i.args, i.unique_key, i.concurrency_key, i.metadata
+        FROM input i WHERE i.key_holder IS NULL ORDER BY i.id
+        ON CONFLICT (id) DO NOTHING RETURNING b.id
+    ), later AS (
+        INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
+        SELECT i.id, i.run_at, i.lane, i.priority, i.gated FROM input i JOIN bodies b ON b.id = i.id WHERE i.run_at > now()
+    ), ready AS (
+        INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, gated)
+        SELECT i.id, perdure.rank_of(now(), i.priority), i.lane, perdure.band_of(i.priority, 0::smallint), i.gated
+        FROM input i JOIN bodies b ON b.id = i.id WHERE i.run_at IS NULL OR i.run_at <= now()
+        RETURNING a.job_id, a.lane, a.band, a.rank
+    )
+    SELECT i.ordinal, i.id,
+        CASE WHEN i.key_holder IS NOT NULL THEN 'duplicate' WHEN b.id IS NULL THEN 'exists' ELSE 'created' END,
+        i.key_holder, r.lane, r.band, r.rank
+    FROM input i LEFT JOIN bodies b ON b.id = i.id LEFT JOIN ready r ON r.job_id = i.id;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.enqueue_linked(jobs jsonb)
+ RETURNS TABLE(ordinal bigint, job_id uuid, disposition text, holder uuid, lane integer, band smallint, rank bigint)
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_column
+DECLARE
+    links record;
+    ranked record;
+BEGIN
+    SELECT * INTO links FROM perdure.read_links(jobs);
+    SELECT * INTO ranked FROM perdure.deepen(links.ids, links.priorities, links.inherits, links.children, links.inner_parents,
+        links.outer_depths, links.outer_priorities);
+    RETURN QUERY
+    WITH input AS MATERIALIZED (
+        SELECT j.*, links.lanes[j.ordinal] AS lane, links.holders[j.ordinal] AS key_holder, links.created[j.ordinal] AS created,
+            ranked.depths[j.ordinal] AS depth, ranked.priorities[j.ordinal] AS highest, ranked.waiting[j.ordinal] AS waiting,
+            links.outward[j.ordinal] AS outward,
+            (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
+        FROM perdure.read_jobs(jobs) j
+    ), bodies AS (
+        INSERT INTO perdure.jobs (id, lane, priority, max_attempts, depth, timeout_ms, crash_limit, unique_states,
+            unique_until, concurrency_limit, args, unique_key, concurrency_key, metadata)
+        SELECT i.id, i.lane, i.highest, i.max_attempts, i.depth, i.timeout_ms, i.crash_limit, i.unique_states,
+            now() + i.unique_for_ms * interval '1 millisecond', i.concurrency_limit, i.args, i.unique_key, i.concurrency_key, i.metadata
+        FROM input i WHERE i.created ORDER BY i.id
+    ), edges AS (
+        INSERT INTO perdure.job_dependencies (child_id, parent_id, on_failure)
+        SELECT links.ids[e.child], e.parent_id, e.on_failure
+        FROM unnest(links.children, links.parents, links.policies) AS e (child, parent_id, on_failure)
+    ), blocked AS (
+        -- Parents of the same batch cannot have ended yet; only others are looked at again.
+        INSERT INTO perdure.blocked_jobs (job_id, waiting, run_at, lane, priority, gated, verified)
+        SELECT i.id, i.waiting, i.run_at, i.lane, i.highest, i.gated, NOT i.outward
+        FROM input i WHERE i.created AND i.waiting > 0
+    ), later AS (
+        INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
+        SELECT i.id, i.run_at, i.lane, i.highest, i.gated FROM input i WHERE i.created AND i.waiting = 0 AND i.run_at > now()
+    ), ready AS (
+        INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, gated)
+        SELECT i.id, perdure.rank_of(now(), i.highest), i.lane, perdure.band_of(i.highest, 0::smallint), i.gated
+        FROM input i WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
+    )
+    SELECT i.ordinal, i.id, CASE WHEN i.created THEN 'created' WHEN i.key_holder IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
+        i.key_holder, p.lane, p.band, p.rank
+    FROM input i LEFT JOIN LATERAL (
+        SELECT i.lane, perdure.band_of(i.highest, 0::smallint) AS band, perdure.rank_of(now(), i.highest) AS rank
+        WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
+    ) p ON true;
+    RETURN QUERY
+    SELECT array_position(links.ids, r.job_id)::bigint, r.job_id, 'created', NULL::uuid, r.lane, r.band, r.rank
+    FROM perdure.resolve_blocked(ARRAY(
+        SELECT links.ids[n] FROM generate_subscripts(links.ids, 1) AS n WHERE links.outward[n]
+    )) r;
+EXCEPTION WHEN unique_violation THEN
+    -- The same call ran at the same time and was faster; a repeat finds its jobs.
+    RAISE EXCEPTION 'the jobs were stored by another call meanwhile' USING ERRCODE = 'serialization_failure';
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.ensure_lanes(jobs jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM perdure.read_jobs(jobs) j
+        LEFT JOIN perdure.lanes l ON l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels
+        WHERE l.lane IS NULL
+    ) THEN
+        RETURN;
+    END IF;
+    INSERT INTO perdure.queues (name) SELECT DISTINCT j.queue FROM perdure.read_jobs(jobs) j ORDER BY 1 ON CONFLICT DO NOTHING;
+    INSERT INTO perdure.lanes (queue, kind, labels)
+    SELECT DISTINCT j.queue, j.kind, j.labels FROM perdure.read_jobs(jobs) j ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.history_needed(of_table text, of_day timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT format('it tells of jobs in %s', b.name)
+    FROM (
+        SELECT d.name, perdure.id_floor(d.day) AS low, perdure.id_floor(d.day + interval '1 day') AS high
+        FROM perdure.day_partitions d WHERE d.parent = 'jobs'
+        UNION ALL
+        SELECT 'jobs_default', j.id, j.id FROM perdure.jobs_default j
+    ) b
+    WHERE CASE of_table
+        WHEN 'job_executions' THEN EXISTS (SELECT FROM perdure.job_executions e
+            WHERE e.settled_at >= of_day AND e.settled_at < of_day + interval '1 day' AND e.job_id BETWEEN b.low AND b.high)
+        ELSE EXISTS (SELECT FROM perdure.job_events v
+            WHERE v.at >= of_day AND v.at < of_day + interval '1 day' AND v.job_id BETWEEN b.low AND b.high)
+    END LIMIT 1
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.id_floor(moment timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ((lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid
+;
+
+CREATE OR REPLACE FUNCTION perdure.lanes_that_fit(clauses jsonb)
+ RETURNS SETOF integer
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT l.lane FROM perdure.lanes l
+    WHERE NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(clauses) AS c (field text, negated boolean, folded boolean, patterns text[])
+        WHERE c.negated = perdure.text_fits(
+            CASE c.field WHEN 'kind' THEN ARRAY[l.kind] WHEN 'queue' THEN ARRAY[l.queue] ELSE l.labels END, c.folded, c.patterns)
+    )
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.lock_keys(keys text[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    number bigint;
+BEGIN
+    FOR number IN SELECT DISTINCT hashtextextended(u.key, 0) FROM unnest(keys) AS u (key) ORDER BY 1 LOOP
+        PERFORM pg_advisory_xact_lock(number);
+    END LOOP;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.made_at(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ('1970-01-01 00:00:00+00'::timestamp with time zone + ((((('x0000'::text || "left"(replace((id)::text, '-'::text, ''::text), 12)))::bit(64))::bigint)::double precision * '00:00:00.001'::interval))
+;
+
+CREATE OR REPLACE FUNCTION perdure.make_partition(of_table text, of_day timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET lock_timeout TO '2s'
+AS $function$
+DECLARE
+    wanted text := format('%s_%s', of_table, to_char(of_day AT TIME ZONE 'UTC', 'YYYYMMDD'));
+    spare text := of_table || '_default';
+    field text := CASE of_table WHEN 'jobs' THEN 'id' WHEN 'job_executions' THEN 'settled_at' WHEN 'job_events' THEN 'at' END;
+    low text := CASE of_table WHEN 'jobs' THEN perdure.id_floor(of_day)::text ELSE of_day::text END;
+    high text := CASE of_table WHEN 'jobs' THEN perdure.id_floor(of_day + interval '1 day')::text ELSE (of_day + interval '1 day')::text END;
+    why text := perdure.obstacle(ARRAY[format('perdure.%I', spare)::regclass]);
+BEGIN
+    IF why IS NOT NULL OR EXISTS (SELECT FROM perdure.day_partitions d WHERE d.name = wanted) THEN
+        RETURN why;
+    END IF;
+    EXECUTE format('LOCK TABLE ONLY perdure.%I IN SHARE UPDATE EXCLUSIVE MODE', of_table);
+    EXECUTE format('LOCK TABLE perdure.%I IN ACCESS EXCLUSIVE MODE', spare);
+    EXECUTE format('CREATE TABLE perdure.%I (LIKE perdure.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', wanted, of_table);
+    EXECUTE format('WITH moved AS (DELETE FROM perdure.%1$I WHERE %2$I >= %3$L AND %2$I < %4$L RETURNING *) INSERT INTO perdure.%5$I SELECT * FROM moved',
+        spare, field, low, high, wanted);
+    EXECUTE format('ALTER TABLE perdure.%I ATTACH PARTITION perdure.%I FOR VALUES FROM (%L) TO (%L)', of_table, wanted, low, high);
+    RETURN NULL;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN 'others held locks for 2 seconds';
+    WHEN insufficient_privilege OR duplicate_table THEN
+        RETURN SQLERRM;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.make_partitions(days integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    made integer := 0;
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT t.parent, format('%s_%s', t.parent, to_char(d.day AT TIME ZONE 'UTC', 'YYYYMMDD')) AS name, t.column_name,
+            CASE WHEN t.parent = 'jobs' THEN quote_literal(perdure.id_floor(d.day)) ELSE quote_literal(d.day) END AS low,
+            CASE WHEN t.parent = 'jobs' THEN quote_literal(perdure.id_floor(d.day + interval '1 day'))
+                ELSE quote_literal(d.day + interval '1 day') END AS high
+        FROM (VALUES ('jobs', 'id'), ('job_executions', 'settled_at'), ('job_events', 'at')) AS t (parent, column_name)
+        CROSS JOIN LATERAL (
+            SELECT (date_trunc('day', now() AT TIME ZONE 'UTC') + n * interval '1 day') AT TIME ZONE 'UTC' AS day
+            FROM generate_series(-1, days) AS n
+        ) d
+        WHERE to_regclass(format('perdure.%I', format('%s_%s', t.parent, to_char(d.day AT TIME ZONE 'UTC', 'YYYYMMDD')))) IS NULL
+    LOOP
+        EXECUTE format('CREATE TABLE perdure.%I (LIKE perdure.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', wanted.name, wanted.parent);
+        EXECUTE format('WITH moved AS (DELETE FROM perdure.%I WHERE %I >= %s AND %I < %s RETURNING *) INSERT INTO perdure.%I SELECT * FROM moved',
+            wanted.parent || '_default', wanted.column_name, wanted.low, wanted.column_name, wanted.high, wanted.name);
+        EXECUTE format('ALTER TABLE perdure.%I ATTACH PARTITION perdure.%I FOR VALUES FROM (%s) TO (%s)',
+            wanted.parent, wanted.name, wanted.low, wanted.high);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.missing_partitions(ahead integer)
+ RETURNS TABLE(parent text, name text, day timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    WITH today AS (
+        SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AS day
+    ), wanted AS (
+        SELECT t.parent, n.day
+        FROM today CROSS JOIN unnest(ARRAY['jobs', 'job_executions', 'job_events']) AS t (parent)
+        CROSS JOIN generate_series(today.day - interval '1 day', today.day + ahead * interval '1 day', interval '1 day') AS n (day)
+        UNION
+        SELECT 'jobs', date_trunc('day', perdure.made_at(j.id) AT TIME ZONE 'UTC') FROM perdure.jobs_default j
+        UNION
+        SELECT 'job_executions', date_trunc('day', e.settled_at AT TIME ZONE 'UTC') FROM perdure.job_executions_default e
+        UNION
+        SELECT 'job_events', date_trunc('day', e.at AT TIME ZONE 'UTC') FROM perdure.job_events_default e
+    )
+    SELECT w.parent, n.name, w.day AT TIME ZONE 'UTC'
+    FROM wanted w CROSS JOIN today CROSS JOIN LATERAL (SELECT format('%s_%s', w.parent, to_char(w.day, 'YYYYMMDD')) AS name) n
+    WHERE w.day BETWEEN today.day - interval '10 years' AND today.day + ahead * interval '1 day'
+        AND NOT EXISTS (SELECT FROM perdure.day_partitions d WHERE d.parent = w.parent AND d.name = n.name)
+    ORDER BY w.day, w.parent
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.new_job_id()
+ RETURNS uuid
+ LANGUAGE sql
+RETURN (((lpad(to_hex(((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric))::bigint), 12, '0'::text) || '7'::text) || substr(replace((gen_random_uuid())::text, '-'::text, ''::text), 14)))::uuid
+;
+
+CREATE OR REPLACE FUNCTION perdure.number_fits(value numeric, comparison text, numbers numeric[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE comparison WHEN '='::text THEN (value = ANY (numbers)) WHEN '>='::text THEN (value >= ANY (numbers)) WHEN '<='::text THEN (value <= ANY (numbers)) WHEN '>'::text THEN (value > ANY (numbers)) WHEN '<'::text THEN (value < ANY (numbers)) ELSE NULL::boolean END
+;
+
+CREATE OR REPLACE FUNCTION perdure.obstacle(tables regclass[])
+ RETURNS text
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN 'needs the isolation level read committed, to see what others did while it waited for its locks';
+    ELSIF NOT pg_try_advisory_xact_lock(hashtextextended('perdure upkeep ' || 'perdure.jobs'::regclass::oid, 0)) THEN
+        RETURN 'another process is at it';
+    END IF;
+    RETURN (
+        SELECT format('a transaction of process %s has held %s for more than a second', coalesce(l.pid::text, '(prepared)'), l.relation::regclass)
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.relation = ANY (tables) AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - interval '1 second')
+            AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+        ORDER BY a.xact_start LIMIT 1
+    );
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.rank_of(ready timestamp with time zone, priority smallint)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (((EXTRACT(epoch FROM ready) * (1000000)::numeric))::bigint - CASE WHEN (priority >= 4) THEN 180000000 WHEN (priority >= 2) THEN 60000000 ELSE 0 END)
+;
+
+CREATE OR REPLACE FUNCTION perdure.read_jobs(jobs jsonb)
+ RETURNS TABLE(ordinal bigint, id uuid, queue text, kind text, args jsonb, priority smallint, max_attempts smallint, timeout_ms integer, labels text[], run_at timestamp with time zone, parents jsonb, inherit_priority boolean, unique_key text, unique_states smallint, unique_for_ms bigint, concurrency_key text, concurrency_limit smallint, crash_limit smallint, metadata jsonb)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT r.ordinal, r.id, coalesce(r.queue, 'default'), r.kind, coalesce(r.args, '{}'), coalesce(r.priority, 3::smallint),
+        coalesce(r.max_attempts, 4::smallint), CASE WHEN r.timeout_ms = 0 THEN NULL ELSE coalesce(r.timeout_ms, 300000) END,
+        coalesce(r.labels, '{}'), coalesce(r.run_at, now() + r.delay_ms * interval '1 millisecond'),
+        CASE WHEN jsonb_array_length(r.parents) > 0 THEN r.parents END, coalesce(r.inherit_priority, true),
+        r.unique_key, CASE WHEN r.unique_key IS NOT NULL THEN coalesce(r.unique_states, 31::smallint) END, r.unique_for_ms,
+        r.concurrency_key, CASE WHEN r.concurrency_key IS NOT NULL THEN coalesce(r.concurrency_limit, 1::smallint) END,
+        r.crash_limit, r.metadata
+    FROM ROWS FROM (jsonb_to_recordset(jobs) AS (
+        id uuid, queue text, kind text, args jsonb, priority smallint, max_attempts smallint, timeout_ms integer,
+        labels text[], run_at timestamptz, delay_ms bigint, parents jsonb, inherit_priority boolean, unique_key text,
+        unique_states smallint, unique_for_ms bigint, concurrency_key text, concurrency_limit smallint,
+        crash_limit smallint, metadata jsonb
+    )) WITH ORDINALITY AS r (
+        id, queue, kind, args, priority, max_attempts, timeout_ms, labels, run_at, delay_ms, parents, inherit_priority,
+        unique_key, unique_states, unique_for_ms, concurrency_key, concurrency_limit, crash_limit, metadata, ordinal
+    )
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.read_links(jobs jsonb, OUT ids uuid[], OUT lanes integer[], OUT priorities smallint[], OUT inherits boolean[], OUT holders uuid[], OUT created boolean[], OUT outward boolean[], OUT children integer[], OUT parents uuid[], OUT policies perdure.on_parent_failure[], OUT inner_parents integer[], OUT outer_depths smallint[], OUT outer_priorities smallint[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET enable_nestloop TO 'off'
+AS $function$
+DECLARE
+    missing uuid;
+BEGIN
+    SELECT array_agg(b.id ORDER BY b.n), array_agg(b.lane ORDER BY b.n), array_agg(b.priority ORDER BY b.n),
+        array_agg(b.inherit_priority ORDER BY b.n), array_agg(b.holder ORDER BY b.n),
+        array_agg(b.holder IS NULL AND NOT b.stored ORDER BY b.n), array_agg(false)
+    INTO ids, lanes, priorities, inherits, holders, created, outward
+    FROM (
+        SELECT j.ordinal AS n, j.id, j.priority, j.inherit_priority,
+            (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
+            CASE WHEN j.unique_key IS NOT NULL THEN
+                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
+                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS holder,
+            coalesce((SELECT true FROM perdure.jobs s WHERE s.id = j.id), false) AS stored
+        FROM perdure.read_jobs(jobs) j
+    ) b;
+    WITH batch AS MATERIALIZED (
+        SELECT u.id, u.holder, u.fresh, u.n FROM unnest(ids, holders, created) WITH ORDINALITY AS u (id, holder, fresh, n)
+    ), edges AS (
+        SELECT DISTINCT ON (j.ordinal, coalesce(i.holder, p.parent_id)) j.ordinal AS child,
+            coalesce(i.holder, p.parent_id) AS parent_id, coalesce(p.on_failure, 'hold') AS on_failure
+        FROM perdure.read_jobs(jobs) j
+        CROSS JOIN LATERAL jsonb_to_recordset(j.parents) AS p (parent_id uuid, on_failure perdure.on_parent_failure)
+        LEFT JOIN batch i ON i.id = p.parent_id
+        WHERE created[j.ordinal]
+        ORDER BY 1, 2
+    ), placed AS (
+        SELECT e.*, i.n AS place, CASE WHEN i.n IS NULL THEN
+            (SELECT ARRAY[s.depth, s.priority] FROM perdure.jobs s WHERE s.id = e.parent_id) END AS known
+        FROM edges e LEFT JOIN batch i ON i.id = e.parent_id AND i.fresh
+    )
+    SELECT array_agg(p.child ORDER BY p.place NULLS FIRST, p.child), array_agg(p.parent_id ORDER BY p.place NULLS FIRST, p.child),
+        array_agg(p.on_failure ORDER BY p.place NULLS FIRST, p.child), array_agg(p.place ORDER BY p.place NULLS FIRST, p.child),
+        array_agg(p.known[1] ORDER BY p.place NULLS FIRST, p.child), array_agg(p.known[2] ORDER BY p.place NULLS FIRST, p.child),
+        min(p.parent_id::text) FILTER (WHERE p.place IS NULL AND p.known IS NULL)
+    INTO children, parents, policies, inner_parents, outer_depths, outer_priorities, missing
+    FROM placed p;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no job % to depend on', missing
+            USING ERRCODE = 'PD002', DETAIL = jsonb_build_object('parent_id', missing)::text;
+    END IF;
+    FOR e IN 1 .. coalesce(array_length(children, 1), 0) LOOP
+        EXIT WHEN inner_parents[e] IS NOT NULL;
+        outward[children[e]] := true;
+    END LOOP;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.refuse_circle(ids uuid[], children integer[], inner_parents integer[], left_over integer[])
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+DECLARE
+    parent_of integer[] := array_fill(NULL::integer, ARRAY[array_length(ids, 1)]);
+    path integer[];
+    n integer;
+BEGIN
+    FOR e IN 1 .. array_length(children, 1) LOOP
+        IF left_over[inner_parents[e]] > 0 THEN
+            parent_of[children[e]] := inner_parents[e];
+            n := children[e];
+        END IF;
+    END LOOP;
+    WHILE array_position(path, n) IS NULL LOOP
+        path := array_append(path, n);
+        n := parent_of[n];
+    END LOOP;
+    path := path[array_position(path, n):] || n;
+    RAISE EXCEPTION 'the dependencies run in a circle' USING ERRCODE = 'PD005', DETAIL = (
+        SELECT jsonb_build_object('job_ids', jsonb_agg(ids[p.n] ORDER BY p.at DESC))::text FROM unnest(path) WITH ORDINALITY AS p (n, at)
+    );
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.refuse_job(jobs jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    bad record;
+BEGIN
+    SELECT j.ordinal, c.field, c.why INTO bad
+    FROM perdure.read_jobs(jobs) j
+    CROSS JOIN LATERAL (VALUES
+        (j.kind IS NULL OR length(j.kind) NOT BETWEEN 1 AND 200, 'kind', 'must be a name of 1 to 200 characters'),
+        (length(j.queue) NOT BETWEEN 1 AND 200, 'queue', 'must be a name of 1 to 200 characters'),
+        (jsonb_typeof(j.args) <> 'object', 'args', 'must be a JSON object'),
+        (j.priority NOT BETWEEN 1 AND 5, 'priority', 'must be between 1 and 5'),
+        (j.max_attempts < 1, 'max_attempts', 'must be at least 1'),
+        (j.timeout_ms < 0, 'timeout_ms', 'must be positive, or 0 for none'),
+        (j.crash_limit < 1, 'crash_limit', 'must be at least 1'),
+        (j.concurrency_limit < 1, 'concurrency_limit', 'must be at least 1'),
+        (length(j.concurrency_key) NOT BETWEEN 1 AND 500, 'concurrency_key', 'must have 1 to 500 characters'),
+        (length(j.unique_key) NOT BETWEEN 1 AND 500, 'unique_key', 'must have 1 to 500 characters'),
+        (j.unique_states & 23 <> 23, 'unique_states', 'must count pending, scheduled, available and retryable'),
+        (j.id IS NULL OR substr(j.id::text, 15, 1) <> '7' OR j.id NOT BETWEEN perdure.id_floor(now() - interval '1 day')
+            AND perdure.id_floor(now() + interval '1 day'), 'id', 'must be a version 7 UUID made within a day of the database''s time')
+    ) AS c (wrong, field, why)
+    WHERE c.wrong ORDER BY j.ordinal LIMIT 1;
+    RAISE EXCEPTION 'job %: % %', bad.ordinal, bad.field, bad.why
+        USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', bad.field, 'why', bad.why)::text;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.resolve_blocked(children uuid[])
+ RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_column
+DECLARE
+    seen pg_snapshot := pg_current_snapshot();
+    ended record;
+BEGIN
+    FOR ended IN
+        SELECT e.state, array_agg(e.job_id) AS ids
+        FROM perdure.endings(ARRAY(
+            SELECT DISTINCT d.parent_id FROM perdure.job_dependencies d
+            WHERE d.child_id = ANY (children) AND d.state = 'waiting'
+        )) e GROUP BY e.state
+    LOOP
+        RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
+    END LOOP;
+    UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
+        looked_xid = coalesce(b.looked_xid, pg_snapshot_xmax(seen)),
+        look_at = now() + greatest(now() - b.since, interval '1 second')
+    WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid <> pg_current_xact_id();
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.settle_edges(parents uuid[], ended perdure.job_state)
+ RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_column
+DECLARE
+    freed uuid[];
+    doomed uuid[];
+BEGIN
+    WITH edges AS (
+        UPDATE perdure.job_dependencies d
+        SET state = CASE WHEN ended = 'completed' OR d.on_failure = 'run' THEN 'satisfied' ELSE 'cancelled' END
+            ::perdure.edge_state
+        WHERE d.parent_id = ANY (parents) AND d.state = 'waiting'
+            AND (ended = 'completed' OR d.on_failure <> 'hold')
+        RETURNING d.child_id, d.state
+    )
+    SELECT array_agg(child_id ORDER BY child_id) FILTER (WHERE state = 'satisfied'),
+           array_agg(DISTINCT child_id) FILTER (WHERE state = 'cancelled')
+    INTO freed, doomed FROM edges;
+
+    IF doomed IS NOT NULL THEN
+        WITH gone AS (
+            DELETE FROM perdure.blocked_jobs b WHERE b.job_id = ANY (doomed)
+            RETURNING b.job_id, b.lane, b.run
+        ), history AS (
+            INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, cause)
+            SELECT g.job_id, g.lane, g.run, 0, 0, 0, 'cancelled', 'cancelled', 'a parent ended ' || ended FROM gone g
+        ), keys AS (
+            DELETE FROM perdure.unique_keys u USING gone g
+            WHERE u.job_id = g.job_id AND NOT perdure.counts_in(u.states, 'cancelled')
+        )
+        SELECT array_agg(g.job_id) INTO doomed FROM gone g;
+        IF doomed IS NOT NULL THEN
+            RETURN QUERY SELECT * FROM perdure.settle_edges(doomed, 'cancelled');
+        END IF;
+    END IF;
+
+    IF freed IS NULL THEN
+        RETURN;
+    END IF;
+    -- Locked in one order everywhere, so that parents that end together cannot deadlock on shared children.
+    PERFORM FROM perdure.blocked_jobs b WHERE b.job_id = ANY (freed) ORDER BY b.job_id FOR UPDATE;
+    UPDATE perdure.blocked_jobs b SET waiting = b.waiting - f.edges
+    FROM (SELECT child_id, count(*) AS edges FROM unnest(freed) AS child_id GROUP BY child_id) f
+    WHERE b.job_id = f.child_id;
+    RETURN QUERY
+    WITH ready AS (
+        DELETE FROM perdure.blocked_jobs b WHERE b.job_id = ANY (freed) AND b.waiting = 0
+        RETURNING b.*
+    ), later AS (
+        INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, run, gated)
+        SELECT r.job_id, r.run_at, r.lane, r.priority, r.run, r.gated FROM ready r WHERE r.run_at > now()
+    )
+    INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, gated)
+    SELECT r.job_id, perdure.rank_of(now(), r.priority), r.lane, perdure.band_of(r.priority, 0::smallint), r.run, r.gated
+    FROM ready r WHERE r.run_at IS NULL OR r.run_at <= now()
+    RETURNING available_jobs.lane, available_jobs.band, available_jobs.rank, available_jobs.job_id;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.standing(of_job uuid)
+ RETURNS TABLE(state perdure.job_state, run smallint, attempt smallint, crashes smallint, interruptions smallint, suspicion smallint, since timestamp with time zone, run_at timestamp with time zone, worker_id uuid, rank bigint, band smallint, parked_for text)
+ LANGUAGE sql
+ STABLE ROWS 1
+AS $function$
+    SELECT s.state, s.run, s.attempt, s.crashes, s.interruptions, s.suspicion, s.since, s.run_at, s.worker_id, s.rank, s.band, s.parked_for
+    FROM (
+        SELECT 1 AS place, 'running'::perdure.job_state AS state, l.run, l.attempt, l.crashes, l.interruptions, l.suspicion,
+            l.claimed_at AS since, NULL::timestamptz AS run_at, l.worker_id, l.rank, l.band, NULL::text AS parked_for
+        FROM perdure.leases l WHERE l.job_id = of_job
+        UNION ALL
+        SELECT 2, 'available', a.run, a.attempt, a.crashes, a.interruptions, a.suspicion, a.available_at, NULL, NULL, a.rank, a.band, NULL
+        FROM perdure.available_jobs a WHERE a.job_id = of_job
+        UNION ALL
+        SELECT 3, 'available', p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.available_at, NULL, NULL, p.rank, p.band,
+            p.concurrency_key
+        FROM perdure.parked_jobs p WHERE p.job_id = of_job
+        UNION ALL
+        SELECT 4, CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END::perdure.job_state, s.run, s.attempt, s.crashes,
+            s.interruptions, s.suspicion, s.since, s.run_at, NULL, NULL, NULL, NULL
+        FROM perdure.scheduled_jobs s WHERE s.job_id = of_job
+        UNION ALL
+        SELECT 5, 'pending', b.run, 0::smallint, 0::smallint, 0::smallint, 0::smallint, b.since, b.run_at, NULL, NULL, NULL, NULL
+        FROM perdure.blocked_jobs b WHERE b.job_id = of_job
+        UNION ALL
+        (SELECT 6, e.state, e.run, e.attempt, e.crashes, e.interruptions, 0::smallint, e.settled_at, NULL, e.worker_id, NULL, NULL, NULL
+        FROM perdure.job_executions e
+        WHERE e.job_id = of_job AND e.state IN ('completed', 'cancelled', 'discarded')
+        ORDER BY e.run DESC, e.settled_at DESC LIMIT 1)
+    ) s ORDER BY s.place LIMIT 1
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.take_unique_keys(jobs jsonb)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+    INSERT INTO perdure.unique_keys AS u (key, job_id, states, expires_at)
+    SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, now() + j.unique_for_ms * interval '1 millisecond'
+    FROM perdure.read_jobs(jobs) j
+    WHERE j.unique_key IS NOT NULL AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)
+    ORDER BY j.unique_key, j.ordinal
+    ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, states = excluded.states, expires_at = excluded.expires_at
+    WHERE u.expires_at <= now()
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.text_fits(texts text[], folded boolean, patterns text[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT EXISTS (SELECT FROM unnest(texts) AS t (word)
+        WHERE CASE WHEN folded THEN t.word ILIKE ANY (patterns) ELSE t.word LIKE ANY (patterns) END)
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.unpark(keys text[])
+ RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_column
+BEGIN
+    PERFORM perdure.lock_keys(keys);
+    RETURN QUERY
+    WITH room AS (
+        -- The slots that the best ranked parked job may use; another of the same key may allow more or fewer.
+        SELECT k.key, (
+            SELECT count(*) FROM generate_series(1, (
+                SELECT (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = p.job_id) FROM perdure.parked_jobs p
+                WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1
+            )) AS n (slot)
+            WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.key AND l.slot = n.slot)
+        ) AS slots
+        FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u (key)) k
+    ), chosen AS (
+        SELECT c.job_id FROM room r CROSS JOIN LATERAL (
+            SELECT p.job_id FROM perdure.parked_jobs p WHERE p.concurrency_key = r.key
+            ORDER BY p.rank, p.job_id LIMIT r.slots
+        ) c
+    ), gone AS (
+        DELETE FROM perdure.parked_jobs p USING chosen c WHERE p.job_id = c.job_id RETURNING p.*
+    )
+    INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
+    SELECT g.job_id, g.rank, g.available_at, g.lane, g.band, g.run, g.attempt, g.crashes, g.interruptions, g.suspicion, true
+    FROM gone g
+    RETURNING available_jobs.lane, available_jobs.band, available_jobs.rank, available_jobs.job_id;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.words_fit(words jsonb, attempt smallint, clauses jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(clauses) AS c (field text, negated boolean, folded boolean, patterns text[], numbers numeric[],
+            comparison text)
+        WHERE c.negated = coalesce(CASE WHEN c.field = 'attempt' THEN perdure.number_fits(attempt, c.comparison, c.numbers)
+            ELSE perdure.text_fits(ARRAY(SELECT jsonb_array_elements_text(words -> c.field)), c.folded, c.patterns) END, false)
+    )
+$function$
+;
+
+CREATE TRIGGER job_dependencies_depth AFTER INSERT ON perdure.job_dependencies REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION perdure.check_depth();
+
+CREATE VIEW perdure.day_partitions AS
+ SELECT (p.relname)::text AS parent,
+    (c.relname)::text AS name,
+    ((to_date("right"((c.relname)::text, 8), 'YYYYMMDD'::text))::timestamp without time zone AT TIME ZONE 'UTC'::text) AS day
+   FROM ((pg_inherits i
+     JOIN pg_class c ON ((c.oid = i.inhrelid)))
+     JOIN pg_class p ON ((p.oid = i.inhparent)))
+  WHERE ((i.inhparent = ANY (ARRAY[('perdure.jobs'::regclass)::oid, ('perdure.job_executions'::regclass)::oid, ('perdure.job_events'::regclass)::oid])) AND (c.relname ~ '_\d{8}$'::text));
+
+CREATE VIEW perdure.job_states AS
+ SELECT blocked_jobs.job_id,
+    'pending'::perdure.job_state AS state,
+    blocked_jobs.lane,
+    blocked_jobs.run,
+    (0)::smallint AS attempt,
+    (0)::smallint AS crashes,
+    (0)::smallint AS interruptions,
+    blocked_jobs.since,
+    blocked_jobs.run_at,
+    NULL::text AS concurrency_key
+   FROM perdure.blocked_jobs
+UNION ALL
+ SELECT scheduled_jobs.job_id,
+    (
+        CASE
+            WHEN scheduled_jobs.retry THEN 'retryable'::text
+            ELSE 'scheduled'::text
+        END)::perdure.job_state AS state,
+    scheduled_jobs.lane,
+    scheduled_jobs.run,
+    scheduled_jobs.attempt,
+    scheduled_jobs.crashes,
+    scheduled_jobs.interruptions,
+    scheduled_jobs.since,
+    scheduled_jobs.run_at,
+    NULL::text AS concurrency_key
+   FROM perdure.scheduled_jobs
+UNION ALL
+ SELECT available_jobs.job_id,
+    'available'::perdure.job_state AS state,
+    available_jobs.lane,
+    available_jobs.run,
+    available_jobs.attempt,
+    available_jobs.crashes,
+    available_jobs.interruptions,
+    available_jobs.available_at AS since,
+    NULL::timestamp with time zone AS run_at,
+    NULL::text AS concurrency_key
+   FROM perdure.available_jobs
+UNION ALL
+ SELECT parked_jobs.job_id,
+    'available'::perdure.job_state AS state,
+    parked_jobs.lane,
+    parked_jobs.run,
+    parked_jobs.attempt,
+    parked_jobs.crashes,
+    parked_jobs.interruptions,
+    parked_jobs.available_at AS since,
+    NULL::timestamp with time zone AS run_at,
+    parked_jobs.concurrency_key
+   FROM perdure.parked_jobs
+UNION ALL
+ SELECT leases.job_id,
+    'running'::perdure.job_state AS state,
+    leases.lane,
+    leases.run,
+    leases.attempt,
+    leases.crashes,
+    leases.interruptions,
+    leases.claimed_at AS since,
+    NULL::timestamp with time zone AS run_at,
+    leases.concurrency_key
+   FROM perdure.leases
+UNION ALL
+ SELECT e.job_id,
+    e.state,
+    e.lane,
+    e.run,
+    e.attempt,
+    e.crashes,
+    e.interruptions,
+    e.settled_at AS since,
+    NULL::timestamp with time zone AS run_at,
+    NULL::text AS concurrency_key
+   FROM perdure.job_executions e
+  WHERE ((e.state = ANY (ARRAY['completed'::perdure.job_state, 'cancelled'::perdure.job_state, 'discarded'::perdure.job_state])) AND (NOT (EXISTS ( SELECT
+           FROM perdure.job_executions n
+          WHERE ((n.job_id = e.job_id) AND (n.run > e.run) AND (n.state = ANY (ARRAY['completed'::perdure.job_state, 'cancelled'::perdure.job_state, 'discarded'::perdure.job_state])))))) AND (NOT (EXISTS ( SELECT
+           FROM perdure.blocked_jobs b
+          WHERE (b.job_id = e.job_id)))) AND (NOT (EXISTS ( SELECT
+           FROM perdure.scheduled_jobs s
+          WHERE (s.job_id = e.job_id)))) AND (NOT (EXISTS ( SELECT
+           FROM perdure.available_jobs a
+          WHERE (a.job_id = e.job_id)))) AND (NOT (EXISTS ( SELECT
+           FROM perdure.parked_jobs p
+          WHERE (p.job_id = e.job_id)))) AND (NOT (EXISTS ( SELECT
+           FROM perdure.leases l
+          WHERE (l.job_id = e.job_id)))));
