@@ -42,6 +42,8 @@ class PerdureError(Exception):
         super().__init__(message)
         if next_step:
             self.next_step = next_step
+        if self.next_step:
+            self.add_note(f"next: {self.next_step}")  # shown below an uncaught error's traceback
 
     @property
     def message(self) -> str:

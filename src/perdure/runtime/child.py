@@ -85,7 +85,7 @@ class Child:
                 on_settled=self._count,
             )
             groups = self._groups(
-                kinds, lambda lease: AttemptLine(lease, stores.leases, self._settings.schema)
+                kinds, lambda attempt: AttemptLine(attempt, stores.leases, self._settings.schema)
             )
             self._execution = self._execution_of(stores.dispatch, completion, groups)
             settling = asyncio.create_task(completion.run())

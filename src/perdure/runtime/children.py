@@ -35,7 +35,7 @@ class ChildProcess:
             "-m",
             "perdure.runtime.child",
             str(theirs.fileno()),
-            f"process {self.number}",  # for `ps`
+            f"process {self.number} of worker {orders['worker_id']}",  # for `ps`
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,

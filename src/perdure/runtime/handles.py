@@ -8,23 +8,26 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from perdure.domain.durations import Duration, parse_duration
-from perdure.domain.errors import JobFailed, NotFound, ResultTimeout
+from perdure.domain.errors import JobFailed, NotFound, ResultTimeout, Unavailable
 from perdure.domain.job import TERMINAL, JobState
 from perdure.domain.kind import Kind
 from perdure.domain.views import ResultView
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 FIRST_LOOK_S = 0.005
 LONGEST_BETWEEN_LOOKS_S = 0.25
+OUTAGE_S = 30.0
 
 Look = Callable[[UUID], Awaitable[ResultView | None]]
 
 
-class Handle(Generic[R]):
+class Handle(Generic[R_co]):
     """An enqueued job; `created` is false when an earlier call had stored it already."""
 
-    def __init__(self, id: UUID, kind: Kind[..., Any], look: Look, wait: Callable[[Any], Any], *, created: bool) -> None:
+    def __init__(
+        self, id: UUID, kind: Kind[..., Any], look: Look, wait: Callable[[Any], Any], *, created: bool
+    ) -> None:
         self.id = id
         self.kind = kind
         self.created = created
@@ -35,25 +38,33 @@ class Handle(Generic[R]):
         """Where the job stands now. Raises NotFound once it is past the retention."""
         return (await self._view()).state
 
-    async def result(self, timeout: Duration | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R_co:
         """Wait for the job to end, and give its result, rebuilt from the handler's return annotation.
 
-        Raises JobFailed when it was discarded or cancelled, ResultTimeout when it did not end in time.
+        Raises JobFailed when it was discarded or cancelled, ResultTimeout when it did not end in time. A database
+        that goes away meanwhile is waited for, at most 30 seconds.
         """
-        end = None if timeout is None else monotonic() + parse_duration(timeout, "timeout") / timedelta(seconds=1)
-        pause = FIRST_LOOK_S
-        while True:
-            view = await self._view()
-            if view.state in TERMINAL:
-                return self._given(view)
-            if end is not None and monotonic() >= end:
-                raise ResultTimeout(f"job {self.id} has not ended: it is {view.state}", next_step="ask again later")
-            await asyncio.sleep(pause if end is None else max(0.0, min(pause, end - monotonic())))
+        span = None if timeout is None else parse_duration(timeout, "timeout") / timedelta(seconds=1)
+        end = float("inf") if span is None else monotonic() + span
+        view, pause, seen = await self._view(), FIRST_LOOK_S, monotonic()
+        while view.state not in TERMINAL:
+            now = monotonic()
+            if now >= end:
+                raise ResultTimeout(
+                    f"job {self.id} has not ended: it is {view.state}", next_step="ask again later"
+                )
+            await asyncio.sleep(min(pause, end - now))
             pause = min(pause * 1.5, LONGEST_BETWEEN_LOOKS_S)
+            try:
+                view, seen = await self._view(), monotonic()
+            except Unavailable:
+                if monotonic() - seen > OUTAGE_S:
+                    raise
+        return self._given(view)
 
-    def result_sync(self, timeout: Duration | None = None) -> R:
+    def result_sync(self, timeout: Duration | None = None) -> R_co:
         """As `result`, for code that is not async."""
-        given: R = self._wait(self.result(timeout))
+        given: R_co = self._wait(self.result(timeout))
         return given
 
     def state_sync(self) -> JobState:
@@ -64,12 +75,14 @@ class Handle(Generic[R]):
     async def _view(self) -> ResultView:
         view = await self._look(self.id)
         if view is None:
-            raise NotFound("job", self.id, next_step="it was never committed, or its history is past the retention")
+            raise NotFound(
+                "job", self.id, next_step="it was never committed, or its history is past the retention"
+            )
         return view
 
-    def _given(self, view: ResultView) -> R:
+    def _given(self, view: ResultView) -> R_co:
         if view.state is JobState.COMPLETED:
-            result: R = self.kind.result.decode(view.result)
+            result: R_co = self.kind.result.decode(view.result)
             return result
         error = view.cause if view.error is None else f"{view.error.type}: {view.error.message}"
         raise JobFailed(self.id, view.state, error or view.cause or "no error was recorded")

@@ -1,13 +1,16 @@
 """How a handler's context reaches the database from the worker's own process."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Protocol
 
 from perdure.domain.errors import Unavailable
+from perdure.domain.failure import storable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, ErrorReport, Failed
+from perdure.services.execution import Attempt
 from perdure.stores.postgres.callers import complete, complete_sync
 
 PROGRESS_EVERY_S = 0.5
@@ -21,56 +24,81 @@ class Reports(Protocol):
 
     async def holds(self, lease: Lease) -> bool:
         """Whether the lease still stands."""
+        ...
+
+
+class Pace:
+    """Lets two reports a second through, and always the one that says 1."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last = -PROGRESS_EVERY_S
+
+    def admits(self, fraction: float) -> bool:
+        now = monotonic()
+        if now - self._last < PROGRESS_EVERY_S and fraction < 1:
+            return False
+        self._last = now
+        return True
 
 
 class AttemptLine:
     """The line of one attempt that runs on the loop or in a thread."""
 
-    __slots__ = ("_last", "_lease", "_loop", "_reports", "_schema", "cancelled", "completed")
+    __slots__ = ("_attempt", "_loop", "_pace", "_reports", "_schema", "completed", "heeded")
 
-    def __init__(self, lease: Lease, reports: Reports, schema: str) -> None:
-        self._lease = lease
+    def __init__(self, attempt: Attempt, reports: Reports, schema: str) -> None:
+        self._attempt = attempt
         self._reports = reports
         self._schema = schema
         self._loop = asyncio.get_running_loop()
-        self._last = 0.0
-        self.cancelled = False
+        self._pace = Pace()
         self.completed = False
+        self.heeded = False
+        """Whether the handler has looked, and was told to stop."""
 
     def is_cancelled(self) -> bool:
-        return self.cancelled
+        stopped = self._attempt.stop_reason is not None
+        self.heeded |= stopped
+        return stopped
 
     async def progress(self, fraction: float, note: str) -> None:
-        """At most two reports a second are written, and always the one that says 1."""
-        now = monotonic()
-        if now - self._last < PROGRESS_EVERY_S and fraction < 1:
-            return
-        self._last = now
-        try:
-            await self._reports.report_progress(self._lease, fraction, note)
-        except Unavailable:
-            return
+        if self._pace.admits(fraction):
+            await self._report(fraction, note)
 
     def progress_sync(self, fraction: float, note: str) -> None:
-        asyncio.run_coroutine_threadsafe(self.progress(fraction, note), self._loop)
+        if self._pace.admits(fraction):
+            asyncio.run_coroutine_threadsafe(self._report(fraction, note), self._loop)
 
     async def complete(self, conn: object, result: object) -> None:
-        await complete(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
+        lease = self._attempt.lease
+        await complete(conn, lease.job_id, lease.token, result, schema=self._schema)
         self.completed = True
 
     def complete_sync(self, conn: object, result: object) -> None:
-        complete_sync(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
+        lease = self._attempt.lease
+        complete_sync(conn, lease.job_id, lease.token, result, schema=self._schema)
         self.completed = True
 
-    async def after_complete(self) -> Ending | None:
-        """None when the handler's own transaction settled the job; a failure when it was rolled back."""
+    async def after_complete(self, otherwise: Ending | None = None) -> Ending | None:
+        """None when the handler's own transaction settled the job.
+
+        When it was rolled back the attempt ends as `otherwise`, or, where the handler noticed nothing, as a failure.
+        """
         while True:
             try:
-                if not await self._reports.holds(self._lease):
+                if not await self._reports.holds(self._attempt.lease):
                     return None
                 break
             except Unavailable:
                 await asyncio.sleep(PROGRESS_EVERY_S)
+        if otherwise is not None:
+            return otherwise
         message = "the handler called complete, but its transaction did not commit"
         report = ErrorReport(type="perdure.RolledBack", message=message, fingerprint="rolled-back")
         return Failed(error=report, retry_in=timedelta(seconds=1), cause=message)
+
+    async def _report(self, fraction: float, note: str) -> None:
+        with suppress(Unavailable):
+            await self._reports.report_progress(self._attempt.lease, fraction, storable(note))

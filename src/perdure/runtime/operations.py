@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -123,8 +123,9 @@ class JobOperations:
         }
         settlement = settle(lease, ending, **limits)
         settled = await stores.jobs.settle([settlement])
-        if lease.token not in settled.accepted:
-            await stores.jobs.refuse([settlement], UUID(int=0))
+        late = lease.token not in settled.accepted
+        # Of a repeated call the first try may have been accepted and only its answer lost; that is no refusal.
+        if late and await stores.jobs.refuse([settlement], UUID(int=0)):
             raise ClaimLost(lease.job_id)
         if settled.released:
             await stores.dispatch.announce(settled.released)
@@ -244,16 +245,15 @@ class WorkerOperations:
 
     async def health(self, worker_id: UUID) -> WorkerHealth:
         """How a worker does. Raises NotFound."""
-        worker = await (await self._app.stores()).workers.get(WorkerId(worker_id))
-        silent = datetime.now(UTC) - worker.heartbeat_at
-        alive = worker.state in (WorkerState.ACTIVE, WorkerState.DRAINING)
+        view = await (await self._app.stores()).read.worker(worker_id)
+        alive = view.worker.state in (WorkerState.ACTIVE, WorkerState.DRAINING)
         return WorkerHealth(
-            worker_id=worker.id,
-            state=worker.state,
-            suspect=alive and silent > timedelta(seconds=self._app.settings.suspect_after_s),
-            silent_for=silent,
-            load=worker.load,
-            running=worker.running,
+            worker_id=view.worker.id,
+            state=view.worker.state,
+            suspect=alive and view.silent_s > self._app.settings.suspect_after_s,
+            silent_for=timedelta(seconds=view.silent_s),
+            load=view.load,
+            running=view.worker.running,
         )
 
     async def stop(self, worker_id: UUID) -> None:

@@ -119,7 +119,7 @@ class Completion:
             settled = await self._jobs.settle(settlements)
         except Unavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the database refuses, the other results of the batch go on
             await self._settle_one_by_one(batch, error)
             return
         late = [s for s in settlements if s.token not in settled.accepted]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.job import Enqueued, NewJob
@@ -10,6 +10,8 @@ from perdure.ports import Dispatch, Place
 
 BATCH = 1000
 BETWEEN_RINGS_S = 0.01
+
+_Waiting: TypeAlias = "tuple[NewJob, asyncio.Future[Enqueued]]"
 
 
 class PlacingJobs(Protocol):
@@ -19,22 +21,26 @@ class PlacingJobs(Protocol):
         self, jobs: Sequence[NewJob], *, on_duplicate: str = "raise"
     ) -> tuple[Sequence[Enqueued], Sequence[Place]]:
         """Store the jobs, all or none, durably before the answer."""
+        ...
 
 
 class Enqueue:
     """Stores jobs durably before it answers.
 
     Single jobs that arrive while another commit is under way go together into the next one: each caller is answered
-    after that commit. Announcements are hints; they are sent afterwards, at most a hundred times a second.
+    after that commit. A caller that is cancelled before its job was sent leaves nothing behind; one that is cancelled
+    later may have stored it. Announcements are hints; they are sent afterwards, at most a hundred times a second.
     """
 
     def __init__(self, jobs: PlacingJobs, dispatch: Dispatch) -> None:
         self._jobs = jobs
         self._dispatch = dispatch
-        self._waiting: list[tuple[NewJob, asyncio.Future[Enqueued]]] = []
+        self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._places: list[Place] = []
         self._ringing: asyncio.Task[None] | None = None
+        self._calls = 0
+        self._quiet = asyncio.Event()
 
     async def one(self, job: NewJob, *, on_duplicate: str) -> Enqueued:
         """Store one job. Raises what `many` raises."""
@@ -50,39 +56,50 @@ class Enqueue:
         """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption."""
         if not jobs:
             return []
-        enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
+        self._calls += 1
+        try:
+            enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
         self._announce(places)
         return enqueued
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        for task in (self._committing, self._ringing):
-            if task is not None:
-                await asyncio.wait({task})
+        while self._calls or self._committing or self._ringing:
+            if self._calls:
+                self._quiet.clear()
+                await self._quiet.wait()
+            tasks = {task for task in (self._committing, self._ringing) if task is not None}
+            if tasks:
+                await asyncio.wait(tasks)
 
     async def _commit(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-                await self._store(batch)
+                await self._store([one for one in batch if not one[1].done()])
+        except BaseException as error:
+            # The end of the loop, or a mistake of ours: nobody may be left waiting.
+            _fail([*batch, *self._waiting], error)
+            self._waiting.clear()
+            raise
         finally:
             self._committing = None
 
-    async def _store(self, batch: Sequence[tuple[NewJob, "asyncio.Future[Enqueued]"]]) -> None:
+    async def _store(self, batch: Sequence[_Waiting]) -> None:
         try:
             answers = await self.many([job for job, _ in batch], on_duplicate="raise")
         except PerdureError as error:
             if len(batch) == 1 or isinstance(error, Unavailable):
-                for _, future in batch:
-                    _fail(future, error)
-            else:
-                # One job of the batch cannot be stored: it must not take the others down with it.
-                for single in batch:
-                    await self._store([single])
-        except BaseException as error:
-            for _, future in batch:
-                _fail(future, error)
-            raise
+                _fail(batch, error)
+                return
+            # One job of the batch cannot be stored: it must not take the others down with it.
+            for single in batch:
+                await self._store([single])
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
@@ -105,6 +122,11 @@ class Enqueue:
             self._ringing = None
 
 
-def _fail(future: "asyncio.Future[Enqueued]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:
+    for _, future in batch:
+        if future.done():
+            continue
+        if isinstance(error, asyncio.CancelledError):
+            future.cancel()
+        else:
+            future.set_exception(error)

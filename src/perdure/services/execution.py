@@ -17,7 +17,7 @@ from perdure.domain.settlement import Cancelled, Ending, Interrupted
 from perdure.ports import Claimer, Dispatch, Scope
 
 WATCH_S = 0.05
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 3.0
 LONGEST_PAUSE_S = 2.0
 MEAN_WEIGHT = 0.05
 
@@ -58,9 +58,11 @@ class Runner(Protocol):
 
     def stop(self, attempt: Attempt) -> bool:
         """Make the handler end for `attempt.stop_reason`; false when it can only be asked."""
+        ...
 
     def timed_out(self, attempt: Attempt) -> Ending:
         """How an attempt ends whose time is up."""
+        ...
 
     async def close(self) -> None:
         """Give everything back; whatever still runs is left behind."""

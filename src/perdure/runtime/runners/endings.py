@@ -87,3 +87,14 @@ def after_stop(kind: AnyKind, attempt: Attempt) -> Ending:
             return Interrupted(cause="the worker lost its leases")
         case _:
             return Interrupted(cause="the worker was drained")
+
+
+def heeding(kind: AnyKind, attempt: Attempt, ending: Ending, *, heeded: bool) -> Ending:
+    """The ending of an attempt that may have been asked to stop, when its handler ended by itself.
+
+    One that failed, or that looked at `Context.cancelled` and so may have left work undone, ends for the reason of
+    the request; what another one has done by then counts.
+    """
+    if attempt.stop_reason is None or (isinstance(ending, Completed) and not heeded):
+        return ending
+    return after_stop(kind, attempt)

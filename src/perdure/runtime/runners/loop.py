@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Callable
 
-from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
-from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of
+from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
 from perdure.services.execution import Attempt, Done
 
 
 class LoopRunner:
     """The runner of async handlers; stopping one cancels its task."""
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine]) -> None:
+    def __init__(self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine]) -> None:
         self._kinds = kinds
         self._line_of = line_of
 
@@ -33,16 +32,19 @@ class LoopRunner:
     async def _run(self, attempt: Attempt, done: Done) -> None:
         lease = attempt.lease
         kind = self._kinds[lease.kind]
-        line = self._line_of(lease)
+        line = self._line_of(attempt)
         ending: Ending | None
         try:
             args, kwargs = call_of(kind, lease, line)
             value = await kind.function(*args, **kwargs)
-            ending = await line.after_complete() if line.completed else after_value(kind, lease, value)
+            ending = None if line.completed else after_value(kind, lease, value)
         except asyncio.CancelledError as error:
             stopped = attempt.stop_reason is not None
             ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)
-        except BaseException as error:
-            # A handler that raises SystemExit fails; it does not end the worker.
+        except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
             ending = after_error(kind, lease, error)
+        if line.completed:
+            ending = await line.after_complete(ending)
+        elif ending is not None:
+            ending = heeding(kind, attempt, ending, heeded=line.heeded)
         done(attempt, ending)

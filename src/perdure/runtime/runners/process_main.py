@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Snoozed
+from perdure.runtime.lines import Pace
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.runners import frames
@@ -32,6 +33,7 @@ class PipeLine:
         self._connection = connection
         self._lease = lease
         self._schema = schema
+        self._pace = Pace()
 
     def is_cancelled(self) -> bool:
         """Always false: a cancelled process is killed."""
@@ -41,7 +43,8 @@ class PipeLine:
         self.progress_sync(fraction, note)
 
     def progress_sync(self, fraction: float, note: str) -> None:
-        self._connection.sendall(frames.pack({"progress": fraction, "note": note}))
+        if self._pace.admits(fraction):
+            self._connection.sendall(frames.pack({"progress": fraction, "note": note}))
 
     async def complete(self, conn: object, result: object) -> None:
         raise TypeError("a handler of mode process is not async; use complete_sync")
@@ -72,7 +75,7 @@ def _run(kinds: Kinds, lease: Lease, line: PipeLine) -> Ending:
     try:
         args, kwargs = call_of(kind, lease, line)
         return after_value(kind, lease, kind.function(*args, **kwargs))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
         return after_error(kind, lease, error)
 
 

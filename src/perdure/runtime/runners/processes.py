@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from perdure.domain.lease import Lease
-from perdure.domain.settlement import Crashed, Ending, Interrupted
+from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_stop
@@ -26,7 +26,9 @@ class ProcessRunner:
     started as they are needed, kept for the next job, and replaced after they died.
     """
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine], app: str, schema: str) -> None:
+    def __init__(
+        self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], app: str, schema: str
+    ) -> None:
         self._kinds = kinds
         self._line_of = line_of
         self._app = app
@@ -62,22 +64,21 @@ class ProcessRunner:
             done(attempt, Interrupted(cause=f"no process could be started: {error}"))
             return
         self._busy[attempt] = process
-        line = self._line_of(attempt.lease)
+        line = self._line_of(attempt)
         ending: Ending | None = None
         try:
             if attempt.stop_reason is None:
                 ending = await process.call(attempt.lease, line)
         finally:
             del self._busy[attempt]
-        if ending is None:
+        if ending is not None:
+            self._idle.append(process)
+        else:
             cause = await process.autopsy()
             stopped = attempt.stop_reason is not None
             kind = self._kinds[attempt.lease.kind]
             ending = after_stop(kind, attempt) if stopped else Crashed(cause=cause, alone=True)
-            done(attempt, ending)
-            return
-        self._idle.append(process)
-        done(attempt, await line.after_complete() if line.completed else ending)
+        done(attempt, await line.after_complete(_unless_done(ending)) if line.completed else ending)
 
 
 class _Process:
@@ -135,6 +136,10 @@ class _Process:
         with contextlib.suppress(ProcessLookupError):
             if self._process.returncode is None:
                 self._process.kill()
+
+
+def _unless_done(ending: Ending) -> Ending | None:
+    return None if isinstance(ending, Completed) else ending
 
 
 def death(code: int) -> str:

@@ -7,34 +7,30 @@ from concurrent.futures import ThreadPoolExecutor
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
-from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of
-from perdure.services.execution import Attempt, Done, StopReason
+from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
+from perdure.services.execution import Attempt, Done
 
 
 class ThreadRunner:
     """The runner of blocking handlers.
 
     A thread cannot be killed. One that is past its time is settled as timed out and left behind, and its process
-    is recycled; one that is asked to cancel goes on until it looks at `Context.cancelled` or ends.
+    is recycled; one that is asked to stop goes on until it looks at `Context.cancelled` or ends.
     """
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Lease], AttemptLine], capacity: int) -> None:
+    def __init__(self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], capacity: int) -> None:
         self._kinds = kinds
         self._line_of = line_of
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="perdure-job")
-        self._lines: dict[Attempt, AttemptLine] = {}
 
     def start(self, attempt: Attempt, done: Done) -> None:
         loop = asyncio.get_running_loop()
-        line = self._line_of(attempt.lease)
-        self._lines[attempt] = line
+        line = self._line_of(attempt)
         future = loop.run_in_executor(self._pool, self._call, attempt.lease, line)
         attempt.handle = future
         future.add_done_callback(lambda ended: self._ended(attempt, line, ended, done))
 
     def stop(self, attempt: Attempt) -> bool:
-        if attempt.stop_reason is not StopReason.TIMED_OUT and (line := self._lines.get(attempt)) is not None:
-            line.cancelled = True
         return False
 
     def timed_out(self, attempt: Attempt) -> Ending:
@@ -49,22 +45,21 @@ class ThreadRunner:
             args, kwargs = call_of(kind, lease, line)
             value = kind.function(*args, **kwargs)
             return None if line.completed else after_value(kind, lease, value)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
             return after_error(kind, lease, error)
 
     def _ended(
         self, attempt: Attempt, line: AttemptLine, future: "asyncio.Future[Ending | None]", done: Done
     ) -> None:
-        self._lines.pop(attempt, None)
         if future.cancelled():
             return
         ending = future.result()
-        if ending is None:
-            task = asyncio.get_running_loop().create_task(_finish(attempt, line, done))
-            attempt.handle = task
-        else:
-            done(attempt, ending)
+        if line.completed:
+            attempt.handle = asyncio.get_running_loop().create_task(_finish(attempt, line, ending, done))
+        elif ending is not None:
+            kind = self._kinds[attempt.lease.kind]
+            done(attempt, heeding(kind, attempt, ending, heeded=line.heeded))
 
 
-async def _finish(attempt: Attempt, line: AttemptLine, done: Done) -> None:
-    done(attempt, await line.after_complete())
+async def _finish(attempt: Attempt, line: AttemptLine, ending: Ending | None, done: Done) -> None:
+    done(attempt, await line.after_complete(ending))

@@ -116,7 +116,7 @@ async def _fetch(conn: Any, statement: Statement, values: Mapping[str, object]) 
         async with conn.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(statement.named(), values)
             return await cursor.fetchall()  # type: ignore[no-any-return]
-    connection = await conn.connection() if "Session" in name else conn
+    connection = await conn.connection() if "session" in name.lower() else conn
     result = await connection.exec_driver_sql(*_driver_call(connection, statement, values))
     return result.all()  # type: ignore[no-any-return]
 
@@ -131,7 +131,7 @@ def _fetch_sync(conn: Any, statement: Statement, values: Mapping[str, object]) -
         with conn.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(statement.named(), values)
             return cursor.fetchall()  # type: ignore[no-any-return]
-    connection = conn.connection() if "Session" in name else conn
+    connection = conn.connection() if "session" in name.lower() else conn
     return connection.exec_driver_sql(*_driver_call(connection, statement, values)).all()  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,75 @@
+"""The keywords of the application object, for type checkers; a test compares them with what they stand for."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+from uuid import UUID
+
+from perdure.domain.bounds import Key, OnDuplicate
+from perdure.domain.durations import Duration
+from perdure.domain.job import JobState, OnParentFailure
+from perdure.domain.options import Parent
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The options of one enqueue; see `perdure.domain.options.EnqueueOptions`."""
+
+    queue: str
+    priority: int
+    retries: int
+    timeout: Duration | None
+    labels: Iterable[str]
+    concurrency_key: Key | None
+    concurrency_limit: int
+    unique_key: Key | None
+    unique_for: Duration | None
+    unique_states: Iterable[JobState | str] | None
+    on_duplicate: OnDuplicate
+    on_parent_failure: OnParentFailure | str
+    inherit_priority: bool
+    crash_limit: int | None
+    delay: Duration | None
+    run_at: datetime | None
+    depends_on: Parent | Iterable[Parent]
+    id: UUID | None
+    metadata: Mapping[str, object]
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The settings by name; see `perdure.runtime.settings.Settings`."""
+
+    database_url: "str | SecretStr"
+    redis_url: "str | SecretStr"
+    schema: str
+    data_dir: Path | str
+    queues: Iterable[str] | str
+    labels: Iterable[str] | str
+    concurrency: int
+    thread_concurrency: int
+    cpu_processes: int
+    processes: int
+    max_connections: int
+    heartbeat_interval_s: float
+    suspect_after_s: float
+    dead_after_s: float
+    leader_ttl_s: float
+    drain_timeout_s: float
+    poll_interval_s: float
+    unsettled_max: int
+    prefetch_max: int
+    prefetch_ms: int
+    max_payload_bytes: int
+    crash_limit: int
+    interruption_limit: int
+    deadline_grace_s: float
+    recycle_after_jobs: int
+    recycle_after_mb: int
+    retention_days: int
+    partitions_ahead_days: int
+    preset: Literal["default", "specification"]
+    log_format: Literal["auto", "json", "console"]
+    log_level: Literal["debug", "info", "warning", "error"]

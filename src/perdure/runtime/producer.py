@@ -1,0 +1,161 @@
+"""Where the jobs of an application go: a port, and its side that stores them in the database."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.job import Enqueued, NewJob
+from perdure.domain.kind import Kind
+from perdure.domain.views import ResultView
+from perdure.runtime.background import BackgroundLoop
+
+if TYPE_CHECKING:
+    from perdure.runtime.settings import Settings
+    from perdure.runtime.wiring import Stores
+    from perdure.services.enqueue import Enqueue
+
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Generic[R_co]):
+    """A job that is ready to be enqueued; its id is known already, so that others can depend on it."""
+
+    job: NewJob
+    kind: Kind[..., Any]
+    on_duplicate: str
+
+    @property
+    def id(self) -> UUID:
+        return self.job.id
+
+
+class Producer(Protocol):
+    """Takes the jobs of an application and says where they stand."""
+
+    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+        """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
+        ...
+
+    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+        """As `enqueue`, for code that is not async; `conn` is then a connection that is not async."""
+        ...
+
+    async def look(self, job_id: UUID) -> ResultView | None:
+        """Where a job stands, with its result or its error; None when it is unknown."""
+        ...
+
+
+@dataclass(slots=True)
+class _Opened:
+    stores: "Stores"
+    enqueue: "Enqueue"
+    stack: AsyncExitStack
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is open on one event loop."""
+
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    opened: _Opened | None = None
+
+
+class DatabaseProducer:
+    """Stores jobs in PostgreSQL, on connections of each event loop's own that are opened at first use.
+
+    A loop that ends gives its connections back, since what holds them is an async generator, which loops end.
+    """
+
+    def __init__(self, settings: "Callable[[], Settings]") -> None:
+        self._settings = settings
+        self._places: dict[asyncio.AbstractEventLoop, _Place] = {}
+        self._background = BackgroundLoop()
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine from code that is not async."""
+        return self._background.run(coroutine)
+
+    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+        if conn is not None:
+            from perdure.stores.postgres.callers import enqueue_on
+
+            return await enqueue_on(
+                conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
+            )
+        enqueue = (await self._open()).enqueue
+        if len(jobs) == 1:
+            return [await enqueue.one(jobs[0].job, on_duplicate=_policy(jobs))]
+        return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
+
+    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+        if conn is None:
+            return self.run_sync(self.enqueue(jobs, conn=None))
+        from perdure.stores.postgres.callers import enqueue_on_sync
+
+        return enqueue_on_sync(
+            conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
+        )
+
+    async def look(self, job_id: UUID) -> ResultView | None:
+        return await (await self.stores()).read.result_of(job_id)
+
+    async def stores(self) -> "Stores":
+        """The services on this event loop, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""
+        return (await self._open()).stores
+
+    async def close(self) -> None:
+        """Finish what is under way on this event loop and give its connections back."""
+        place = self._places.pop(asyncio.get_running_loop(), None)
+        if place is not None and place.opened is not None:
+            await place.opened.enqueue.close()
+            await place.opened.stack.aclose()
+
+    def close_sync(self) -> None:
+        """As `close`, for what blocking calls opened."""
+        if self._background.started:
+            self.run_sync(self.close())
+
+    async def _open(self) -> _Opened:
+        loop = asyncio.get_running_loop()
+        place = self._places.get(loop)
+        if place is None:
+            self._forget_ended_loops()
+            place = self._places.setdefault(loop, _Place())
+        if place.opened is None:
+            async with place.opening:
+                if place.opened is None:
+                    place.opened = await self._connect()
+        return place.opened
+
+    def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in list(self._places) if loop.is_closed()]:
+            self._places.pop(loop, None)
+
+    async def _connect(self) -> _Opened:
+        from perdure.runtime.wiring import connected
+        from perdure.services.enqueue import Enqueue
+
+        settings = self._settings()
+        if not settings.database_url.get_secret_value():
+            raise DatabaseUnavailable(
+                "no database is set: PERDURE_DATABASE_URL is empty, and neither a file nor the program names one",
+                next_step="set PERDURE_DATABASE_URL, pass Perdure(database_url=...), or start everything with `perdure dev`",
+            )
+        stack = AsyncExitStack()
+        stores = await stack.enter_async_context(
+            connected(settings, application_name="perdure producer", most=CONNECTIONS)
+        )
+        return _Opened(stores, Enqueue(stores.jobs, stores.dispatch), stack)
+
+
+def _policy(jobs: Sequence[Prepared[Any]]) -> str:
+    """One answer for the whole call, since it stores all or none: the stricter one."""
+    return "raise" if any(one.on_duplicate == "raise" for one in jobs if one.job.unique) else "return"
