@@ -72,10 +72,8 @@ class Check:
     has seen the row that it takes. A transaction of the caller may have got its id long before it enqueued or
     cancelled, so no judgement rests on such an id being late. Hence what can be proved:
 
-    - S1 within a job's newest run, whatever opened it. A run that was opened and vanished without a trace
-      before its first lease ended looks like one that was never opened.
-    - S5 by the child's first claim and the parents' ends; a job that an operator starts in a new run
-      although a policy had cancelled it is not judged.
+    - S1 for every run that a job has begun, or that the events say was opened for it.
+    - S5 by the child's first claim and the ends of its parents, as far as the edges are kept.
     - S7 for the present in full. For the past only that no two jobs of a key were between first claim and
       end of a run at once, for keys that count running jobs and have no period: which of two
       enqueues came first cannot be told from the history.

@@ -46,6 +46,9 @@ WITH horizon AS (
         WHERE e.job_id = n.job_id AND e.run = n.run AND e.state IN ('completed', 'cancelled', 'discarded')
     ) END AS state
     FROM newest n WHERE n.ended_run = n.run AND (n.ends > 1 OR n.state = 'discarded')
+), opened AS (
+    SELECT v.job_id, max((v.detail ->> 'run')::integer) AS run FROM perdure.job_events v
+    WHERE v.event IN ('retried', 'replayed') AND v.job_id IS NOT NULL GROUP BY v.job_id
 ), letters AS (
     SELECT coalesce(d.job_id, e.job_id) AS job_id, d.run, d.job_id IS NOT NULL AS has_letter,
         e.state IS NOT DISTINCT FROM 'discarded' AND (d.run IS NULL OR d.run = e.run)
@@ -54,12 +57,15 @@ WITH horizon AS (
 ), bad AS (
     SELECT CASE
             WHEN a.places > 1 THEN 'a job stands in several places'
+            WHEN a.job_id IS NULL AND o.run > coalesce(n.run, 0) THEN 'a run that was opened has vanished'
             WHEN a.job_id IS NULL AND n.job_id IS NULL THEN 'a job is nowhere'
             WHEN a.job_id IS NULL THEN 'a run has neither ended nor a live row'
             WHEN a.run <= n.ended_run THEN 'a job is live in a run that has ended'
             ELSE 'a job is live in a run older than its newest'
         END AS clause,
         CASE
+            WHEN a.job_id IS NULL AND o.run > coalesce(n.run, 0) THEN
+                format('job %s: run %s was opened by an operator, and no table and no history knows it', j.id, o.run)
             WHEN a.job_id IS NULL AND n.job_id IS NULL THEN format('job %s is in no table and has no history', j.id)
             WHEN a.job_id IS NULL THEN format('job %s: run %s was begun, has no end, and no table holds the job', j.id, n.run)
             ELSE format('job %s is %s in run %s; its history knows run %s, ended: %s',
@@ -68,8 +74,9 @@ WITH horizon AS (
     FROM perdure.jobs j CROSS JOIN horizon h
     LEFT JOIN alive a ON a.job_id = j.id
     LEFT JOIN newest n ON n.job_id = j.id
+    LEFT JOIN opened o ON o.job_id = j.id
     WHERE a.places > 1 OR a.run <= n.ended_run OR a.run < n.run
-        OR (a.job_id IS NULL AND n.ended_run IS DISTINCT FROM n.run)
+        OR (a.job_id IS NULL AND (n.ended_run IS DISTINCT FROM n.run OR o.run > coalesce(n.run, 0)))
         OR (a.job_id IS NULL AND n.job_id IS NULL AND j.enqueued_at >= h.day)
     UNION ALL
     SELECT 'a run has several ends', format('job %s: run %s ended %s times', e.job_id, e.run, count(*))
@@ -80,7 +87,7 @@ WITH horizon AS (
     SELECT 'a discarded job has no dead letter', format('job %s is discarded, has no dead letter, and nobody acknowledged it', l.job_id)
     FROM letters l
     WHERE NOT l.has_letter AND l.is_dead
-        AND NOT EXISTS (SELECT FROM perdure.job_events v WHERE v.job_id = l.job_id AND v.event LIKE '%discard%')
+        AND NOT EXISTS (SELECT FROM perdure.job_events v WHERE v.job_id = l.job_id AND v.event = 'dead_letter_discarded')
     UNION ALL
     SELECT 'a dead letter of a job that is not discarded', format('job %s has a dead letter of run %s but is not discarded in it', l.job_id, l.run)
     FROM letters l WHERE l.has_letter AND NOT l.is_dead
@@ -89,13 +96,11 @@ SELECT 'S1' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FIL
 FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;
 
 -- name: orphans()
--- S1: whatever names a job names one that is there. History of days whose bodies were dropped is beyond the horizon.
+-- S1: whatever names a job names one that is there. History and edges of days whose bodies were dropped are beyond the horizon.
 WITH days AS (
     SELECT to_timestamp(right(c.relname, 8), 'YYYYMMDD') AS day
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = 'perdure.jobs'::regclass AND c.relname ~ '_\d{8}$'
-), lost AS MATERIALIZED (
-    SELECT e.job_id FROM perdure.job_executions e WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = e.job_id)
 ), named AS (
     SELECT job_id, 'blocked job' AS thing FROM perdure.blocked_jobs
     UNION ALL SELECT job_id, 'scheduled job' FROM perdure.scheduled_jobs
@@ -108,11 +113,14 @@ WITH days AS (
     UNION ALL SELECT job_id, 'report of progress' FROM perdure.job_progress
     UNION ALL SELECT child_id, 'edge to a parent' FROM perdure.job_dependencies
     UNION ALL SELECT parent_id, 'edge to a child' FROM perdure.job_dependencies
-    UNION ALL
-    SELECT l.job_id, 'row of history' FROM lost l WHERE date_trunc('day', perdure.made_at(l.job_id)) IN (SELECT d.day FROM days d)
+    UNION ALL SELECT job_id, 'row of history' FROM perdure.job_executions
+), missing AS MATERIALIZED (
+    SELECT n.job_id, n.thing FROM named n WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = n.job_id)
 ), bad AS (
-    SELECT n.thing || ' without a body' AS clause, format('job %s has a %s but no body', n.job_id, n.thing) AS words
-    FROM named n WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = n.job_id)
+    SELECT m.thing || ' without a body' AS clause, format('job %s has a %s but no body', m.job_id, m.thing) AS words
+    FROM missing m
+    WHERE m.thing NOT IN ('row of history', 'edge to a parent', 'edge to a child')
+        OR date_trunc('day', perdure.made_at(m.job_id)) IN (SELECT d.day FROM days d)
 )
 SELECT 'S1' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FILTER (WHERE b.number <= 10) AS examples
 FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;
@@ -216,15 +224,15 @@ FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) 
 
 -- name: edges()
 -- S5: a child's first claim comes after an end of each parent that its edge permits; and what a pending job waits for is what its
--- edges say. The first claim of a job that a policy had cancelled is an operator's will and not judged.
+-- edges say.
 WITH horizon AS (
     SELECT coalesce(min(to_timestamp(right(c.relname, 8), 'YYYYMMDD')), '-infinity') AS day
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = 'perdure.job_executions'::regclass AND c.relname ~ '_\d{8}$'
 ), starts AS (
-    SELECT s.job_id, min(s.claim_xid) AS claim_xid, min(s.run) AS run FROM (
-        SELECT e.job_id, e.claim_xid, e.run FROM perdure.job_executions e WHERE e.token IS NOT NULL
-        UNION ALL SELECT l.job_id, l.claim_xid, l.run FROM perdure.leases l
+    SELECT s.job_id, min(s.claim_xid) AS claim_xid FROM (
+        SELECT e.job_id, e.claim_xid FROM perdure.job_executions e WHERE e.token IS NOT NULL
+        UNION ALL SELECT l.job_id, l.claim_xid FROM perdure.leases l
     ) s
     WHERE s.job_id IN (SELECT d.child_id FROM perdure.job_dependencies d) GROUP BY s.job_id
 ), ends AS (
@@ -233,7 +241,7 @@ WITH horizon AS (
     WHERE e.state IN ('completed', 'cancelled', 'discarded') AND e.job_id IN (SELECT d.parent_id FROM perdure.job_dependencies d)
     GROUP BY e.job_id
 ), edges AS MATERIALIZED (
-    SELECT d.child_id, d.parent_id, d.on_failure, d.state, s.claim_xid, s.run, p.enqueued_at >= h.day AS known,
+    SELECT d.child_id, d.parent_id, d.on_failure, d.state, s.claim_xid, p.enqueued_at >= h.day AS known,
         CASE WHEN d.on_failure = 'run' THEN e.ended ELSE e.completed END AS permitted
     FROM perdure.job_dependencies d CROSS JOIN horizon h
     JOIN perdure.jobs p ON p.id = d.parent_id
@@ -246,8 +254,7 @@ WITH horizon AS (
         format('job %s was claimed by transaction %s; its parent %s (on failure: %s) %s', e.child_id, e.claim_xid, e.parent_id, e.on_failure,
             coalesce('permitted that only with transaction ' || e.permitted::text, 'has never permitted that')) AS words
     FROM edges e
-    WHERE e.claim_xid IS NOT NULL AND e.known AND NOT (e.run > 1 AND e.state <> 'satisfied')
-        AND (e.permitted IS NULL OR e.permitted >= e.claim_xid)
+    WHERE e.claim_xid IS NOT NULL AND e.known AND (e.permitted IS NULL OR e.permitted >= e.claim_xid)
     UNION ALL
     SELECT 'an edge is satisfied without cause', format('job %s: its edge from %s is satisfied, but the parent has not ended so', e.child_id, e.parent_id)
     FROM edges e WHERE e.state = 'satisfied' AND e.known AND e.permitted IS NULL

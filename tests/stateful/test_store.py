@@ -1,0 +1,33 @@
+"""Random histories on real PostgreSQL do what the specification says, step by step."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.support.machine import StoreMachine
+from tests.support.store import Store
+
+IN_CI = bool(os.environ.get("CI"))
+HISTORIES = settings(
+    max_examples=250,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=IN_CI,
+    database=None,
+    phases=[Phase.explicit, Phase.generate] if IN_CI else [Phase.explicit, Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.timeout(600)
+def test_the_store_does_what_the_model_does(database_url: str) -> None:
+    """After every step of 250 random histories tables and model agree, and at the end all promises hold."""
+    with Store(database_url) as opened:
+
+        class Histories(StoreMachine):
+            store = opened
+
+        run_state_machine_as_test(Histories, settings=HISTORIES)

@@ -1,0 +1,373 @@
+"""Random histories of the store, compared with the model after every step and judged by the checker at the end."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+from hypothesis import assume
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from perdure.domain.errors import DuplicateJob
+from perdure.domain.ids import JobIds
+from perdure.domain.job import LIVE, Dependency, JobId, JobState, NewJob, OnParentFailure, UniqueRule
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import (
+    Cancelled,
+    Completed,
+    Crashed,
+    Ending,
+    ErrorReport,
+    Failed,
+    Interrupted,
+    Snoozed,
+    settle,
+)
+from perdure.ports import By, Claimer, Place, Scope
+from tests.support.model import Model, Refused
+from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Present, Store
+
+QUEUES = ("q1", "q2")
+KINDS = ("a", "b")
+LIMITS = {"c1": 1, "c2": 2}
+COUNTED = (LIVE, LIVE - {JobState.RUNNING}, LIVE | {JobState.COMPLETED})
+OPERATOR = By(actor="test", reason="a random history")
+ERROR = ErrorReport(type="ValueError", message="no", fingerprint="f")
+NOTHING = timedelta(0)
+FAR = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A job as it is drawn: `parents` are places in the list of all jobs, counted from its end."""
+
+    queue: str
+    kind: str
+    gpu: bool
+    priority: int
+    max_attempts: int
+    crash_limit: int | None
+    far: bool
+    parents: tuple[tuple[int, OnParentFailure], ...]
+    inherit: bool
+    unique: tuple[str, int, bool] | None
+    concurrency_key: str | None
+
+
+def one_in(chances: int) -> st.SearchStrategy[bool]:
+    return st.integers(1, chances).map(lambda number: number == chances)
+
+
+PARENTS = st.lists(
+    st.tuples(st.integers(0, 6), st.sampled_from(OnParentFailure)), max_size=3, unique_by=lambda p: p[0]
+).map(tuple)
+DRAFTS = st.builds(
+    Draft,
+    queue=st.sampled_from(QUEUES),
+    kind=st.sampled_from(KINDS),
+    gpu=one_in(5),
+    priority=st.integers(1, 5),
+    max_attempts=st.integers(1, 3),
+    crash_limit=st.sampled_from([None, None, 1, 3]),
+    far=one_in(5),
+    parents=st.one_of(st.just(()), PARENTS),
+    inherit=st.booleans(),
+    unique=st.one_of(
+        st.none(),
+        st.none(),
+        st.tuples(st.sampled_from(["u1", "u2"]), st.integers(0, len(COUNTED) - 1), st.booleans()),
+    ),
+    concurrency_key=st.sampled_from([None, None, *LIMITS]),
+)
+SCOPES = st.sampled_from(
+    [
+        Scope(queues=QUEUES, kinds=KINDS, labels=("gpu",)),
+        Scope(queues=QUEUES, kinds=KINDS, labels=("gpu",)),
+        Scope(queues=QUEUES, kinds=KINDS),
+        Scope(queues=("q1",), kinds=KINDS, labels=("gpu",)),
+        Scope(queues=QUEUES, kinds=("a",), labels=("gpu",)),
+    ]
+)
+DELAYS = st.sampled_from([NOTHING, FAR])
+ENDINGS: st.SearchStrategy[Ending] = st.one_of(
+    st.just(Completed(result='{"done": true}')),
+    st.builds(Failed, error=st.just(ERROR), retry_in=DELAYS, give_up=one_in(4), timed_out=st.booleans()),
+    st.builds(Snoozed, delay=DELAYS),
+    st.just(Cancelled(reason="enough")),
+    st.builds(Interrupted, cause=st.just("deploy"), started=st.booleans()),
+    st.builds(Crashed, cause=st.just("SIGKILL"), alone=st.booleans(), host_lost=st.booleans()),
+)
+PLACES = st.integers(0, 50)
+
+
+def suits(scope: Scope, new: NewJob) -> bool:
+    return new.queue in scope.queues and new.kind in scope.kinds and set(new.labels) <= set(scope.labels)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The store does what the model does. Subclasses give it a `store` over an empty database."""
+
+    store: Store
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store.empty()
+        self.model = Model(crash_limit=CRASH_LIMIT, interruption_limit=INTERRUPTION_LIMIT)
+        self.ids = JobIds(lambda: time.time_ns() // 1_000_000, Random().getrandbits)
+        self.workers = [self.store.new_worker(), self.store.new_worker()]
+        self.all: list[JobId] = []
+        self.batches: list[list[NewJob]] = []
+        self.held: dict[UUID, Lease] = {}
+        self.lost: list[Lease] = []
+
+    # ---- what producers do
+
+    @rule(drafts=st.lists(DRAFTS, min_size=1, max_size=5), on_duplicate=st.sampled_from(["raise", "return"]))
+    def enqueue(self, drafts: list[Draft], on_duplicate: str) -> None:
+        batch: list[NewJob] = []
+        for draft in drafts:
+            batch.append(self._job(draft, batch))
+        self.batches.append(batch)
+        self._enqueue(batch, on_duplicate)
+
+    @precondition(lambda self: self.batches)
+    @rule(place=PLACES)
+    def enqueue_again(self, place: int) -> None:
+        """The answer was lost, so the call is repeated."""
+        self._enqueue(self.batches[place % len(self.batches)], "return")
+
+    # ---- what workers do
+
+    @rule(scope=SCOPES, limit=st.integers(1, 4), isolated=one_in(3), worker=st.integers(0, 1))
+    def claim(self, scope: Scope, limit: int, isolated: bool, worker: int) -> None:
+        assume(self.store.parts.exact_order)
+        claimer = Claimer(worker_id=self.workers[worker], process=0, isolated=isolated)
+        leases = self.store.run(self.store.dispatch().claim(claimer, scope, limit=limit))
+        expected = self.model.claim(lambda new: suits(scope, new), limit=limit, isolated=isolated)
+        assert [lease.job_id for lease in leases] == expected
+        for lease in leases:
+            self._hold(lease)
+
+    @rule(scopes=st.tuples(SCOPES, SCOPES), limit=st.integers(1, 4), isolated=one_in(5))
+    def claim_together(self, scopes: tuple[Scope, Scope], limit: int, isolated: bool) -> None:
+        """Claimers that pull at once, and that remember where their last claim ended, never get the same job."""
+        claims = [
+            dispatch.claim(Claimer(worker_id=worker, process=0, isolated=isolated), scope, limit=limit)
+            for dispatch, worker, scope in zip(self.store.dispatches, self.workers, scopes, strict=True)
+        ]
+        gained = self.store.together(*claims)
+        present = self.store.present()
+        slots = {job_id: slot for job_id, _, slot in present.leases or []}
+        self.model.now += 1
+        for scope, leases in zip(scopes, gained, strict=True):
+            assert len(leases) <= limit
+            for lease in leases:
+                job = self.model.jobs[lease.job_id]
+                assert suits(scope, job.new)
+                assert isolated == (job.suspicion >= 2)
+                self.model.adopt(lease.job_id, slots[lease.job_id])
+                self._hold(lease)
+        self._adopt_parked(set(present.parked or []))
+
+    @precondition(lambda self: self.held)
+    @rule(endings=st.lists(st.tuples(PLACES, ENDINGS), min_size=1, max_size=4), late=PLACES)
+    def settle(self, endings: list[tuple[int, Ending]], late: int) -> None:
+        """Each ending is accepted exactly when its token stands, whatever else is in the batch."""
+        held = list(self.held.values())
+        chosen = {
+            held[place % len(held)].token: (held[place % len(held)], ending) for place, ending in endings
+        }
+        batch = list(chosen.values())
+        if self.lost and late % 3 == 0:
+            batch.append((self.lost[late % len(self.lost)], endings[0][1]))
+        self._settle(batch)
+
+    @precondition(lambda self: self.lost)
+    @rule(place=PLACES, ending=ENDINGS)
+    def settle_late(self, place: int, ending: Ending) -> None:
+        """A worker that was given up for dead changes nothing any more."""
+        self._settle([(self.lost[place % len(self.lost)], ending)])
+
+    @precondition(lambda self: self.held)
+    @rule(worker=st.integers(0, 1))
+    def lose_worker(self, worker: int) -> None:
+        """Its host falls silent, and its jobs are rescued by what the tables know of them."""
+        lost = self.workers[worker]
+        self.store.execute("UPDATE perdure.workers SET state = 'dead' WHERE id = $1", lost)
+        self.workers[worker] = self.store.new_worker()
+        found = self.store.run(self.store.leases.of_dead(limit=100))
+        assert {lease.worker_id for lease in found} <= {lost}
+        self._settle([(f.lease, Crashed(cause="silent", alone=False, host_lost=True)) for f in found])
+        assert not self.store.run(self.store.leases.of_dead(limit=100))
+
+    # ---- what the leader does, and time
+
+    @precondition(lambda self: self.all)
+    @rule(places=st.lists(PLACES, min_size=1, max_size=4))
+    def advance(self, places: list[int]) -> None:
+        chosen = {self.all[place % len(self.all)] for place in places}
+        waiting = {JobState.SCHEDULED, JobState.RETRYABLE, JobState.PENDING}
+        moved = [job_id for job_id in chosen if self.model.jobs[job_id].state in waiting]
+        self.store.become_due(moved)
+        self.model.advance(moved)
+
+    @rule()
+    def stage(self) -> None:
+        self._announce(self.store.run(self.store.jobs.stage(limit=1000)))
+        self.model.stage()
+
+    @rule()
+    def resolve(self) -> None:
+        """No parent was settled while its child was written, so nothing is left to be found."""
+        assert not self.store.run(self.store.jobs.resolve(limit=1000))
+
+    @rule()
+    def unpark(self) -> None:
+        self._announce(self.store.run(self.store.jobs.unpark()))
+        self.model.unpark()
+
+    @precondition(lambda self: self.all)
+    @rule(place=PLACES)
+    def end_period(self, place: int) -> None:
+        job_id = self.all[place % len(self.all)]
+        unique = self.model.jobs[job_id].new.unique
+        assume(unique is not None and unique.period is not None)
+        self.store.end_period(job_id)
+        self.model.run_out.add(job_id)
+
+    # ---- what operators do
+
+    @precondition(lambda self: self.all)
+    @rule(place=PLACES)
+    def cancel(self, place: int) -> None:
+        job_id = self.all[place % len(self.all)]
+        (acted,) = self.store.run(self.store.control.cancel([job_id], OPERATOR))
+        expected = self.model.cancel(job_id)
+        assert acted.outcome in (expected, "unchanged")
+
+    @precondition(lambda self: self.all)
+    @rule(place=PLACES)
+    def retry(self, place: int) -> None:
+        job_id = self.all[place % len(self.all)]
+        (acted,) = self.store.run(self.store.control.retry([job_id], OPERATOR))
+        assert acted.outcome == self.model.retry(job_id)
+
+    @precondition(lambda self: any(job.letter for job in self.model.jobs.values()))
+    @rule(place=PLACES)
+    def drop(self, place: int) -> None:
+        letters = [job_id for job_id in self.all if self.model.jobs[job_id].letter]
+        job_id = letters[place % len(letters)]
+        self.store.run(self.store.control.drop([job_id], OPERATOR))
+        self.model.jobs[job_id].letter = False
+
+    # ---- what must hold
+
+    @invariant()
+    def agrees(self) -> None:
+        """Every table says what the model says, and every job is in exactly one of them."""
+        present = self.store.present()
+        compare(present, self.model)
+        assert {token for _, token, _ in present.leases or []} == set(self.held)
+
+    def teardown(self) -> None:
+        report = self.store.judge()
+        assert report.ok, report.words()
+
+    # ---- steps that several rules share
+
+    def _job(self, draft: Draft, batch: Sequence[NewJob]) -> NewJob:
+        known = [*self.all, *(new.id for new in batch)]
+        parents = {known[-1 - place]: policy for place, policy in draft.parents if place < len(known)}
+        if any(new.unique for new in batch if new.id in parents):
+            # A parent that is refused is replaced by the holder of its key, perhaps a parent already: one policy fits both.
+            parents = dict.fromkeys(parents, OnParentFailure.CANCEL)
+        rule = None
+        if draft.unique is not None:
+            key, counted, period = draft.unique
+            rule = UniqueRule(key=key, states=COUNTED[counted], period=timedelta(days=1) if period else None)
+        return NewJob(
+            id=self.ids(),
+            queue=draft.queue,
+            kind=draft.kind,
+            labels=("gpu",) if draft.gpu else (),
+            priority=draft.priority,
+            max_attempts=draft.max_attempts,
+            crash_limit=draft.crash_limit,
+            delay=FAR if draft.far else None,
+            depends_on=tuple(Dependency(parent_id=p, on_failure=policy) for p, policy in parents.items()),
+            inherit_priority=draft.inherit,
+            unique=rule,
+            concurrency_key=draft.concurrency_key,
+            concurrency_limit=LIMITS[draft.concurrency_key] if draft.concurrency_key else 1,
+        )
+
+    def _enqueue(self, batch: list[NewJob], on_duplicate: str) -> None:
+        try:
+            expected = self.model.enqueue(batch, on_duplicate)
+        except Refused:
+            expected = None
+        try:
+            answers, places = self.store.run(self.store.jobs.enqueue_placed(batch, on_duplicate=on_duplicate))
+        except DuplicateJob:
+            assert expected is None, "refused for a key that nobody holds"
+            return
+        assert [answer.disposition for answer in answers] == expected
+        self.all += [new.id for new in batch if new.id in self.model.jobs and new.id not in self.all]
+        self._announce(places)
+
+    def _announce(self, places: Sequence[Place]) -> None:
+        self.store.run(self.store.dispatches[0].announce(places))
+
+    def _hold(self, lease: Lease) -> None:
+        self.model.jobs[lease.job_id].token = lease.token
+        self.held[lease.token] = lease
+
+    def _adopt_parked(self, parked: set[UUID]) -> None:
+        """Which of several claimers met a full key first is open; that those before it have its slots is not."""
+        new = [self.model.jobs[job_id] for job_id in parked if not self.model.jobs[job_id].parked]
+        for job in new:
+            job.parked = True
+        for job in new:
+            rivals = [j for j in self.model.jobs.values() if j.key == job.key and not j.parked]
+            ready = sum(rival.state is JobState.AVAILABLE for rival in rivals)
+            assert len(self.model.free_slots(job.key, job.new.concurrency_limit)) <= ready
+
+    def _settle(self, batch: Sequence[tuple[Lease, Ending]]) -> None:
+        limits = {"crash_limit": CRASH_LIMIT, "interruption_limit": INTERRUPTION_LIMIT}
+        settled = self.store.run(
+            self.store.jobs.settle([settle(lease, ending, **limits) for lease, ending in batch])
+        )
+        expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in batch])
+        assert settled.accepted == expected
+        self.lost += [self.held.pop(token) for token in expected]
+        self._announce(settled.released)
+
+
+def compare(present: Present, model: Model) -> None:
+    """Assert that the tables and the model say the same."""
+    places = present.places or []
+    assert len(places) == len({place.job_id for place in places}), "a job stands in two places"
+    jobs = model.jobs
+    assert {p.job_id: (p.state.value, p.run) for p in places} == {
+        i: (j.state.value, j.run) for i, j in jobs.items()
+    }
+    live = {p.job_id: (p.attempt, p.crashes, p.interruptions) for p in places if p.state in LIVE}
+    assert live == {
+        i: (j.failures + (j.state is JobState.RUNNING), j.crashes, j.interruptions)
+        for i, j in jobs.items()
+        if j.state in LIVE
+    }
+    assert dict(present.bodies or []) == {i: j.priority for i, j in jobs.items()}
+    assert {i: (t, s) for i, t, s in present.leases or []} == {
+        i: (j.token, j.slot) for i, j in jobs.items() if j.state is JobState.RUNNING
+    }
+    assert set(present.parked or []) == {i for i, j in jobs.items() if j.parked}
+    assert {i: run for i, run, *_ in present.letters or []} == {i: j.run for i, j in jobs.items() if j.letter}
+    assert dict(present.keys or []) == model.keys
+    assert {(c, p): s for c, p, s in present.edges or []} == {edge: s for edge, (_, s) in model.edges.items()}
+    assert dict(present.blocked or []) == {
+        i: model.waiting_for(i) for i, j in jobs.items() if j.state is JobState.PENDING
+    }

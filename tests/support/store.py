@@ -1,0 +1,169 @@
+"""The store's adapters over one database, driven from plain functions by a loop of its own."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID, uuid4
+
+import msgspec
+
+from perdure.domain.job import JobState
+from perdure.domain.worker import NewWorker, WorkerId
+from perdure.ports import Dispatch
+from perdure.services.check import Check, CheckReport
+from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect
+from perdure.stores.postgres.control import PostgresControl
+from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.history import PostgresHistory
+from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.workers import PostgresWorkers
+
+T = TypeVar("T")
+DispatchOf = Callable[[Database, PostgresJobs], Dispatch]
+CRASH_LIMIT = 2
+INTERRUPTION_LIMIT = 3
+
+STATE = """
+SELECT jsonb_build_object(
+    'places', (SELECT jsonb_agg(jsonb_build_array(s.job_id, s.state, s.run, s.attempt, s.crashes, s.interruptions)) FROM (
+        SELECT * FROM perdure.job_states
+    ) s),
+    'bodies', (SELECT jsonb_agg(jsonb_build_array(j.id, j.priority)) FROM perdure.jobs j),
+    'leases', (SELECT jsonb_agg(jsonb_build_array(l.job_id, l.token, l.slot)) FROM perdure.leases l),
+    'parked', (SELECT jsonb_agg(p.job_id) FROM perdure.parked_jobs p),
+    'letters', (SELECT jsonb_agg(jsonb_build_array(d.job_id, d.run, d.attempt, d.crashes, d.interruptions))
+        FROM perdure.dead_letter_queue d),
+    'keys', (SELECT jsonb_agg(jsonb_build_array(u.key, u.job_id)) FROM perdure.unique_keys u),
+    'edges', (SELECT jsonb_agg(jsonb_build_array(e.child_id, e.parent_id, e.state)) FROM perdure.job_dependencies e),
+    'blocked', (SELECT jsonb_agg(jsonb_build_array(b.job_id, b.waiting)) FROM perdure.blocked_jobs b)
+)
+"""
+EMPTY = """
+DELETE FROM perdure.jobs; DELETE FROM perdure.available_jobs; DELETE FROM perdure.parked_jobs;
+DELETE FROM perdure.scheduled_jobs; DELETE FROM perdure.blocked_jobs; DELETE FROM perdure.job_dependencies;
+DELETE FROM perdure.leases; DELETE FROM perdure.job_executions; DELETE FROM perdure.dead_letter_queue;
+DELETE FROM perdure.unique_keys; DELETE FROM perdure.workers; DELETE FROM perdure.job_events;
+DELETE FROM perdure.cancel_requests; DELETE FROM perdure.job_progress
+"""
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """Where one job stands, as the tables say."""
+
+    job_id: UUID
+    state: JobState
+    run: int
+    attempt: int
+    crashes: int
+    interruptions: int
+
+
+class Present(msgspec.Struct, frozen=True):
+    """Everything that the tables say about the present."""
+
+    places: list[Place] | None = None
+    bodies: list[tuple[UUID, int]] | None = None
+    leases: list[tuple[UUID, UUID, int | None]] | None = None
+    parked: list[UUID] | None = None
+    letters: list[tuple[UUID, int, int, int, int]] | None = None
+    keys: list[tuple[str, UUID]] | None = None
+    edges: list[tuple[UUID, UUID, str]] | None = None
+    blocked: list[tuple[UUID, int]] | None = None
+
+
+def by_postgres(database: Database, jobs: PostgresJobs) -> Dispatch:
+    """Dispatch by PostgreSQL alone."""
+    return PostgresDispatch(database)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What can be put in place of the store's own parts."""
+
+    dispatch_of: DispatchOf = by_postgres
+    exact_order: bool = True
+
+
+class Store:
+    """The adapters over one database; every call is run to its end on a loop of the store's own."""
+
+    def __init__(self, database_url: str, parts: Parts | None = None) -> None:
+        self.parts = parts or Parts()
+        self._runner = asyncio.Runner()
+        self.connection: Connection = self.run(connect(database_url, application_name="test"))
+        self.database = self.run(PooledDatabase.open(database_url, application_name="store", most=4))
+        self.jobs = PostgresJobs(self.database)
+        self.leases = PostgresLeases(self.database)
+        self.workers = PostgresWorkers(self.database)
+        self.control = PostgresControl(self.database)
+        self.check = Check(PostgresHistory(self.database))
+        self.dispatches = [self.dispatch(), self.dispatch()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run(self.database.close())
+        self.run(self.connection.close())
+        self._runner.close()
+
+    def run(self, awaited: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(awaited)
+
+    def together(self, *awaited: Coroutine[Any, Any, T]) -> list[T]:
+        """Run all at once, each on a connection of its own."""
+
+        async def gathered() -> list[T]:
+            return await asyncio.gather(*awaited)
+
+        return self.run(gathered())
+
+    def dispatch(self) -> Dispatch:
+        """A new dispatch, which knows nothing of earlier claims."""
+        return self.parts.dispatch_of(self.database, self.jobs)
+
+    def execute(self, sql: str, *values: object) -> None:
+        self.run(self.connection.execute(sql, *values))
+
+    def value(self, sql: str, *values: object) -> Any:
+        return self.run(self.connection.fetchval(sql, *values))
+
+    def empty(self) -> None:
+        """Forget all jobs and what happened to them."""
+        self.execute(EMPTY)
+
+    def present(self) -> Present:
+        return msgspec.json.decode(self.value(STATE), type=Present)
+
+    def new_worker(self) -> WorkerId:
+        worker_id = WorkerId(uuid4())
+        self.run(self.workers.register(NewWorker(id=worker_id, name="test", host="here", pid=1)))
+        return worker_id
+
+    def judge(self) -> CheckReport:
+        """The verdicts on everything that has happened."""
+        return self.run(self.check.run(crash_limit=CRASH_LIMIT, interruption_limit=INTERRUPTION_LIMIT))
+
+    def live(self) -> Mapping[JobState, int]:
+        return self.run(self.check.live())
+
+    def become_due(self, job_ids: Sequence[UUID]) -> None:
+        """Bring the moment near for which these jobs wait."""
+        self.execute(
+            "WITH s AS (UPDATE perdure.scheduled_jobs SET run_at = now() WHERE job_id = ANY ($1)) "
+            "UPDATE perdure.blocked_jobs SET run_at = now() WHERE job_id = ANY ($1)",
+            job_ids,
+        )
+
+    def end_period(self, job_id: UUID) -> None:
+        """Let the time run out in which the job's unique key keeps others out."""
+        self.execute(
+            "WITH b AS (UPDATE perdure.jobs SET unique_until = now() - interval '1 s' WHERE id = $1) "
+            "UPDATE perdure.unique_keys SET expires_at = now() - interval '1 s' WHERE job_id = $1",
+            job_id,
+        )
