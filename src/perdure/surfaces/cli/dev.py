@@ -1,0 +1,139 @@
+"""`perdure dev`: everything for one's own code with one command."""
+
+import asyncio
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from perdure.runtime.settings import Settings
+from perdure.surfaces.cli.options import AS_SET, Connection
+from perdure.surfaces.cli.output import tell
+from perdure.surfaces.cli.session import settings_of
+from perdure.surfaces.cli.text import visible
+
+if TYPE_CHECKING:
+    from perdure.runtime.merged_log import Entry
+    from perdure.runtime.trial import JobOfApp
+
+COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta")
+LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
+SOURCE_WIDTH = 10
+EXAMPLES = 3
+
+
+def dev(
+    application: str,
+    *,
+    fresh: Annotated[bool, Parameter(negative="")] = False,
+    redis: Annotated[bool, Parameter(negative="")] = False,
+    processes: int | None = None,
+    connection: Connection = AS_SET,
+    verbose: Annotated[tuple[bool, ...], Parameter(name=["--verbose", "-v"], negative="")] = (),
+) -> int:
+    """Start servers and a worker for the jobs of an application, and start it anew when its files change.
+
+    Ctrl-C lets what runs finish, a second one ends it at once. Other commands in the same folder find the servers.
+
+    Parameters
+    ----------
+    application
+        Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`.
+    fresh
+        Begin with an empty database; only for embedded servers.
+    redis
+        Start an embedded Redis, too, and dispatch through it.
+    processes
+        Child processes of the worker.
+    verbose
+        Log more; twice: a traceback with an error.
+    """
+    tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
+    settings = settings_of(connection, processes=processes, log_level="debug" if verbose else None)
+    with _database(settings, fresh=fresh, redis=redis) as found:
+        return asyncio.run(_develop(found, application))
+
+
+@contextmanager
+def _database(settings: Settings, *, fresh: bool, redis: bool) -> Iterator[Settings]:
+    from perdure.domain.errors import InvalidOption
+    from perdure.runtime.embedded import EmbeddedServers
+    from perdure.runtime.supervisor import plain
+
+    if settings.database_url.get_secret_value():
+        if fresh:
+            raise InvalidOption(
+                "fresh", "only the data of embedded servers can be emptied, and a database is named"
+            )
+        yield settings
+        return
+    tell(f"starting embedded servers; their data is in {settings.data_dir}")
+    with EmbeddedServers(settings.data_dir, redis=redis, fresh=fresh) as urls:
+        tell(f"  export PERDURE_DATABASE_URL={shlex.quote(urls.database_url)}")
+        found = {"database_url": urls.database_url}
+        if urls.redis_url:
+            tell(f"  export PERDURE_REDIS_URL={shlex.quote(urls.redis_url)}")
+            found["redis_url"] = urls.redis_url
+        yield Settings.model_validate({**plain(settings), **found})
+
+
+async def _develop(settings: Settings, application: str) -> int:
+    from perdure.runtime.dev import Development
+    from perdure.runtime.exported import export
+    from perdure.stores.postgres.migrations import migrate
+
+    for name in await migrate(settings.database_url.get_secret_value(), schema=settings.schema):
+        tell(f"migrated: {name}")
+    export(settings)
+    screen = Screen()
+    development = Development(settings, application, screen.show, screen.jobs)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, development.stop)
+    return await development.run()
+
+
+class Screen:
+    """The merged log on stderr: a colour for each process on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self._colours: dict[str, str] = {}
+
+    def show(self, entry: "Entry") -> None:
+        """Print one entry; what it tells in several lines stands indented below."""
+        from rich.text import Text
+
+        colour = self._colours.setdefault(entry.source, COLOURS[len(self._colours) % len(COLOURS)])
+        at = (entry.at or datetime.now(UTC)).astimezone()
+        line = Text.assemble(
+            (f"{at:%H:%M:%S} ", "dim"),
+            (f"{entry.source:<{SOURCE_WIDTH}} ", colour),
+            (visible(entry.text), LEVELS.get(entry.level, "")),
+        )
+        self._console.print(line, soft_wrap=True)
+        for more in entry.more.splitlines():
+            self._console.print(Text(f"    {visible(more)}"), soft_wrap=True)
+
+    def jobs(self, jobs: Sequence["JobOfApp"]) -> None:
+        """How to enqueue the jobs that there are now."""
+        tell("to enqueue, from another terminal in this folder:")
+        for job in jobs[:EXAMPLES]:
+            tell(f"  {example(job)}")
+
+
+def example(job: "JobOfApp") -> str:
+    """A command that enqueues such a job, but for the values of its arguments."""
+    words = ["perdure", "job", "enqueue", job.name]
+    if job.queue != "default":
+        words += ["--queue", job.queue]
+    if job.parameters:
+        words += ["--args", "{" + ", ".join(f'"{name}": …' for name in job.parameters) + "}"]
+    return shlex.join(words)
