@@ -73,6 +73,13 @@ def test_a_taken_unique_key_is_a_conflict_or_gives_the_holder(perdure: Command) 
     assert enqueue(perdure, "--unique-key", "k", "--on-duplicate", "return") == holder
 
 
+def test_a_job_is_enqueued_with_redis_in_front_and_with_redis_away(perdure: Command, redis_url: str) -> None:
+    for url in (redis_url, "redis://127.0.0.1:1/0"):
+        ended = perdure("job", "enqueue", "app.send", "--redis-url", url)
+        assert states(perdure)[ended.out.strip()] == "available"
+        assert ended.err.startswith("warning: Redis is away") is (url != redis_url)
+
+
 def test_a_dry_enqueue_enqueues_nothing(perdure: Command) -> None:
     assert perdure("job", "enqueue", "app.send", "--dry-run").code == 0
     assert states(perdure) == {}

@@ -60,16 +60,26 @@ def wired(database: PooledDatabase, settings: Settings, dispatch: Dispatch | Non
 
 @asynccontextmanager
 async def connected(
-    settings: Settings, *, application_name: str = "perdure", most: int = CONNECTIONS_OF_A_COMMAND
+    settings: Settings,
+    *,
+    application_name: str = "perdure",
+    most: int = CONNECTIONS_OF_A_COMMAND,
+    redis: bool = True,
 ) -> AsyncIterator[Stores]:
-    """The services on the database that the settings name, its schema checked first. Raises Unavailable."""
+    """The services on the database that the settings name, its schema checked first. Raises Unavailable.
+
+    Without `redis` it is left alone even where it is set: who only looks or acts announces nothing.
+    """
     url = settings.database_url.get_secret_value()
     await _check_schema(url, settings.schema, application_name)
     async with AsyncExitStack() as stack:
-        database = await PooledDatabase.open(url, application_name=application_name, most=most)
+        database = await PooledDatabase.open(
+            url, application_name=application_name, most=CONNECTIONS_OF_A_COMMAND
+        )
         stack.push_async_callback(database.close)
         postgres = PostgresDispatch(database, schema=settings.schema)
-        yield wired(database, settings, await quickest_dispatch(settings, postgres, stack))
+        dispatch = await quickest_dispatch(settings, postgres, stack) if redis else postgres
+        yield wired(database, settings, dispatch)
 
 
 async def _check_schema(url: str, schema: str, application_name: str) -> None:

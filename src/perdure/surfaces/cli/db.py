@@ -113,7 +113,7 @@ def sql(*, connection: Connection = AS_SET) -> None:
 async def check(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     """Check the promises S1 to S7 against the history; exit code 1 when one is broken."""
     with located(settings_of(connection)) as settings:
-        async with connected(settings) as stores:
+        async with connected(settings, redis=False) as stores:
             report = await stores.check.run(
                 crash_limit=settings.crash_limit, interruption_limit=settings.interruption_limit
             )

@@ -13,7 +13,8 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from perdure.surfaces.cli.exits import Exit
-from perdure.surfaces.cli.failures import HELP, fail, refuse_usage
+from perdure.surfaces.cli.failures import HELP, fail, refuse_usage, verbosity
+from perdure.surfaces.cli.logs import log_to_stderr
 
 HERE = "perdure.surfaces.cli"
 COMMANDS = (
@@ -54,6 +55,7 @@ def run(tokens: Sequence[str]) -> int:
     """Run one command line; every end has its exit code, and none is a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    log_to_stderr(verbose=verbosity(tokens) > 0)
     try:
         return _run([f"{word}={EVERY}" if word == "--watch" else word for word in tokens])
     except CycloptsError as error:

@@ -45,5 +45,5 @@ def has_embedded_server(data_dir: Path) -> bool:
 async def opened(connection: Connection) -> AsyncIterator[Stores]:
     """The services on the database that the options lead to. Raises Unavailable and InvalidSettings."""
     with located(settings_of(connection)) as settings:
-        async with connected(settings) as stores:
+        async with connected(settings, redis=False) as stores:
             yield stores
