@@ -1,8 +1,9 @@
 """The duties of the elected leader: stage, rescue, upkeep. Any supervisor can lead."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,10 +15,14 @@ from perdure.runtime.process_wiring import SupervisorStores
 from perdure.runtime.settings import Settings
 from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
+from perdure.services.upkeep import Upkeep, UpkeepReport
 from perdure.stores.postgres.leadership import PostgresLeadership
 
 STAGE_S = 0.25
 RESCUE_S = 1.0
+UPKEEP_S = 60.0
+UPKEEP_LOOK_S = 1.0
+UNDONE = frozenset({"missing", "kept", "postponed"})
 
 log = structlog.get_logger("perdure.duties")
 
@@ -56,6 +61,13 @@ class Duties:
             ),
             seeing_for=seeing_for,
         )
+        self._upkeep = Upkeep(
+            stores.keeping,
+            ahead_days=settings.partitions_ahead_days,
+            retention=timedelta(days=settings.retention_days),
+        )
+        self._kept_up_at: float | None = None
+        self._kept: Mapping[str, str] = {}
         self._renew_s = settings.leader_ttl_s / 3
         self._term: int | None = None
 
@@ -66,6 +78,7 @@ class Duties:
                 (self._renew_s, self._stand, "election"),
                 (STAGE_S, self._stage_due, "stage"),
                 (RESCUE_S, self._rescue_lost, "rescue"),
+                (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
                 group.create_task(every(interval, duty, name=name))
 
@@ -95,3 +108,32 @@ class Duties:
         report = await self._rescue.run_once()
         if report.dead or report.rescued or report.overdue:
             log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)
+
+    async def _keep_up(self) -> None:
+        """At once when a term begins, and then at its own pace."""
+        if self._term is None:
+            self._kept_up_at = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._kept_up_at is not None and now - self._kept_up_at < UPKEEP_S:
+            return
+        self._kept_up_at = now
+        try:
+            report = await self._upkeep.run_once()
+        except Unavailable:
+            self._kept_up_at = None
+            raise
+        if report.kept != self._kept:
+            self._kept = report.kept
+            log.info("keeps aged partitions", kept=dict(report.kept))
+        _log_upkeep(report)
+
+
+def _log_upkeep(report: UpkeepReport) -> None:
+    if report.missing:
+        log.warning("partitions are missing", missing=dict(report.missing))
+    if report.postponed:
+        log.warning("aged partitions could not be dropped yet", postponed=dict(report.postponed))
+    done = {name: value for name, value in asdict(report).items() if value and name not in UNDONE}
+    if done:
+        log.info("kept up", **done)

@@ -5,14 +5,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from perdure.ports import Dispatch, Scope
+from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_FOR_REPORTS = 1
+UPKEEP_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +29,21 @@ class ProcessStores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorStores:
-    """The stores of a supervisor: heartbeats have a connection that no duty can hold up."""
+    """The stores of a supervisor: heartbeats have a connection that no duty can hold up, and upkeep one of its own."""
 
     jobs: PostgresJobs
     leases: PostgresLeases
     workers: PostgresWorkers
     beats: PostgresWorkers
-    dispatch: PostgresDispatch
+    dispatch: Dispatch
+    postgres: PostgresDispatch
+    keeping: PostgresKeeping
     duties: DedicatedDatabase
     control: DedicatedDatabase
 
     async def suspects(self, scope: Scope) -> bool:
         """Whether a suspect of this scope waits to be run alone."""
-        return await self.dispatch.suspects(scope)
+        return await self.postgres.suspects(scope)
 
 
 @asynccontextmanager
@@ -60,7 +65,7 @@ async def process_stores(settings: Settings, *, application_name: str) -> AsyncI
         yield ProcessStores(
             jobs=PostgresJobs(settles, schema=settings.schema),
             leases=PostgresLeases(reports, schema=settings.schema),
-            dispatch=postgres,
+            dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
 
@@ -72,16 +77,22 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
         url, application_name="perdure supervisor: beats", command_timeout=max(1.0, settings.dead_after_s / 3)
     )
     duties = DedicatedDatabase(url, application_name="perdure supervisor: duties")
+    upkeep = DedicatedDatabase(
+        url, application_name="perdure supervisor: upkeep", command_timeout=UPKEEP_TIMEOUT_S
+    )
     control = DedicatedDatabase(url, application_name="perdure supervisor: control")
+    postgres = PostgresDispatch(duties, schema=settings.schema)
     async with AsyncExitStack() as stack:
-        for database in (beats, duties, control):
+        for database in (beats, duties, upkeep, control):
             stack.push_async_callback(database.close)
         yield SupervisorStores(
             jobs=PostgresJobs(duties, schema=settings.schema),
             leases=PostgresLeases(duties, schema=settings.schema),
             workers=PostgresWorkers(duties, schema=settings.schema),
             beats=PostgresWorkers(beats, schema=settings.schema),
-            dispatch=PostgresDispatch(duties, schema=settings.schema),
+            dispatch=await quickest_dispatch(settings, postgres, stack),
+            postgres=postgres,
+            keeping=PostgresKeeping(upkeep, schema=settings.schema),
             duties=duties,
             control=control,
         )
