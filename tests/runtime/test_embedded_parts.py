@@ -178,6 +178,14 @@ def test_system_programs_that_nobody_cannot_reach_are_refused(scratch: Path) -> 
         reachable_binaries(there, RunAs.NOBODY, scratch / "binaries")
 
 
+@root_only
+def test_a_user_without_a_name_is_given_one_inside_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers are often run as `--user 1234`, which no user database knows and PostgreSQL refuses."""
+    possible = choose_run_as()
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert choose_run_as() is (RunAs.NAMESPACE if possible is RunAs.NAMESPACE else RunAs.SAME)
+
+
 def test_a_process_number_survives_every_way_to_run(scratch: Path) -> None:
     """`postmaster.pid` is compared with the number of the process that we started."""
     ways = [RunAs.SAME, choose_run_as()] + ([RunAs.NOBODY] if os.geteuid() == 0 else [])

@@ -1,4 +1,4 @@
-"""How PostgreSQL, which refuses to run as root, is run when we are root."""
+"""How PostgreSQL is run when we are one of those whom it refuses: root, or a user without a name."""
 
 import os
 import shutil
@@ -12,6 +12,9 @@ from pathlib import Path
 
 from perdure.runtime.embedded.binaries import PostgresBinaries
 from perdure.runtime.embedded.errors import NoUnprivilegedUser
+
+if sys.platform != "win32":
+    import pwd
 
 NOBODY = 65534
 EXEC_AS = Path(__file__).with_name("exec_as.py")
@@ -28,16 +31,22 @@ class RunAs(StrEnum):
 
 EXPLAINED = {
     RunAs.SAME: "as this user",
-    RunAs.NAMESPACE: "as nobody inside a user namespace, because this user is root",
+    RunAs.NAMESPACE: "as nobody inside a user namespace, because this user is root or has no name",
     RunAs.NOBODY: "as nobody, because this user is root and user namespaces are forbidden here",
 }
 
 
 def choose_run_as() -> RunAs:
-    """This user, unless it is root: then a user namespace where the kernel allows one, else `nobody`."""
-    if os.geteuid() != 0:
+    """This user, unless it is root or has no name: then a user namespace where the kernel allows one.
+
+    PostgreSQL refuses both. Nameless users are common in containers (`docker run --user 1234`).
+    """
+    root = os.geteuid() == 0
+    if not root and _has_name(os.geteuid()):
         return RunAs.SAME
-    return RunAs.NAMESPACE if _namespaces_work() else RunAs.NOBODY
+    if _namespaces_work():
+        return RunAs.NAMESPACE
+    return RunAs.NOBODY if root else RunAs.SAME
 
 
 def command_as(run_as: RunAs, command: Sequence[str], *, death_signal: signal.Signals) -> list[str]:
@@ -103,6 +112,14 @@ def _others_may_enter(folder: Path) -> bool:
 def _others_may_run(program: Path) -> bool:
     runnable = program.stat().st_mode & 0o005 == 0o005
     return runnable and all(_others_may_enter(parent) for parent in program.parents)
+
+
+def _has_name(user: int) -> bool:
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _namespaces_work() -> bool:
