@@ -103,20 +103,25 @@ WHERE s.relid IN ('perdure.available_jobs'::regclass, 'perdure.scheduled_jobs'::
         OR pg_has_role((SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE'));
 
 -- name: vacuum_available_jobs()
--- Without truncation, which would lock the table; passed over while autovacuum is at it. The same holds for those below.
+-- Without truncation, which would lock the table; passed over while autovacuum is at it.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.available_jobs;
 
 -- name: vacuum_scheduled_jobs()
+-- As for available_jobs.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.scheduled_jobs;
 
 -- name: vacuum_leases()
+-- As for available_jobs.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.leases;
 
 -- name: vacuum_parked_jobs()
+-- As for available_jobs.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.parked_jobs;
 
 -- name: vacuum_blocked_jobs()
+-- As for available_jobs.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.blocked_jobs;
 
 -- name: vacuum_unique_keys()
+-- As for available_jobs.
 VACUUM (SKIP_LOCKED, TRUNCATE false) perdure.unique_keys;
