@@ -1,0 +1,257 @@
+"""The statements of the hot path read what they need by index, however large the tables are."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from perdure.stores.postgres.connections import Connection, connect
+from perdure.stores.postgres.dispatch import CLAIM_SETTINGS
+from perdure.stores.postgres.statements import statements
+from tests.support.servers import PostgresServer
+
+ROWS = 50_000
+BIG = {
+    "available_jobs",
+    "leases",
+    "scheduled_jobs",
+    "blocked_jobs",
+    "parked_jobs",
+    "job_dependencies",
+    "unique_keys",
+    "jobs",
+}
+WORKER = uuid4()
+FILL = f"""
+INSERT INTO perdure.queues (name) VALUES ('default'), ('elsewhere');
+INSERT INTO perdure.lanes (queue, kind) SELECT 'default', 'k' || n FROM generate_series(1, 3) n;
+INSERT INTO perdure.lanes (queue, kind) SELECT 'elsewhere', 'k' || n FROM generate_series(1, 97) n;
+CREATE TEMP TABLE made AS SELECT n, perdure.new_job_id() AS id FROM generate_series(1, 4 * {ROWS}) n;
+INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, concurrency_key, concurrency_limit)
+    SELECT m.id, 1, 3, 4, '{{}}', CASE WHEN m.n % 100 = 0 THEN 'key' || m.n % 7 END, CASE WHEN m.n % 100 = 0 THEN 3 END FROM made m;
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
+    SELECT m.id, m.n, 1 + m.n % 3, m.n % 3 FROM made m WHERE m.n <= {ROWS};
+INSERT INTO perdure.leases (job_id, worker_id, process, lane, band, rank, run, attempt, crashes, interruptions, suspicion,
+    available_at, available_xid, deadline)
+    SELECT m.id, CASE WHEN m.n % 500 = 0 THEN '{WORKER}'::uuid ELSE md5((m.n % 50)::text)::uuid END, m.n % 4, 1, 1, m.n, 1, 1, 0, 0, 0,
+        now(), '1', now() + interval '1 hour' FROM made m WHERE m.n > {ROWS} AND m.n <= 2 * {ROWS};
+INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
+    SELECT DISTINCT l.worker_id, 'w', 'h', 1, 't', '{{}}'::text[], '{{}}'::text[], '{{}}'::text[], 1, 1, '' FROM perdure.leases l;
+INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority)
+    SELECT m.id, now() + (m.n - 2.1 * {ROWS}) * interval '1 second', 1, 3 FROM made m WHERE m.n > 2 * {ROWS} AND m.n <= 3 * {ROWS};
+INSERT INTO perdure.blocked_jobs (job_id, waiting, lane, priority, verified)
+    SELECT m.id, 1, 1, 3, m.n % 1000 > 0 FROM made m WHERE m.n > 3 * {ROWS};
+ALTER TABLE perdure.job_dependencies DISABLE TRIGGER ALL;
+INSERT INTO perdure.job_dependencies (child_id, parent_id)
+    SELECT c.id, p.id FROM made c JOIN made p ON p.n = c.n - 2 * {ROWS} WHERE c.n > 3 * {ROWS};
+ALTER TABLE perdure.job_dependencies ENABLE TRIGGER ALL;
+INSERT INTO perdure.unique_keys (key, job_id, states) SELECT m.n::text, m.id, 31 FROM made m WHERE m.n <= {ROWS};
+"""
+FOREIGN = """
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
+    SELECT perdure.new_job_id(), n, 4 + n % 97, n % 3 FROM generate_series(1, 100000) n
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of a statement did."""
+
+    nodes: tuple[Mapping[str, Any], ...]
+
+    @property
+    def scanned(self) -> set[str]:
+        """The big tables that were read from end to end; the partition of a day without jobs is none."""
+        return {
+            table_of(node)
+            for node in self.nodes
+            if node["Node Type"] == "Seq Scan" and table_of(node) in BIG and looked_at(node) > 100
+        }
+
+    @property
+    def indexes(self) -> set[str]:
+        return {
+            str(node["Index Name"]) for node in self.nodes if "Index Name" in node and node["Actual Loops"]
+        }
+
+    def rows_of(self, table: str) -> float:
+        """How many rows of a table were looked at."""
+        return sum(
+            looked_at(node) for node in self.nodes if table_of(node) == table and "Scan" in node["Node Type"]
+        )
+
+
+def looked_at(node: Mapping[str, Any]) -> float:
+    return float((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+
+
+def table_of(node: Mapping[str, Any]) -> str:
+    name = str(node.get("Relation Name", ""))
+    stem, _, day = name.rpartition("_")
+    return stem if day.isdigit() or day == "default" else name
+
+
+def walk(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from walk(child)
+
+
+async def plan_of(connection: Connection, module: str, name: str, *arguments: str) -> Plan:
+    """Run a prepared statement as a driver would, and undo it."""
+    statement = statements(module)[name]
+    await connection.execute(f"PREPARE measured AS {statement.numbered()}")
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        explained = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE measured({', '.join(arguments)})"
+        )
+    finally:
+        await transaction.rollback()
+        await connection.execute("DEALLOCATE measured")
+    (plan,) = json.loads(explained)
+    return Plan(tuple(walk(plan["Plan"])))
+
+
+@pytest.fixture(scope="module")
+def filled_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """A database with much in it, for the tests of this file, which change nothing."""
+    postgres_server.create_database("plans", template=migrated_template)
+    with psycopg.connect(postgres_server.url_of("plans"), autocommit=True) as connection:
+        connection.execute(FILL.encode())
+        connection.execute("VACUUM ANALYZE")
+    yield postgres_server.url_of("plans")
+    postgres_server.drop_database("plans")
+
+
+@pytest.fixture
+async def filled(filled_url: str) -> AsyncIterator[Connection]:
+    """A connection whose changes are undone."""
+    connection = await connect(filled_url, application_name="tests")
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+def streams(lanes: int = 3) -> tuple[str, str]:
+    numbers = [lane for lane in range(1, lanes + 1) for _ in range(3)]
+    return f"'{{{','.join(map(str, numbers))}}}'", f"'{{{','.join(['0', '1', '2'] * lanes)}}}'"
+
+
+async def claim_plan(connection: Connection, most: int) -> Plan:
+    lanes, bands = streams()
+    floors = f"array_fill('{-(2**63)}'::bigint, ARRAY[9])"
+    terms = f"{most}", f"'{uuid4()}'", "1", "false", "5000"
+    return await plan_of(connection, "dispatch", "claim", lanes, bands, floors, *terms)
+
+
+async def test_a_claim_reads_its_streams_by_the_claim_index(filled: Connection) -> None:
+    await filled.execute(CLAIM_SETTINGS)
+    plan = await claim_plan(filled, 100)
+    assert plan.scanned == set()
+    assert "available_jobs_claim" in plan.indexes
+    assert plan.rows_of("available_jobs") <= 9 * 100 + 300
+
+
+async def test_jobs_of_lanes_that_nobody_here_serves_do_not_slow_a_claim(filled: Connection) -> None:
+    await filled.execute(CLAIM_SETTINGS)
+    before = await claim_plan(filled, 100)
+    await filled.execute(FOREIGN)
+    after = await claim_plan(filled, 100)
+    assert after.scanned == set()
+    assert after.rows_of("available_jobs") <= before.rows_of("available_jobs")
+    await filled.execute("ANALYZE")
+    analyzed = await claim_plan(filled, 100)
+    assert analyzed.scanned == set()
+    assert analyzed.rows_of("available_jobs") <= before.rows_of("available_jobs")
+
+
+async def test_a_claim_keeps_its_plan_when_the_tables_were_empty_at_first(database_url: str) -> None:
+    """The plan is made once, perhaps before there is anything to plan for."""
+    connection = await connect(database_url, application_name="tests")
+    await connection.execute(CLAIM_SETTINGS)
+    await connection.execute("ANALYZE")
+    plan = await claim_plan(connection, 100)
+    assert plan.scanned == set()
+    await connection.close()
+
+
+async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connection) -> None:
+    await filled.execute(CLAIM_SETTINGS)
+    rows = await filled.fetch("SELECT * FROM perdure.available_jobs ORDER BY rank LIMIT 100")
+    columns = [
+        f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("lane", "band", "rank", "job_id")
+    ]
+    plan = await plan_of(filled, "dispatch", "claim_places", *columns, f"'{uuid4()}'", "1", "false", "5000")
+    assert plan.scanned == set()
+    assert {"available_jobs_claim", "available_jobs_pkey"} & plan.indexes
+    assert plan.rows_of("available_jobs") <= 300
+
+
+async def test_gated_jobs_are_claimed_by_their_keys(filled: Connection) -> None:
+    await filled.execute(CLAIM_SETTINGS)
+    ids = await filled.fetchval(
+        "SELECT array_agg(a.job_id)::text FROM perdure.available_jobs a JOIN perdure.jobs j ON j.id = a.job_id"
+        " WHERE j.concurrency_key IS NOT NULL AND a.rank <= 5000"
+    )
+    plan = await plan_of(
+        filled, "dispatch", "claim_gated", f"'{ids}'", "50", f"'{uuid4()}'", "1", "false", "5000"
+    )
+    assert plan.scanned == set()
+    assert {"available_jobs_pkey", "leases_slot"} <= plan.indexes
+
+
+async def test_staging_reads_what_is_due(filled: Connection) -> None:
+    plan = await plan_of(filled, "jobs", "stage", "1000")
+    assert plan.scanned == set()
+    assert "scheduled_jobs_due" in plan.indexes
+    assert plan.rows_of("scheduled_jobs") <= 2_000
+
+
+async def test_resolving_reads_what_is_not_verified(filled: Connection) -> None:
+    plan = await plan_of(filled, "jobs", "resolve", "1000")
+    assert plan.scanned == set()
+    assert "blocked_jobs_unverified" in plan.indexes
+
+
+async def settle_arguments(connection: Connection) -> list[str]:
+    rows = await connection.fetch("SELECT job_id, token FROM perdure.leases WHERE rank % 500 = 0")
+    ids, tokens = (f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("job_id", "token"))
+    nulls = f"array_fill(NULL::text, ARRAY[{len(rows)}])"
+    numbers = f"array_fill(0::bigint, ARRAY[{len(rows)}])"
+    return [ids, tokens, nulls, numbers, numbers]
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_settling_finds_its_leases_by_their_keys(filled: Connection, mode: str) -> None:
+    await filled.execute(f"SET plan_cache_mode = {mode}")
+    plan = await plan_of(filled, "jobs", "settle_completed", *await settle_arguments(filled))
+    assert plan.scanned == set()
+    assert {"leases_pkey", "job_dependencies_parent"} <= plan.indexes
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "index"),
+    [
+        ("of_process", (f"'{WORKER}'", "1", "500"), "leases_guard"),
+        ("of_dead", ("500",), "leases_guard"),
+        ("overdue", ("500",), "leases_guard"),
+    ],
+)
+async def test_guardians_read_the_leases_of_their_workers(
+    filled: Connection, name: str, arguments: tuple[str, ...], index: str
+) -> None:
+    await filled.execute(
+        "UPDATE perdure.workers SET state = 'dead', stopped_at = now() WHERE id = $1", WORKER
+    )
+    plan = await plan_of(filled, "leases", name, *arguments)
+    assert plan.scanned == set()
+    assert index in plan.indexes
+    assert plan.rows_of("leases") <= 1_000
