@@ -328,11 +328,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
     links record;
     ranked record;
+    stored bigint;
 BEGIN
     SELECT * INTO links FROM perdure.read_links(jobs);
     SELECT * INTO ranked FROM perdure.deepen(links.ids, links.priorities, links.inherits, links.children, links.inner_parents,
         links.outer_depths, links.outer_priorities);
-    RETURN QUERY
     WITH input AS MATERIALIZED (
         SELECT j.*, links.lanes[j.ordinal] AS lane, links.holders[j.ordinal] AS key_holder, links.created[j.ordinal] AS created,
             ranked.depths[j.ordinal] AS depth, ranked.priorities[j.ordinal] AS highest, ranked.waiting[j.ordinal] AS waiting,
@@ -358,21 +358,23 @@ BEGIN
         INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
         SELECT i.id, i.run_at, i.lane, i.highest, i.gated FROM input i WHERE i.created AND i.waiting = 0 AND i.run_at > now()
     ), ready AS (
-        INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, gated)
+        INSERT INTO perdure.available_jobs (job_id, rank, lane, band, gated)
         SELECT i.id, perdure.rank_of(now(), i.highest), i.lane, perdure.band_of(i.highest, 0::smallint), i.gated
         FROM input i WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
     )
-    SELECT i.ordinal, i.id, CASE WHEN i.created THEN 'created' WHEN i.key_holder IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
-        i.key_holder, p.lane, p.band, p.rank
-    FROM input i LEFT JOIN LATERAL (
-        SELECT i.lane, perdure.band_of(i.highest, 0::smallint) AS band, perdure.rank_of(now(), i.highest) AS rank
-        WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
-    ) p ON true;
-    RETURN QUERY
-    SELECT array_position(links.ids, r.job_id)::bigint, r.job_id, 'created', NULL::uuid, r.lane, r.band, r.rank
-    FROM perdure.resolve_blocked(ARRAY(
+    SELECT count(*) FROM input i WHERE i.created INTO stored;
+    PERFORM FROM perdure.resolve_blocked(ARRAY(
         SELECT links.ids[n] FROM generate_subscripts(links.ids, 1) AS n WHERE links.outward[n]
-    )) r;
+    ));
+    RETURN QUERY
+    SELECT n::bigint, links.ids[n],
+        CASE WHEN links.created[n] THEN 'created' WHEN links.holders[n] IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
+        links.holders[n], a.lane, a.band, a.rank
+    FROM generate_subscripts(links.ids, 1) AS n
+    LEFT JOIN LATERAL (
+        -- The limit keeps it a look-up by key, however many jobs are available.
+        SELECT w.lane, w.band, w.rank FROM perdure.available_jobs w WHERE links.created[n] AND w.job_id = links.ids[n] LIMIT 1
+    ) a ON true;
 EXCEPTION WHEN unique_violation THEN
     -- The same call ran at the same time and was faster; a repeat finds its jobs.
     RAISE EXCEPTION 'the jobs were stored by another call meanwhile' USING ERRCODE = 'serialization_failure';
