@@ -137,9 +137,22 @@ def test_root_without_user_namespaces_runs_postgres_as_nobody(
 
 
 @root_only
+def test_root_may_change_the_way_it_runs_from_start_to_start(
+    open_scratch: Path, server_options: ServerOptions
+) -> None:
+    """The same volume, once in a container without user namespaces and once in one with them."""
+    folder = open_scratch / "data"
+    for way in (RunAs.NOBODY, choose_run_as(), RunAs.NOBODY):
+        with EmbeddedServers(folder, redis=False, options=replace(server_options, run_as=way)) as urls:
+            assert one(urls.database_url, "SELECT 1") == 1
+        assert wait_until_stopped(folder, within_s=SOON_S)
+
+
+@root_only
 def test_a_data_folder_that_nobody_cannot_enter_is_refused_and_its_parents_keep_their_rights(
     scratch: Path,
 ) -> None:
+    scratch.chmod(0o700)
     data = scratch / "data"
     data.mkdir()
     with pytest.raises(NoUnprivilegedUser, match=str(scratch)) as refused:

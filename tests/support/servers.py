@@ -1,6 +1,7 @@
 """Real PostgreSQL and Redis servers for tests: one shared set per run, and private ones that a test may break."""
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +46,20 @@ def postgres_binaries() -> PostgresBinaries:
         missing(error)
 
 
+@cache
+def runnable_postgres() -> PostgresBinaries:
+    """The same, where the user that PostgreSQL runs as can reach it: root in a container may need a copy."""
+    copies = fastest_parent() / f"{FOLDER_PREFIX}{os.getpid()}-binaries"
+    found = run_as.reachable_binaries(postgres_binaries(), run_as_chosen(), copies)
+    atexit.register(shutil.rmtree, copies, ignore_errors=True)
+    return found
+
+
+@cache
+def run_as_chosen() -> run_as.RunAs:
+    return run_as.choose_run_as()
+
+
 def redis_binary() -> RedisBinary:
     """The Redis or Valkey under test; a missing one skips the test, or fails it in CI."""
     try:
@@ -72,10 +88,11 @@ class PostgresServer:
         self.folder = folder
         if image:
             shutil.copytree(image, folder / "data", symlinks=True)
+        run_as.hand_over(folder, run_as_chosen())
         self._server = postgres.PostgresServer(
             postgres.PostgresSetup(
-                binaries=postgres_binaries(),
-                run_as=run_as.choose_run_as(),
+                binaries=runnable_postgres(),
+                run_as=run_as_chosen(),
                 data=folder / "data",
                 sockets=folder,
                 log=folder / "postgres.log",
@@ -197,6 +214,8 @@ def migrate(database_url: str) -> None:
 def scratch_folder() -> Iterator[Path]:
     """A short private folder, in memory where there is room, that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=fastest_parent()))
+    if run_as_chosen() is run_as.RunAs.NOBODY:
+        folder.chmod(0o711)
     try:
         yield folder
     finally:

@@ -97,6 +97,7 @@ class PostgresServer:
         data, binaries = self._setup.data, self._setup.binaries
         if data.is_dir() and any(data.iterdir()):
             require_same_version(data, binaries)
+            hand_over(data, self._setup.run_as)
             return
         new = unfinished(data)
         shutil.rmtree(new, ignore_errors=True)

@@ -56,9 +56,16 @@ def command_as(run_as: RunAs, command: Sequence[str], *, death_signal: signal.Si
 
 
 def hand_over(folder: Path, run_as: RunAs) -> None:
-    """Give a folder to the user that the server runs as; its parents keep their rights."""
-    if run_as is RunAs.NOBODY:
-        os.chown(folder, NOBODY, NOBODY)
+    """Give a folder and what is in it to the user that the server runs as; its parents keep their rights.
+
+    Only root can, and it takes only from itself and from `nobody`: data of other users stays theirs.
+    """
+    if os.geteuid() != 0:
+        return
+    heir = NOBODY if run_as is RunAs.NOBODY else 0
+    if folder.stat().st_uid in {0, NOBODY} - {heir}:
+        for place in (folder, *folder.rglob("*")):
+            os.chown(place, heir, heir, follow_symlinks=False)
 
 
 def require_reachable(folder: Path, run_as: RunAs) -> None:
