@@ -112,7 +112,7 @@ async def test_arguments_that_no_longer_fit_are_dead_lettered_with_the_reason(
 
 async def test_a_kind_that_no_worker_knows_stays_where_it_is(worked: Perdure, worked_sql: Any) -> None:
     row = await worked_sql.fetchrow(
-        "SELECT job_id FROM perdure.enqueue_jobs('[{\"kind\": \"nobody.knows\"}]'::jsonb)"
+        'SELECT job_id FROM perdure.enqueue_jobs(\'[{"kind": "nobody.knows"}]\'::jsonb)'
     )
     assert await (await worked.enqueue(jobs.add, 1)).result(PATIENCE) == 2
     page = await worked.jobs.list("kind:nobody.knows")

@@ -161,13 +161,14 @@ async def complete_then_fail(ctx: Context, name: str) -> None:
 
 
 @job(retry=SOON)
-async def complete_silently_undone(ctx: Context) -> None:
+async def complete_silently_undone(ctx: Context) -> int | None:
     conn = await asyncpg.connect(os.environ["PERDURE_DATABASE_URL"])
     transaction = conn.transaction()
     await transaction.start()
     await ctx.complete(conn, ctx.attempt)
     await (transaction.rollback() if ctx.attempt == 1 else transaction.commit())
     await conn.close()
+    return None
 
 
 @job(retry=SOON)
@@ -253,6 +254,11 @@ async def swallows_cancelling(gate: str) -> None:
         except asyncio.CancelledError:
             continue
         return
+
+
+@job(timeout="100ms", retries=0)
+async def blocks_the_loop(gate: str) -> None:
+    opened_sync(gate)
 
 
 @job

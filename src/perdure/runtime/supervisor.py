@@ -65,6 +65,7 @@ class Worker:
             for interval, duty, name in (
                 (self._settings.heartbeat_interval_s, self._beat, "heartbeat"),
                 (1.0, self._watch_suspects, "suspects"),
+                (1.0, self._watch_silent, "silence"),
                 (1.0, self._listen, "control"),
             )
         ]
@@ -221,6 +222,18 @@ class Worker:
         scope = Scope(queues=self._settings.queues, kinds=self._kinds, labels=self._settings.labels)
         if self._kinds and await self._stores.suspects(scope):
             self._spawn(isolated=True)
+
+    async def _watch_silent(self) -> None:
+        """Replace a process that says nothing and holds nothing.
+
+        Its loop is blocked or it was frozen, and its jobs have been taken from it at their deadlines.
+        """
+        for child in list(self._children.values()):
+            if child.kinds and monotonic() - child.heard_at > self._settings.suspect_after_s:
+                held = await self._stores.leases.of_process(self._id, child.number, limit=1)
+                if not held:
+                    log.warning("process is silent and is replaced", process=child.number)
+                    child.kill()
 
     async def _listen(self) -> None:
         """Hear at once of requests to cancel and drain; heartbeats find them anyway."""
