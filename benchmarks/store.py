@@ -41,7 +41,9 @@ async def fill(jobs: PostgresJobs, count: int) -> float:
     ids = JobIds(lambda: time.time_ns() // 1_000_000, random.getrandbits)
     began = time.perf_counter()
     for _ in range(0, count, BULK):
-        await jobs.enqueue([NewJob(id=ids(), queue="bench", kind="bench.noop", args='{"n":1}') for _ in range(BULK)])
+        await jobs.enqueue(
+            [NewJob(id=ids(), queue="bench", kind="bench.noop", args='{"n":1}') for _ in range(BULK)]
+        )
     return count / (time.perf_counter() - began)
 
 
@@ -84,7 +86,9 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("database_url")
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=100)

@@ -74,7 +74,10 @@ class Jobs(Protocol):
         """Store the jobs, all or none, durably before the answer."""
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        """Record where attempts leave their jobs, each only while its token stands; all in one transaction."""
+        """Record where attempts leave their jobs, each only while its token stands; all in one transaction.
+
+        Raises InvalidInput when a value can never be stored, so that repeating the call is useless.
+        """
 
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
         """Record outcomes whose lease was gone and give the tokens of those that no earlier try had settled."""

@@ -19,13 +19,13 @@ import structlog
 
 from perdure.domain.errors import PerdureError
 from perdure.domain.worker import WorkerId
-from perdure.ports import Claimer, Dispatch, Scope
+from perdure.ports import Claimer, Scope
 from perdure.runtime.event_loop import quick_loop
 from perdure.runtime.exported import export
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.orphans import die_with_parent
-from perdure.runtime.process_wiring import process_stores
+from perdure.runtime.process_wiring import ProcessStores, process_stores
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds
 from perdure.runtime.runners.loop import LoopRunner
@@ -34,7 +34,7 @@ from perdure.runtime.runners.threads import ThreadRunner
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
 from perdure.services.completion import Bounds, Completion
-from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, StopReason
+from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, Seams, StopReason
 
 REPORT_S = 1.0
 IDLE_S = 5.0
@@ -87,7 +87,7 @@ class Child:
             groups = self._groups(
                 kinds, lambda attempt: AttemptLine(attempt, stores.leases, self._settings.schema)
             )
-            self._execution = self._execution_of(stores.dispatch, completion, groups)
+            self._execution = self._execution_of(stores, completion, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
             helpers = [asyncio.create_task(task) for task in (self._obey(), self._report())]
@@ -101,6 +101,8 @@ class Child:
             for group in groups:
                 await group.runner.close()
         await self._tell({"bye": True, **self._figures()})
+        self._writer.close()
+        await self._writer.wait_closed()
 
     def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
         settings = self._settings
@@ -130,13 +132,14 @@ class Child:
             poll_interval=timedelta(seconds=self._settings.poll_interval_s),
         )
 
-    def _execution_of(self, dispatch: Dispatch, completion: Completion, groups: Sequence[Group]) -> Execution:
+    def _execution_of(
+        self, stores: ProcessStores, completion: Completion, groups: Sequence[Group]
+    ) -> Execution:
         claimer = Claimer(
             worker_id=self._worker_id, process=self._orders.process, isolated=self._orders.isolated
         )
         return Execution(
-            dispatch,
-            completion,
+            Seams(dispatch=stores.dispatch, leases=stores.leases, settler=completion),
             claimer,
             groups,
             limits=self._limits(),
@@ -229,6 +232,7 @@ async def _main(descriptor: int) -> None:
     try:
         kinds = _loaded(orders.app)
         await Child(orders, settings, reader, writer).live(kinds)
+        _leave()
     except PerdureError as error:
         await _confess(writer, {"error": error.message, "next_step": error.next_step})
     except Exception as error:
@@ -261,9 +265,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=quick_loop()) as runner:
         runner.run(_main(int(sys.argv[1])))
+    _leave()
+
+
+def _leave() -> None:
+    """End this process without waiting for handlers that were left behind: neither threads nor tasks that refuse to end."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads that were left behind must not keep the process alive.
     os._exit(0)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from perdure.runtime.settings import PREFIX, Settings
+from perdure.runtime.settings import Settings
+from perdure.runtime.settings_sources import PREFIX
 
 
 def export(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> None:

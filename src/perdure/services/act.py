@@ -315,21 +315,25 @@ class _Pace:
     def __init__(self, rate: float | None, monotonic: Callable[[], float]) -> None:
         self._rate = rate
         self._monotonic = monotonic
-        self._began = monotonic()
+        self._began: float | None = None
         self._given = 0
 
     def delays(self, job_ids: Sequence[UUID]) -> dict[UUID, timedelta]:
+        elapsed = self._elapsed()
         first, self._given = self._given, self._given + len(job_ids)
-        return {job_id: self._delay(first + n) for n, job_id in enumerate(job_ids)}
+        return {job_id: self._after(first + n, elapsed) for n, job_id in enumerate(job_ids)}
 
     def finishes_in(self, count: int) -> timedelta:
-        return self._delay(max(0, count - 1))
+        return self._after(max(0, count - 1), self._elapsed())
 
-    def _delay(self, place: int) -> timedelta:
-        if self._rate is None:
-            return timedelta(0)
-        elapsed = self._monotonic() - self._began
-        return timedelta(seconds=max(0.0, place / self._rate - elapsed))
+    def _elapsed(self) -> float:
+        now = self._monotonic()
+        if self._began is None:
+            self._began = now
+        return now - self._began
+
+    def _after(self, place: int, elapsed: float) -> timedelta:
+        return timedelta(seconds=max(0.0, place / self._rate - elapsed)) if self._rate else timedelta(0)
 
 
 def _done(changed: bool) -> ActOutcome:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
+from uuid import UUID
 
 import msgspec
+import structlog
 
-from perdure.domain.errors import Unavailable
+from perdure.domain.errors import InvalidInput, Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
@@ -17,6 +19,8 @@ from perdure.ports import Dispatch, Jobs
 
 BATCH = 500
 LONGEST_PAUSE_S = 2.0
+
+log = structlog.get_logger("perdure.completion")
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -60,7 +64,7 @@ class Completion:
         self._bounds = bounds
         self._on_settled = on_settled
         self._waiting: deque[Finished] = deque()
-        self._in_flight = 0
+        self._in_flight: list[Finished] = []
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._closing = False
@@ -72,7 +76,12 @@ class Completion:
 
     @property
     def unsettled(self) -> int:
-        return len(self._waiting) + self._in_flight
+        return len(self._waiting) + len(self._in_flight)
+
+    @property
+    def tokens(self) -> set[UUID]:
+        """The leases whose attempts have ended and are not settled yet."""
+        return {finished.lease.token for finished in (*self._waiting, *self._in_flight)}
 
     @property
     def full(self) -> bool:
@@ -95,17 +104,19 @@ class Completion:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            self._in_flight = len(batch)
+            batch = self._in_flight = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 await self._settle(batch)
                 pause = 0.0
-            except Unavailable:
+            except Exception as error:
+                # Results are never dropped for an error that may pass: they wait, and claims stop when too many do.
+                if not isinstance(error, Unavailable):
+                    log.exception("results could not be settled; trying again", count=len(batch))
                 self._waiting.extendleft(reversed(batch))
                 pause = min(LONGEST_PAUSE_S, pause * 2 or 0.05)
                 await asyncio.sleep(pause)
             finally:
-                self._in_flight = 0
+                self._in_flight = []
                 self._settled.set()
 
     def close(self) -> None:
@@ -117,9 +128,7 @@ class Completion:
         settlements = [self._settlement(finished) for finished in batch]
         try:
             settled = await self._jobs.settle(settlements)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the database refuses, the other results of the batch go on
+        except InvalidInput as error:
             await self._settle_one_by_one(batch, error)
             return
         late = [s for s in settlements if s.token not in settled.accepted]
@@ -128,7 +137,7 @@ class Completion:
         if settled.released:
             await self._dispatch.announce(settled.released)
 
-    async def _settle_one_by_one(self, batch: Sequence[Finished], error: Exception) -> None:
+    async def _settle_one_by_one(self, batch: Sequence[Finished], error: InvalidInput) -> None:
         """Keep one result that the database refuses from holding up the others: it alone fails, for good."""
         if len(batch) > 1:
             for finished in batch:
@@ -136,9 +145,7 @@ class Completion:
             return
         if isinstance(batch[0].ending, Failed) and batch[0].ending.error.type == "perdure.Unsettleable":
             raise error
-        report = ErrorReport(
-            type="perdure.Unsettleable", message=f"PostgreSQL refuses the outcome: {error}"[:2000]
-        )
+        report = ErrorReport(type="perdure.Unsettleable", message=error.message[:2000])
         failed = Failed(
             error=report, retry_in=timedelta(0), give_up=True, cause="its outcome cannot be stored"
         )

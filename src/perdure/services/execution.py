@@ -14,12 +14,14 @@ from uuid import UUID
 from perdure.domain.errors import Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Cancelled, Ending, Interrupted
-from perdure.ports import Claimer, Dispatch, Scope
+from perdure.ports import Claimer, Dispatch, Leases, Scope
 
 WATCH_S = 0.05
 STOP_GRACE_S = 3.0
+ASK_GRACE_S = 1.0
 LONGEST_PAUSE_S = 2.0
 MEAN_WEIGHT = 0.05
+LOST_CLAIMS_MAX = 10_000
 
 
 class StopReason(StrEnum):
@@ -34,14 +36,14 @@ class StopReason(StrEnum):
 class Attempt:
     """One attempt while it is under way."""
 
-    __slots__ = ("abandoned", "deadline", "handle", "lease", "started", "stop_reason", "stopped_at")
+    __slots__ = ("abandoned", "deadline", "give_up_at", "handle", "lease", "started", "stop_reason")
 
     def __init__(self, lease: Lease, started: float) -> None:
         self.lease = lease
         self.started = started
         self.deadline = float("inf") if lease.timeout_ms is None else started + lease.timeout_ms / 1000
         self.stop_reason: StopReason | None = None
-        self.stopped_at = 0.0
+        self.give_up_at = 0.0
         self.abandoned = False
         self.handle: object = None
 
@@ -74,6 +76,9 @@ class Settler(Protocol):
     def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None: ...
 
     async def room(self) -> None: ...
+
+    @property
+    def tokens(self) -> set[UUID]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,21 +123,30 @@ class Group:
         self._mean = took if self._mean is None else self._mean + MEAN_WEIGHT * (took - self._mean)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """Where jobs come from, what is held, and where endings go."""
+
+    dispatch: Dispatch
+    leases: Leases
+    settler: Settler
+
+
 class Execution:
     """Keeps the groups of one process filled until it is drained."""
 
     def __init__(
         self,
-        dispatch: Dispatch,
-        settler: Settler,
+        seams: Seams,
         claimer: Claimer,
         groups: Sequence[Group],
         *,
         limits: Limits,
         on_stuck: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
-        self._dispatch = dispatch
-        self._settler = settler
+        self._dispatch = seams.dispatch
+        self._leases = seams.leases
+        self._settler = seams.settler
         self._claimer = claimer
         self._groups = groups
         self._limits = limits
@@ -140,6 +154,7 @@ class Execution:
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
         self._draining = False
+        self._in_doubt = False
         self.holding = False
         self.finished = 0
         self.pause = 0.0
@@ -161,6 +176,7 @@ class Execution:
                     claimed = await self._claim_round()
                     self.pause = 0.0
                 except Unavailable:
+                    self._in_doubt = True
                     self.pause = min(LONGEST_PAUSE_S, self.pause * 2 or 0.05)
                     await asyncio.sleep(self.pause)
                     continue
@@ -170,6 +186,9 @@ class Execution:
             watch.cancel()
 
     async def _claim_round(self) -> int:
+        if self._in_doubt:
+            await self._give_back_lost_claims()
+            self._in_doubt = False
         await self._settler.room()
         claimed = 0
         self._freed.clear()
@@ -181,6 +200,23 @@ class Execution:
                 group.queued.extend(leases)
                 self._fill(group)
         return claimed
+
+    async def _give_back_lost_claims(self) -> None:
+        """Release what the database says is held here and nobody here knows: its claim was committed, its answer lost.
+
+        What is known is noted before the look, so that a job that ends meanwhile is not taken for lost; nothing new can
+        come in, for only this loop claims.
+        """
+        known = self._settler.tokens.union(
+            *(group.running for group in self._groups),
+            *((lease.token for lease in group.queued) for group in self._groups),
+        )
+        claimer = self._claimer
+        held = await self._leases.of_process(claimer.worker_id, claimer.process, limit=LOST_CLAIMS_MAX)
+        for one in held:
+            if one.lease.token not in known:
+                cause = "released before it started: the answer to its claim was lost"
+                self._settler.add(one.lease, Interrupted(cause=cause, started=False), None, monotonic())
 
     def _wanted(self, group: Group) -> int:
         if self._draining or self.holding:
@@ -277,10 +313,8 @@ class Execution:
         if attempt.stop_reason is not None:
             return
         attempt.stop_reason = reason
-        attempt.stopped_at = monotonic()
-        stoppable = group.runner.stop(attempt)
-        if not stoppable and reason is StopReason.TIMED_OUT:
-            self._abandon(group, attempt, group.runner.timed_out(attempt))
+        grace = STOP_GRACE_S if group.runner.stop(attempt) else ASK_GRACE_S
+        attempt.give_up_at = monotonic() + grace
 
     def _abandon(self, group: Group, attempt: Attempt, ending: Ending) -> None:
         """Settle an attempt whose handler cannot be stopped; what it still does has no effect on the job."""
@@ -297,7 +331,7 @@ class Execution:
                 for attempt in [a for a in group.running.values() if a.deadline <= now]:
                     if attempt.stop_reason is None:
                         self._stop(group, attempt, StopReason.TIMED_OUT)
-                    elif now - attempt.stopped_at > STOP_GRACE_S:
+                    elif now > attempt.give_up_at:
                         self._abandon(group, attempt, group.runner.timed_out(attempt))
 
 

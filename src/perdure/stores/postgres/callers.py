@@ -11,7 +11,7 @@ from uuid import UUID
 from perdure.domain.errors import ClaimLost, InvalidOption
 from perdure.domain.job import Disposition, Enqueued, JobId, NewJob
 from perdure.domain.payload import encode_plain
-from perdure.stores.postgres.jobs import encode_jobs, enqueue_errors
+from perdure.stores.postgres.jobs import EnqueueErrors, encode_jobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 Rows = Sequence[Sequence[Any]]
@@ -22,7 +22,7 @@ async def enqueue_on(
 ) -> list[Enqueued]:
     """Store the jobs in the transaction of an async connection; they exist when it commits."""
     statement = statements("jobs", schema)["enqueue"]
-    with enqueue_errors():
+    with EnqueueErrors():
         return _enqueued(await _fetch(conn, statement, _enqueue_values(jobs, on_duplicate)))
 
 
@@ -31,7 +31,7 @@ def enqueue_on_sync(
 ) -> list[Enqueued]:
     """As `enqueue_on`, for a connection that is not async."""
     statement = statements("jobs", schema)["enqueue"]
-    with enqueue_errors():
+    with EnqueueErrors():
         return _enqueued(_fetch_sync(conn, statement, _enqueue_values(jobs, on_duplicate)))
 
 

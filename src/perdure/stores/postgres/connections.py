@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, with the driver's errors translated at this border."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import asyncpg
@@ -25,6 +25,7 @@ LOST = (
     asyncio.IncompleteReadError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -69,7 +70,11 @@ def translated() -> Iterator[None]:
         yield
     except PerdureError:
         raise
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedFunctionError,
+        asyncpg.InvalidSchemaNameError,
+    ) as error:
         raise SchemaMissing(f"the database lacks a table or a function: {error}") from error
     except asyncpg.InvalidPasswordError as error:
         raise DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}") from error
@@ -157,29 +162,23 @@ class DedicatedDatabase:
         self._lock = asyncio.Lock()
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
-        async with self._lock:
-            with translated():
-                connection = await self._open()
-                return await _repeated(connection.fetch, statement, values, timeout=self._command_timeout)
+        async with self._used() as connection:
+            return await _repeated(connection.fetch, statement, values, timeout=self._command_timeout)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
-        async with self._lock:
-            with translated():
-                return await _together(await self._open(), calls)
+        async with self._used() as connection:
+            return await _together(connection, calls)
 
     async def read_all(
         self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
     ) -> list[list[asyncpg.Record]]:
-        async with self._lock:
-            with translated():
-                return await _on_one_snapshot(await self._open(), calls, timeout)
+        async with self._used() as connection:
+            return await _on_one_snapshot(connection, calls, timeout)
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Have `callback` told of notifications on `channel`, on this connection only. Raises DatabaseUnavailable."""
-        async with self._lock:
-            with translated():
-                connection = await self._open()
-                await connection.add_listener(channel, lambda *message: callback(str(message[3])))
+        async with self._used() as connection:
+            await connection.add_listener(channel, lambda *message: callback(str(message[3])))
 
     @property
     def connected(self) -> bool:
@@ -193,14 +192,32 @@ class DedicatedDatabase:
             except (*LOST, asyncpg.PostgresError):
                 connection.terminate()
 
-    async def _open(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url, application_name=self._name)
+    @asynccontextmanager
+    async def _used(self) -> AsyncIterator[Connection]:
+        """The connection for one piece of work; one that failed is given up, whatever state it is in."""
+        async with self._lock:
+            with translated():
+                try:
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await self._opened()
+                    yield self._connection
+                except LOST:
+                    if self._connection is not None:
+                        self._connection.terminate()
+                        self._connection = None
+                    raise
+
+    async def _opened(self) -> Connection:
+        connection = await connect(self._url, application_name=self._name)
+        try:
             if self._settings:
-                await self._connection.execute(self._settings)
+                await connection.execute(self._settings)
             if self.on_open is not None:
-                await self.on_open(self._connection)
-        return self._connection
+                await self.on_open(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
 
 async def _repeated(

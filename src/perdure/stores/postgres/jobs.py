@@ -25,6 +25,9 @@ from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 STATES = tuple(JobState)
 MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What no repetition would mend: the values themselves are wrong."""
+
 LONGEST_DELAY_MS = 100 * 365 * 86_400_000
 
 
@@ -47,7 +50,7 @@ class PostgresJobs:
         return [enqueued_of(row) for row in rows], places(rows)
 
     async def _enqueue(self, jobs: Sequence[NewJob], on_duplicate: str) -> list[asyncpg.Record]:
-        with enqueue_errors():
+        with EnqueueErrors():
             return await self._database.fetch(self._sql["enqueue"], encode_jobs(jobs), on_duplicate)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
@@ -58,10 +61,13 @@ class PostgresJobs:
             calls.append((self._sql["settle_completed"], _completed(done)))
         if others:
             calls.append((self._sql["settle_others"], _others(others)))
-        if len(calls) == 1:
-            rows = await self._database.fetch(calls[0][0], *calls[0][1])
-        else:
-            rows = [row for result in await self._database.fetch_all(*calls) for row in result]
+        try:
+            if len(calls) == 1:
+                rows = await self._database.fetch(calls[0][0], *calls[0][1])
+            else:
+                rows = [row for result in await self._database.fetch_all(*calls) for row in result]
+        except REFUSED as error:
+            raise InvalidInput("outcome", f"PostgreSQL refuses it: {error}") from error
         accepted = frozenset(row[0] for row in rows if row[0] is not None)
         released = [Place(row[1], row[2], row[3], row[4]) for row in rows if row[1] is not None]
         return Settled(accepted=accepted, released=released)
@@ -123,6 +129,16 @@ def _job_fields(job: NewJob) -> dict[str, object]:
         fields["run_at"] = job.run_at
     if job.delay is not None:
         fields["delay_ms"] = min(job.delay // MILLISECOND, LONGEST_DELAY_MS)
+    if job.crash_limit is not None:
+        fields["crash_limit"] = job.crash_limit
+    if job.metadata:
+        fields["metadata"] = job.metadata
+    return fields | _relations(job)
+
+
+def _relations(job: NewJob) -> dict[str, object]:
+    """The fields that tie a job to others: its parents and its keys."""
+    fields: dict[str, object] = {}
     if job.depends_on:
         fields["parents"] = [{"parent_id": d.parent_id, "on_failure": d.on_failure} for d in job.depends_on]
         fields["inherit_priority"] = job.inherit_priority
@@ -134,10 +150,6 @@ def _job_fields(job: NewJob) -> dict[str, object]:
     if job.concurrency_key is not None:
         fields["concurrency_key"] = job.concurrency_key
         fields["concurrency_limit"] = job.concurrency_limit
-    if job.crash_limit is not None:
-        fields["crash_limit"] = job.crash_limit
-    if job.metadata:
-        fields["metadata"] = job.metadata
     return fields
 
 
@@ -146,7 +158,7 @@ def states_mask(states: Iterable[JobState]) -> int:
     return sum(1 << STATES.index(state) for state in states)
 
 
-class enqueue_errors:
+class EnqueueErrors:
     """Raises the typed error in place of the error codes of `enqueue_jobs` (PD001 to PD005), for any driver."""
 
     def __enter__(self) -> None:

@@ -121,11 +121,12 @@ CREATE TABLE IF NOT EXISTS perdure.migrations (
 );
 """
 _APPLIED = "SELECT number FROM perdure.migrations"
+_RECORD = "INSERT INTO perdure.migrations (number, name) VALUES ({number}, '{name}');"
 _FORGET = "DELETE FROM perdure.migrations WHERE number = $1"
 
 
 def _record(migration: Migration) -> str:
-    return f"INSERT INTO perdure.migrations (number, name) VALUES ({migration.number}, '{migration.name}');"
+    return _RECORD.format(number=migration.number, name=migration.name)
 
 
 async def _applied(connection: asyncpg.Connection, schema: str) -> set[int]:
@@ -148,7 +149,9 @@ def _quoted(identifier: str) -> str:
 async def _locked(database_url: str, schema: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(database_url, application_name="perdure migrate")
     try:
-        await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", f"perdure migrate {schema}")
+        await connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended($1, 0))", f"perdure migrate {schema}"
+        )
         yield connection
     finally:
         await connection.close()
