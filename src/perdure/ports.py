@@ -72,24 +72,30 @@ class Jobs(Protocol):
 
     async def enqueue(self, jobs: Sequence[NewJob], *, on_duplicate: str = "raise") -> Sequence[Enqueued]:
         """Store the jobs, all or none, durably before the answer."""
+        ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """Record where attempts leave their jobs, each only while its token stands; all in one transaction.
 
         Raises InvalidInput when a value can never be stored, so that repeating the call is useless.
         """
+        ...
 
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
         """Record outcomes whose lease was gone and give the tokens of those that no earlier try had settled."""
+        ...
 
     async def stage(self, *, limit: int) -> Sequence[Place]:
         """Make up to `limit` scheduled or retryable jobs whose time has come available."""
+        ...
 
     async def resolve(self, *, limit: int) -> Sequence[Place]:
         """Look once more at dependencies that were written while a parent ended, and release what may start."""
+        ...
 
     async def unpark(self) -> Sequence[Place]:
         """Make jobs available that wait for a slot of their concurrency key while slots are free."""
+        ...
 
 
 class Leases(Protocol):
@@ -97,12 +103,15 @@ class Leases(Protocol):
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
         """The leases held by one process of a worker."""
+        ...
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
         """The leases held by workers that are dead or stopped."""
+        ...
 
     async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
         """The leases past their deadline."""
+        ...
 
 
 class Workers(Protocol):
@@ -110,15 +119,19 @@ class Workers(Protocol):
 
     async def register(self, worker: NewWorker) -> None:
         """Write the row of a worker that starts."""
+        ...
 
     async def beat(self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int) -> Beat | None:
         """Say that the worker lives; None when its row says otherwise, so that it must stop and register anew."""
+        ...
 
     async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
         """Mark the workers dead whose last heartbeat is older, by the database's clock."""
+        ...
 
     async def stop(self, worker_id: WorkerId, *, cause: str) -> None:
         """Say that the worker has ended by itself."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,18 +157,23 @@ class Dispatch(Protocol):
 
     async def announce(self, places: Sequence[Place]) -> None:
         """Make committed, available jobs known to waiting workers; a hint that may be lost or repeated."""
+        ...
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
         """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none."""
+        ...
 
     async def wait(self, timeout: timedelta) -> bool:
         """Sleep until a doorbell rings or the time is up; true when it rang."""
+        ...
 
     async def release(self, worker_id: WorkerId) -> None:
         """Forget what dispatch keeps about a worker that has ended."""
+        ...
 
     async def depths(self) -> Mapping[Band, int]:
         """Count the jobs waiting in each band; may lag behind the truth."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +204,11 @@ class History(Protocol):
 
     async def findings(self, *, crash_limit: int, interruption_limit: int) -> Findings:
         """Look for every known violation, on one consistent snapshot; the limits are for jobs without their own."""
+        ...
 
     async def live(self) -> Mapping[JobState, int]:
         """How many jobs have not ended, by state."""
+        ...
 
 
 class Insights(Protocol):
@@ -199,37 +219,47 @@ class Insights(Protocol):
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         """The jobs that match, the newest first, from the cursor on. Raises InvalidOption for a bad cursor."""
+        ...
 
     async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
         """One job in full."""
+        ...
 
     async def facts(self, job_id: UUID, *, budget: timedelta) -> Facts | None:
         """What decides whether one job may start."""
+        ...
 
     async def result_of(self, job_id: UUID) -> ResultView | None:
         """Where one job stands, with its result or its error, in one cheap query."""
+        ...
 
     async def counts(self, *, budget: timedelta) -> Sequence[CountView]:
         """How many jobs are in each state."""
+        ...
 
     async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
         """All queues, or the one of that name."""
+        ...
 
     async def workers(
         self, *, alive_only: bool, key: str | None = None, budget: timedelta
     ) -> Sequence[WorkerView]:
         """The workers, the newest first; with `key` those of that id or name."""
+        ...
 
     async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
         """The dead letters by cause, the largest group first."""
+        ...
 
     async def letters(
         self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta
     ) -> DeadLetterPage:
         """The dead letters that match, the newest first, from the cursor on."""
+        ...
 
     async def status(self, *, budget: timedelta) -> StatusView:
         """The system on one screen; parts that do not come in time are left out and named."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,27 +278,35 @@ class Control(Protocol):
 
     async def cancel(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
         """End waiting jobs as cancelled, and ask the workers of running ones to stop."""
+        ...
 
     async def retry(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
         """Make retryable and scheduled jobs available in their run, discarded and cancelled ones in a new run."""
+        ...
 
     async def replay(self, delays: Mapping[UUID, timedelta], by: By) -> Sequence[Acted]:
         """Open a new run of dead letters, each after its delay."""
+        ...
 
     async def drop(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
         """Take dead letters out of their queue; their jobs stay discarded."""
+        ...
 
     async def pause(self, queue: str, by: By) -> bool:
         """Leave a queue out of all claims; false when it was already. Raises NotFound."""
+        ...
 
     async def resume(self, queue: str, by: By) -> bool:
         """Let a queue be claimed from again; false when it could be already. Raises NotFound."""
+        ...
 
     async def drain(self, worker_id: UUID, by: By) -> bool:
         """Ask a worker to take nothing new; false when it was asked already. Raises NotFound unless it lives."""
+        ...
 
     async def sweep_cancel_requests(self, *, limit: int) -> int:
         """Forget requests whose lease has ended, and carry those on whose jobs have not: a duty of the leader."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,27 +326,35 @@ class Keeping(Protocol):
 
     async def make_partitions(self, *, ahead_days: int) -> PartitionChanges:
         """Make the day partitions of the next days, and move to them what had to go elsewhere for want of them."""
+        ...
 
     async def drop_partitions(self, *, older_than: timedelta) -> PartitionChanges:
         """Drop days of bodies and of history whose jobs have all ended longer ago and that nothing needs any more."""
+        ...
 
     async def sweep_edges(self, *, limit: int) -> int:
         """Edges whose child or parent has no body any more."""
+        ...
 
     async def sweep_unique_keys(self, *, limit: int) -> int:
         """Unique keys that have run out, or whose job has left the states that they count."""
+        ...
 
     async def sweep_cancel_requests(self, *, limit: int) -> int:
         """Requests to cancel jobs that have ended."""
+        ...
 
     async def sweep_progress(self, *, limit: int) -> int:
         """Reports of progress of jobs that do not run any more."""
+        ...
 
     async def forget_workers(self, *, older_than: timedelta) -> int:
         """Delete the rows of workers that ended longer ago and hold nothing."""
+        ...
 
     async def vacuum(self) -> Sequence[str]:
         """Clear small hot tables of dead rows where these prevail, and name them."""
+        ...
 
 
 __all__ = [

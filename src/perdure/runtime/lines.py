@@ -21,6 +21,7 @@ class Reports(Protocol):
 
     async def report_progress(self, lease: Lease, fraction: float, note: str) -> None:
         """Keep the newest report of an attempt that still holds its lease."""
+        ...
 
     async def holds(self, lease: Lease) -> bool:
         """Whether the lease still stands."""

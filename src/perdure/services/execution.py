@@ -57,6 +57,7 @@ class Runner(Protocol):
 
     def start(self, attempt: Attempt, done: Done) -> None:
         """Begin; `done` is called exactly once when the handler has ended, on the loop's thread."""
+        ...
 
     def stop(self, attempt: Attempt) -> bool:
         """Make the handler end for `attempt.stop_reason`; false when it can only be asked."""
@@ -68,6 +69,7 @@ class Runner(Protocol):
 
     async def close(self) -> None:
         """Give everything back; whatever still runs is left behind."""
+        ...
 
 
 class Settler(Protocol):

@@ -49,9 +49,11 @@ class Database(Protocol):
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
         """Run one statement and give its rows. Raises DatabaseUnavailable."""
+        ...
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
         """Run several statements in one transaction. Raises DatabaseUnavailable."""
+        ...
 
 
 class SnapshotDatabase(Protocol):
@@ -61,6 +63,7 @@ class SnapshotDatabase(Protocol):
         self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
     ) -> list[list[asyncpg.Record]]:
         """Run reading statements on one snapshot, each for at most `timeout` seconds. Raises DatabaseUnavailable."""
+        ...
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from operator import itemgetter
@@ -35,6 +35,7 @@ flip while the tables grow and shrink by the second (docs/decisions/0004-claim-p
 
 RING = re.compile(r"(\d{1,9}):([0-3]):(-?\d{1,18})")
 
+NEW_LEASE: Callable[..., Lease] = Lease
 LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
 """The columns of a claim stand in the order of the lease's fields; queue and kind are known by the lane."""
 
@@ -197,7 +198,7 @@ class PostgresDispatch:
 
     def _lease(self, row: asyncpg.Record) -> Lease:
         queue, kind = self._lanes.names[row["lane"]]
-        return Lease(*(*row[:LEASE_COLUMNS], queue, kind))
+        return NEW_LEASE(*row[:LEASE_COLUMNS], queue, kind)
 
     def _terms(self, claimer: Claimer) -> tuple[object, ...]:
         return claimer.worker_id, claimer.process, claimer.isolated, self._grace_ms
