@@ -11,7 +11,6 @@ from perdure.domain.criteria import ATTEMPT_MAX, Criteria, compile_filter
 from perdure.domain.errors import InvalidFilter
 from perdure.domain.filters import (
     ARGS,
-    COMPARISONS,
     FIELDS,
     WORD,
     Filter,
@@ -64,18 +63,19 @@ def test_a_formatted_filter_is_read_back_as_itself(filter: Filter) -> None:
 def test_no_text_does_worse_than_to_be_refused(text: str) -> None:
     complete(text)
     try:
-        filter = parse(text)
-        compile_filter(filter)
+        tree = parse(text)
+        compile_filter(tree)
     except InvalidFilter as error:
-        assert "column" in error.message
+        message = error.message
     else:
-        assert parse(format_filter(filter)) == filter
+        message = "no column" if parse(format_filter(tree)) == tree else ""
+    assert "column" in message
 
 
 def test_every_field_is_understood_at_once() -> None:
-    filter = parse(WHOLE)
-    assert format_filter(filter) == WHOLE
-    criteria = compile_filter(filter)
+    tree = parse(WHOLE)
+    assert format_filter(tree) == WHOLE
+    criteria = compile_filter(tree)
     assert criteria.states == {JobState.RETRYABLE, JobState.DISCARDED, JobState.RUNNING}
     assert criteria.priorities == {4, 5}
     assert criteria.since == timedelta(hours=2)

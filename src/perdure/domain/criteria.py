@@ -26,6 +26,9 @@ from perdure.domain.job import PRIORITIES, JobState
 STATES = frozenset(JobState)
 ATTEMPT_MAX = 32_767
 LANE_FIELDS = frozenset({"kind", "queue", "label"})
+OF_FAILURES = frozenset({"error", "fingerprint"})
+"""What the newest attempt of a completed job does not have: a search for it leaves those out from the start."""
+
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?")
 _ESCAPED = re.compile(r"([\\%_])")
 
@@ -159,7 +162,7 @@ def _id(draft: _Draft, term: Term) -> None:
 
 
 def _moment(term: Term) -> datetime | timedelta:
-    if term.negated or len(term.values) > 1:
+    if term.negated or len(term.values) != 1:
         raise _invalid(term, f"{term.field} takes one value and no minus", "use since and until")
     text = term.values[0].text
     try:
@@ -200,6 +203,8 @@ def _pattern(value: Value, operator: Operator, *, prefix: bool = False) -> str:
 
 def _text(draft: _Draft, term: Term) -> None:
     prefix = term.field == "fingerprint"
+    if term.field in OF_FAILURES and not term.negated:
+        draft.states -= {JobState.COMPLETED}
     clause = Clause(
         field=term.field if term.field != WORD else "word",
         negated=term.negated,

@@ -88,14 +88,13 @@ class PostgresInsights:
         search = Search(criteria, limit, job_cursor(before))
         ends = monotonic() + budget.total_seconds()
         while not search.done:
-            left = timedelta(seconds=ends - monotonic())
-            try:
-                rows = await self._within(max(left, MILLISECOND), "jobs_page", *search.parameters())
-            except asyncpg.QueryCanceledError:
-                if search.shorten() and monotonic() < ends:
-                    continue
+            if (left := timedelta(seconds=ends - monotonic())) <= timedelta(0):
                 return search.page(complete=False)
-            search.take(rows)
+            try:
+                await self._stretch(search, left)
+            except asyncpg.QueryCanceledError:
+                if not search.shorten():
+                    return search.page(complete=False)
         return search.page(complete=True)
 
     async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
@@ -186,6 +185,19 @@ class PostgresInsights:
             except asyncpg.QueryCanceledError:
                 notes.append(f"{what}: not known within the time budget")
         return _status(found, tuple(notes))
+
+    async def _stretch(self, search: Search, budget: timedelta) -> None:
+        candidates = search.next()
+        if isinstance(candidates, tuple):
+            name, values = candidates
+            found = await self._by_index(budget, name, *values)
+            candidates = [row["id"] for row in found]
+        rows = await self._by_index(budget, "matching", *search.wanted(candidates))
+        search.take(candidates, rows)
+
+    async def _by_index(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
+        calls = (self._bound(budget), (self._sql["by_index"], ()), (self._sql[name], values))
+        return (await self._database.fetch_all(*calls))[2]
 
     async def _within(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
         """The rows of one statement; asyncpg.QueryCanceledError when the budget does not suffice."""

@@ -1,7 +1,7 @@
 """The search for a page of jobs: stretch by stretch, so that a budget that ends leaves what was found before it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -9,66 +9,84 @@ import msgspec
 from perdure.domain.criteria import Clause, Criteria
 from perdure.domain.errors import InvalidOption
 from perdure.domain.job import PRIORITIES, JobState
+from perdure.domain.rank import EPOCH
 from perdure.domain.views import DeadLetterView, JobPage, JobView
 from perdure.stores.postgres.rows import Row, job_of
 
-FIRST_STRETCH = 1_000
-LONGEST_STRETCH = 64_000
+LONGEST_STRETCH = 32_000
 SHORTEST_STRETCH = 50
+GROWTH = 4
 MILLISECOND = timedelta(milliseconds=1)
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
+DRIFT = timedelta(days=2)
+"""A producer's clock may be a day off, and this program's clock another."""
+
 UNFINISHED = "The time budget ended the search here; ask on with the cursor, or narrow the filter."
 
 
 class Search:
-    """What has been found of one page, and where to look next. Stretches grow while they are fruitless."""
+    """What has been found of one page, and where to look next.
+
+    Candidates are looked at in stretches from the newest on, each longer than the one before it: all jobs, or only those of
+    the state tables and of bad endings when completed jobs are not wanted, or just the ids that the filter names.
+    """
 
     def __init__(self, criteria: Criteria, limit: int, before: UUID | None) -> None:
         self._criteria = criteria
         self._limit = limit
-        self._before = before
-        self._span = max(FIRST_STRETCH, limit)
+        self._below = before
+        self._floor = _floor(criteria.since)
+        self._span = limit + 1
         self._found: dict[UUID, JobView] = {}
-        self._source = _source(criteria)
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
 
-    def parameters(self) -> tuple[object, ...]:
-        """The values for the next stretch, in the order of `jobs_page`."""
-        wanted = self._limit + 1 - len(self._found)
-        states = sorted(self._criteria.states)
-        return (self._source, states, *conditions(self._criteria), self._before, self._span, wanted)
+    def next(self) -> tuple[str, tuple[object, ...]] | list[UUID]:
+        """The statement that gives the candidates of the next stretch, or they themselves."""
+        below = self._below or LAST
+        if self._criteria.ids is not None:
+            return sorted((each for each in self._criteria.ids if each < below), reverse=True)
+        bounds = (below, self._floor, self._span)
+        if JobState.COMPLETED in self._criteria.states:
+            return "next_bodies", bounds
+        return "next_of_states", (sorted(self._criteria.states), *bounds)
 
-    def take(self, rows: Sequence[Row]) -> None:
-        """Keep what a stretch brought, and move on below it."""
-        wanted = self._limit + 1 - len(self._found)
-        found = [job_of(row) for row in rows if row["id"] is not None]
-        self._found.update({job.id: job for job in found})
-        edge = rows[0]["edge"]
-        cut = len(found) >= wanted
-        self._before = found[-1].id if cut else edge
-        self.done = len(self._found) > self._limit or (edge is None and not cut)
-        self._span = min(self._span * 4, LONGEST_STRETCH)
+    def wanted(self, candidates: Sequence[UUID]) -> tuple[object, ...]:
+        """The values for `matching`."""
+        return (candidates, sorted(self._criteria.states), *conditions(self._criteria))
+
+    def take(self, candidates: Sequence[UUID], rows: Sequence[Row]) -> None:
+        """Keep what a stretch brought, and move on below its last candidate."""
+        self._found.update({row["id"]: job_of(row) for row in rows})
+        last = self._criteria.ids is not None or len(candidates) < self._span
+        self._below = candidates[-1] if candidates else self._below
+        self.done = last or len(self._found) > self._limit
+        self._span = min(self._span * GROWTH, LONGEST_STRETCH)
 
     def shorten(self) -> bool:
-        """Try a tenth of a stretch that was too long; false when it was a short one already."""
+        """Try a tenth of a stretch that took too long; false when it was a short one already."""
         if self._span <= SHORTEST_STRETCH:
             return False
         self._span = max(self._span // 10, SHORTEST_STRETCH)
         return True
 
     def page(self, *, complete: bool) -> JobPage:
-        """What has been found. The stretch ends include their last candidate, so that the next one begins below it."""
+        """What has been found; an incomplete page goes on below the last candidate that was looked at."""
         jobs = tuple(self._found.values())[: self._limit]
-        if not complete:
-            cursor = None if self._before is None else str(self._before)
-            return JobPage(jobs=jobs, cursor=cursor, complete=False, note=UNFINISHED)
-        more = len(self._found) > self._limit
-        return JobPage(jobs=jobs, cursor=str(jobs[-1].id) if more else None)
+        if len(self._found) > self._limit:
+            return JobPage(jobs=jobs, cursor=str(jobs[-1].id))
+        if complete:
+            return JobPage(jobs=jobs)
+        cursor = None if self._below is None else str(self._below)
+        return JobPage(jobs=jobs, cursor=cursor, complete=False, note=UNFINISHED)
 
 
-def _source(criteria: Criteria) -> str:
-    if criteria.ids is not None:
-        return "ids"
-    return "bodies" if JobState.COMPLETED in criteria.states else "states"
+def _floor(since: datetime | timedelta | None) -> UUID:
+    """An id below those of all jobs enqueued since then, with room for clocks that differ."""
+    if since is None:
+        return FIRST
+    moment = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+    milliseconds = (moment - DRIFT - EPOCH) // MILLISECOND if moment > EPOCH + DRIFT else 0
+    return UUID(int=milliseconds << 80)
 
 
 def conditions(criteria: Criteria) -> tuple[object, ...]:

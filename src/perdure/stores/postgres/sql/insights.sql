@@ -5,61 +5,67 @@
 SELECT set_config('statement_timeout', :budget_ms, true), set_config('transaction_read_only', 'on', true),
     set_config('plan_cache_mode', 'force_custom_plan', true);
 
--- name: jobs_page(source, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, before, span, most)
--- One stretch of at most `span` candidates below `before`, and those of them that match, the newest first. Candidates are
--- `bodies`: all jobs; `states`: the rows of the wanted states, where completed is none of them; `ids`: the named jobs. A job
--- may come twice. The first column of each row is where the stretch ended, null at the end of all.
-WITH range AS (
-    SELECT coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS high,
-        perdure.id_floor(greatest(coalesce(:since::timestamptz, now() - :since_ms::bigint * interval '1 millisecond', 'epoch')
-            - interval '1 day', 'epoch')) AS low
-), candidates AS NOT MATERIALIZED (
-    SELECT b.id FROM perdure.jobs b WHERE :source::text = 'bodies'
-    UNION ALL SELECT l.job_id FROM perdure.leases l WHERE :source = 'states' AND 'running' = ANY (:states::perdure.job_state[])
-    UNION ALL SELECT a.job_id FROM perdure.available_jobs a WHERE :source = 'states' AND 'available' = ANY (:states)
-    UNION ALL SELECT p.job_id FROM perdure.parked_jobs p WHERE :source = 'states' AND 'available' = ANY (:states)
-    UNION ALL SELECT s.job_id FROM perdure.scheduled_jobs s WHERE :source = 'states' AND ('scheduled' = ANY (:states) OR 'retryable' = ANY (:states))
-    UNION ALL SELECT b.job_id FROM perdure.blocked_jobs b WHERE :source = 'states' AND 'pending' = ANY (:states)
-    UNION ALL SELECT u.id FROM unnest(:ids::uuid[]) AS u (id) WHERE :source = 'ids'
-    UNION ALL SELECT e.job_id FROM perdure.job_executions e WHERE :source = 'states' AND e.state IN ('cancelled', 'discarded')
-        AND ('cancelled' = ANY (:states) OR 'discarded' = ANY (:states))
-), edge AS (
-    SELECT c.id FROM candidates c WHERE c.id < (SELECT high FROM range) AND c.id >= (SELECT low FROM range)
-    ORDER BY c.id DESC OFFSET :span LIMIT 1
-), matches AS (
-    SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
-        j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome
-    FROM candidates c
-    JOIN perdure.jobs j ON j.id = c.id
-    JOIN perdure.lanes n ON n.lane = j.lane
-    CROSS JOIN LATERAL perdure.standing(c.id) s
-    LEFT JOIN perdure.workers w ON w.id = s.worker_id
-    LEFT JOIN LATERAL (
-        SELECT e.error, e.cause, e.outcome FROM perdure.job_executions e WHERE e.job_id = c.id ORDER BY e.settled_at DESC LIMIT 1
-    ) x ON true
-    WHERE c.id < (SELECT high FROM range) AND c.id >= (SELECT low FROM range)
-        AND c.id >= coalesce((SELECT id FROM edge), '00000000-0000-0000-0000-000000000000')
-        AND s.state = ANY (:states)
-        AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
-        AND (:ids::uuid[] IS NULL OR c.id = ANY (:ids))
-        AND (:without::uuid[] IS NULL OR c.id <> ALL (:without))
-        AND (:since IS NULL OR j.enqueued_at >= :since)
-        AND (:since_ms IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
-        AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
-        AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
-        AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-        AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
-        AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
-            'key', jsonb_build_array(j.unique_key, j.concurrency_key),
-            'worker', jsonb_build_array(s.worker_id, w.name),
-            'fingerprint', jsonb_build_array(coalesce(nullif(x.error ->> 'fingerprint', ''), x.outcome::text)),
-            'error', jsonb_build_array(x.error ->> 'type', x.error ->> 'message', x.cause),
-            'word', jsonb_build_array(n.kind, x.error ->> 'type', x.error ->> 'message', x.cause)), s.attempt, :words))
-    ORDER BY c.id DESC LIMIT :most
-)
-SELECT (SELECT id FROM edge) AS edge, m.*
-FROM (VALUES (1)) AS one (n) LEFT JOIN matches m ON true
-ORDER BY m.id DESC;
+-- name: by_index()
+-- For the rest of the transaction look rows up one by one, whatever the planner believes of tables that grow and shrink by the
+-- second.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true);
+
+-- name: next_bodies(before, floor, span)
+-- The ids of the next jobs below `before`, whatever their state.
+SELECT b.id FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid ORDER BY b.id DESC LIMIT :span;
+
+-- name: next_of_states(states, before, floor, span)
+-- The ids of the next jobs below `before` that are or have been in one of these states, completed not among them. A job may
+-- come twice.
+SELECT c.id FROM (
+    (SELECT l.job_id AS id FROM perdure.leases l
+    WHERE 'running' = ANY (:states::perdure.job_state[]) AND l.job_id < :before::uuid AND l.job_id >= :floor::uuid
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT a.job_id FROM perdure.available_jobs a
+    WHERE 'available' = ANY (:states) AND a.job_id < :before AND a.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT p.job_id FROM perdure.parked_jobs p
+    WHERE 'available' = ANY (:states) AND p.job_id < :before AND p.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT s.job_id FROM perdure.scheduled_jobs s
+    WHERE CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END::perdure.job_state = ANY (:states)
+        AND ('retryable' = ANY (:states) OR 'scheduled' = ANY (:states)) AND s.job_id < :before AND s.job_id >= :floor
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT b.job_id FROM perdure.blocked_jobs b
+    WHERE 'pending' = ANY (:states) AND b.job_id < :before AND b.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT e.job_id FROM perdure.job_executions e
+    WHERE e.state IN ('cancelled', 'discarded') AND ('cancelled' = ANY (:states) OR 'discarded' = ANY (:states))
+        AND e.job_id < :before AND e.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+) c ORDER BY c.id DESC LIMIT :span;
+
+-- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args)
+-- Those of some jobs that match a filter, the newest first.
+SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
+    j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome
+FROM unnest(:among::uuid[]) AS c (id)
+JOIN perdure.jobs j ON j.id = c.id
+JOIN perdure.lanes n ON n.lane = j.lane
+CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
+CROSS JOIN LATERAL perdure.standing(c.id) s
+LEFT JOIN perdure.workers w ON w.id = s.worker_id
+LEFT JOIN LATERAL (
+    SELECT e.error, e.cause, e.outcome FROM perdure.job_executions e WHERE e.job_id = c.id ORDER BY e.settled_at DESC LIMIT 1
+) x ON true
+CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
+    'key', j.unique_key, 'key', j.concurrency_key, 'worker', s.worker_id::text, 'worker', w.name,
+    'fingerprint', coalesce(nullif(x.error ->> 'fingerprint', ''), x.outcome::text),
+    'error', x.error ->> 'type', 'error', x.error ->> 'message', 'error', x.cause,
+    'word', x.error ->> 'type', 'word', x.error ->> 'message', 'word', x.cause, 'word', n.kind
+], s.attempt, :words::jsonb) f
+WHERE s.state = ANY (:states::perdure.job_state[])
+    AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+    AND (:ids::uuid[] IS NULL OR c.id = ANY (:ids))
+    AND (:without::uuid[] IS NULL OR c.id <> ALL (:without))
+    AND (:since::timestamptz IS NULL OR j.enqueued_at >= :since)
+    AND (:since_ms::bigint IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
+    AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
+    AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
+    AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+ORDER BY j.id DESC;
 
 -- name: job(job_id)
 -- One job: its body, where it stands, its lease and what it last said of its progress.
@@ -242,6 +248,12 @@ FROM (
     FROM perdure.dead_letter_queue d
     JOIN perdure.lanes n ON n.lane = d.lane
     LEFT JOIN perdure.jobs j ON j.id = d.job_id
+    CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
+    CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
+        'key', j.unique_key, 'key', j.concurrency_key, 'fingerprint', d.fingerprint,
+        'error', d.error ->> 'type', 'error', d.error ->> 'message', 'error', d.cause,
+        'word', d.error ->> 'type', 'word', d.error ->> 'message', 'word', d.cause, 'word', n.kind
+    ], d.attempt, :words::jsonb) f
     WHERE (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
         AND (:ids::uuid[] IS NULL OR d.job_id = ANY (:ids)) AND (:without::uuid[] IS NULL OR d.job_id <> ALL (:without))
         AND (:since::timestamptz IS NULL OR d.dead_at >= :since)
@@ -249,11 +261,6 @@ FROM (
         AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
         AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
         AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-        AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
-        AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
-            'key', jsonb_build_array(j.unique_key, j.concurrency_key), 'fingerprint', jsonb_build_array(d.fingerprint),
-            'error', jsonb_build_array(d.error ->> 'type', d.error ->> 'message', d.cause),
-            'word', jsonb_build_array(n.kind, d.error ->> 'type', d.error ->> 'message', d.cause)), d.attempt, :words))
     GROUP BY d.fingerprint
     ORDER BY count(*) DESC, max(d.dead_at) DESC LIMIT :most
 ) g
@@ -267,6 +274,12 @@ SELECT d.job_id, n.kind, n.queue, d.dead_at, d.run, d.attempt, d.crashes, d.inte
 FROM perdure.dead_letter_queue d
 JOIN perdure.lanes n ON n.lane = d.lane
 LEFT JOIN perdure.jobs j ON j.id = d.job_id
+CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
+CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
+    'key', j.unique_key, 'key', j.concurrency_key, 'fingerprint', d.fingerprint,
+    'error', d.error ->> 'type', 'error', d.error ->> 'message', 'error', d.cause,
+    'word', d.error ->> 'type', 'word', d.error ->> 'message', 'word', d.cause, 'word', n.kind
+], d.attempt, :words::jsonb) f
 WHERE (:before_at::timestamptz IS NULL OR (d.dead_at, d.job_id) < (:before_at, :before_id::uuid))
     AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
     AND (:ids::uuid[] IS NULL OR d.job_id = ANY (:ids)) AND (:without::uuid[] IS NULL OR d.job_id <> ALL (:without))
@@ -275,11 +288,6 @@ WHERE (:before_at::timestamptz IS NULL OR (d.dead_at, d.job_id) < (:before_at, :
     AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
     AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
     AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-    AND (:args::jsonb IS NULL OR perdure.args_fit(j.args, :args))
-    AND (:words::jsonb IS NULL OR perdure.words_fit(jsonb_build_object(
-        'key', jsonb_build_array(j.unique_key, j.concurrency_key), 'fingerprint', jsonb_build_array(d.fingerprint),
-        'error', jsonb_build_array(d.error ->> 'type', d.error ->> 'message', d.cause),
-        'word', jsonb_build_array(n.kind, d.error ->> 'type', d.error ->> 'message', d.cause)), d.attempt, :words))
 ORDER BY d.dead_at DESC, d.job_id DESC LIMIT :most;
 
 -- name: last_minute()
