@@ -1,6 +1,7 @@
 """One process of a worker is killed while it works."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 
 import psutil
@@ -8,6 +9,7 @@ import psutil
 from perdure.runtime.operations import SpawnedWorker
 from perdure.stores.postgres.figures import PostgresFigures
 
+PATIENCE_S = 60.0
 LOOK_S = 0.01
 UNDER_WAY_S = 0.05
 """Long enough for a result that was sent before the process froze to be settled."""
@@ -23,7 +25,15 @@ class Victim:
 
 
 async def kill_one_at_work(worker: SpawnedWorker, figures: PostgresFigures) -> Victim:
-    """SIGKILL the process that holds most jobs; it is frozen first, so that what it holds is certain."""
+    """SIGKILL the process that holds most jobs; it is frozen first, so that what it holds is certain.
+
+    Raises TimeoutError when none is seen at work for long.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        return await _kill_one(worker, figures)
+
+
+async def _kill_one(worker: SpawnedWorker, figures: PostgresFigures) -> Victim:
     while True:
         held = await figures.held(worker.worker_id)
         number = max(held, key=lambda one: held[one], default=0)
@@ -41,10 +51,11 @@ async def kill_one_at_work(worker: SpawnedWorker, figures: PostgresFigures) -> V
 
 def _child(worker: SpawnedWorker, number: int) -> psutil.Process | None:
     """The process of that number; None when it has just ended."""
+    named = re.compile(rf"process {number}\b")
     try:
         for child in psutil.Process(worker.process.pid).children():
-            if child.cmdline()[-1:] == [f"process {number}"]:
+            if named.match(child.cmdline()[-1]):
                 return child
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, IndexError):
         return None
     return None

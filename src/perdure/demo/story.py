@@ -214,7 +214,10 @@ class Story:
             if self._analysed() >= first:
                 break
             await asyncio.sleep(LOOK_S)
-        victim = await kill_one_at_work(self._worker, self._figures)
+        try:
+            victim = await kill_one_at_work(self._worker, self._figures)
+        except TimeoutError:
+            raise StoryFailed("no process of the worker was seen at work, so none could be killed") from None
         self._teller.say(
             f"killed process {victim.number} of the worker (pid {victim.pid}, SIGKILL): it held {victim.held} jobs"
         )

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 LOOK_S = 0.3
@@ -36,19 +38,26 @@ class Changes:
 
 
 def stamps(folder: Path) -> Stamps:
-    """Size and time of change of each Python file; hidden folders and virtual environments are left out."""
-    found: Stamps = {}
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if _is_source(root, name)]
-        for name in files:
-            if name.endswith(".py"):
-                try:
-                    state = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - some thousand files, three times a second
-                except FileNotFoundError:
-                    continue
-                found[os.path.relpath(os.path.join(root, name), folder)] = (state.st_mtime_ns, state.st_size)  # noqa: PTH118
-    return found
+    """Time of change and size of each Python file; hidden folders and virtual environments are left out."""
+    return dict(_stamps(str(folder), ""))
 
 
-def _is_source(root: str, name: str) -> bool:
-    return not name.startswith(".") and name not in SKIPPED and not Path(root, name, "pyvenv.cfg").exists()
+def _stamps(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # it has just gone, or is not ours to read
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if _is_source(entry):
+                yield from _stamps(entry.path, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            with suppress(FileNotFoundError):
+                state = entry.stat()
+                yield prefix + entry.name, (state.st_mtime_ns, state.st_size)
+
+
+def _is_source(entry: "os.DirEntry[str]") -> bool:
+    return not (
+        entry.name.startswith(".") or entry.name in SKIPPED or Path(entry.path, "pyvenv.cfg").exists()
+    )

@@ -32,7 +32,7 @@ def dev(
     *,
     fresh: Annotated[bool, Parameter(negative="")] = False,
     redis: Annotated[bool, Parameter(negative="")] = False,
-    processes: int | None = None,
+    queues: str | None = None,
     connection: Connection = AS_SET,
     verbose: Annotated[tuple[bool, ...], Parameter(name=["--verbose", "-v"], negative="")] = (),
 ) -> int:
@@ -48,13 +48,13 @@ def dev(
         Begin with an empty database; only for embedded servers.
     redis
         Start an embedded Redis, too, and dispatch through it.
-    processes
-        Child processes of the worker.
+    queues
+        Queues that it serves, separated by commas, besides those that the application's jobs name.
     verbose
         Log more; twice: a traceback with an error.
     """
     tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
-    settings = settings_of(connection, processes=processes, log_level="debug" if verbose else None)
+    settings = settings_of(connection, queues=queues, log_level="debug" if verbose else None)
     with _database(settings, fresh=fresh, redis=redis) as found:
         return asyncio.run(_develop(found, application))
 

@@ -73,7 +73,7 @@ def init(directory: Path = Path(), *, force: Annotated[bool, Parameter(negative=
     there = [name for name in FILES if (directory / name).exists()]
     if there and not force:
         raise Conflict(
-            f"{', '.join(there)} exists already in {directory.absolute()}; nothing was written",
+            f"{directory.absolute()} has {', '.join(there)} already; nothing was written",
             next_step="name another folder, or overwrite with --force",
         )
     directory.mkdir(parents=True, exist_ok=True)
