@@ -328,20 +328,20 @@ CREATE INDEX unique_keys_expiry ON perdure.unique_keys USING btree (expires_at) 
 
 CREATE INDEX unique_keys_job ON perdure.unique_keys USING btree (job_id);
 
-CREATE OR REPLACE FUNCTION perdure.args_fit(args jsonb, clauses jsonb)
- RETURNS boolean
+CREATE OR REPLACE FUNCTION perdure.args_that_fit(args jsonb, clauses jsonb)
+ RETURNS SETOF boolean
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ IMMUTABLE PARALLEL SAFE ROWS 1
 AS $function$
-    SELECT NOT EXISTS (
+    SELECT true WHERE clauses IS NULL OR NOT EXISTS (
         SELECT FROM jsonb_to_recordset(clauses) AS c (negated boolean, folded boolean, patterns text[], numbers numeric[],
             strings text[], comparison text, path text[])
         WHERE c.negated = EXISTS (
             SELECT FROM jsonb_array_elements(CASE WHEN jsonb_typeof(args #> c.path) = 'array' THEN args #> c.path
                 ELSE jsonb_build_array(args #> c.path) END) AS v (value)
             WHERE args #> c.path IS NOT NULL AND (
-                perdure.text_fits(ARRAY[v.value #>> '{}'], c.folded, c.patterns)
-                OR CASE WHEN jsonb_typeof(v.value) = 'number' THEN perdure.number_fits((v.value)::numeric, c.comparison, c.numbers) END
+                perdure.text_fits(v.value #>> '{}', c.folded, c.patterns)
+                OR CASE WHEN jsonb_typeof(v.value) = 'number' THEN perdure.number_fits(v.value::numeric, c.comparison, c.numbers) END
                 OR CASE WHEN jsonb_typeof(v.value) = 'string' THEN v.value #>> '{}' = ANY (c.strings) END
             )
         )
@@ -630,11 +630,11 @@ AS $function$
 DECLARE
     links record;
     ranked record;
+    stored bigint;
 BEGIN
     SELECT * INTO links FROM perdure.read_links(jobs);
     SELECT * INTO ranked FROM perdure.deepen(links.ids, links.priorities, links.inherits, links.children, links.inner_parents,
         links.outer_depths, links.outer_priorities);
-    RETURN QUERY
     WITH input AS MATERIALIZED (
         SELECT j.*, links.lanes[j.ordinal] AS lane, links.holders[j.ordinal] AS key_holder, links.created[j.ordinal] AS created,
             ranked.depths[j.ordinal] AS depth, ranked.priorities[j.ordinal] AS highest, ranked.waiting[j.ordinal] AS waiting,
@@ -660,21 +660,23 @@ BEGIN
         INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, gated)
         SELECT i.id, i.run_at, i.lane, i.highest, i.gated FROM input i WHERE i.created AND i.waiting = 0 AND i.run_at > now()
     ), ready AS (
-        INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, gated)
+        INSERT INTO perdure.available_jobs (job_id, rank, lane, band, gated)
         SELECT i.id, perdure.rank_of(now(), i.highest), i.lane, perdure.band_of(i.highest, 0::smallint), i.gated
         FROM input i WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
     )
-    SELECT i.ordinal, i.id, CASE WHEN i.created THEN 'created' WHEN i.key_holder IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
-        i.key_holder, p.lane, p.band, p.rank
-    FROM input i LEFT JOIN LATERAL (
-        SELECT i.lane, perdure.band_of(i.highest, 0::smallint) AS band, perdure.rank_of(now(), i.highest) AS rank
-        WHERE i.created AND i.waiting = 0 AND (i.run_at IS NULL OR i.run_at <= now())
-    ) p ON true;
-    RETURN QUERY
-    SELECT array_position(links.ids, r.job_id)::bigint, r.job_id, 'created', NULL::uuid, r.lane, r.band, r.rank
-    FROM perdure.resolve_blocked(ARRAY(
+    SELECT count(*) FROM input i WHERE i.created INTO stored;
+    PERFORM FROM perdure.resolve_blocked(ARRAY(
         SELECT links.ids[n] FROM generate_subscripts(links.ids, 1) AS n WHERE links.outward[n]
-    )) r;
+    ));
+    RETURN QUERY
+    SELECT n::bigint, links.ids[n],
+        CASE WHEN links.created[n] THEN 'created' WHEN links.holders[n] IS NOT NULL THEN 'duplicate' ELSE 'exists' END,
+        links.holders[n], a.lane, a.band, a.rank
+    FROM generate_subscripts(links.ids, 1) AS n
+    LEFT JOIN LATERAL (
+        -- The limit keeps it a look-up by key, however many jobs are available.
+        SELECT w.lane, w.band, w.rank FROM perdure.available_jobs w WHERE links.created[n] AND w.job_id = links.ids[n] LIMIT 1
+    ) a ON true;
 EXCEPTION WHEN unique_violation THEN
     -- The same call ran at the same time and was faster; a repeat finds its jobs.
     RAISE EXCEPTION 'the jobs were stored by another call meanwhile' USING ERRCODE = 'serialization_failure';
@@ -735,8 +737,10 @@ AS $function$
     SELECT l.lane FROM perdure.lanes l
     WHERE NOT EXISTS (
         SELECT FROM jsonb_to_recordset(clauses) AS c (field text, negated boolean, folded boolean, patterns text[])
-        WHERE c.negated = perdure.text_fits(
-            CASE c.field WHEN 'kind' THEN ARRAY[l.kind] WHEN 'queue' THEN ARRAY[l.queue] ELSE l.labels END, c.folded, c.patterns)
+        WHERE c.negated = EXISTS (
+            SELECT FROM unnest(CASE c.field WHEN 'kind' THEN ARRAY[l.kind] WHEN 'queue' THEN ARRAY[l.queue] ELSE l.labels END) AS t (word)
+            WHERE perdure.text_fits(t.word, c.folded, c.patterns)
+        )
     )
 $function$
 ;
@@ -800,6 +804,8 @@ DECLARE
     made integer := 0;
     wanted record;
 BEGIN
+    -- Two at once would make the same tables.
+    PERFORM pg_advisory_xact_lock(hashtextextended('perdure.make_partitions', 0));
     FOR wanted IN
         SELECT t.parent, format('%s_%s', t.parent, to_char(d.day AT TIME ZONE 'UTC', 'YYYYMMDD')) AS name, t.column_name,
             CASE WHEN t.parent = 'jobs' THEN quote_literal(perdure.id_floor(d.day)) ELSE quote_literal(d.day) END AS low,
@@ -1044,7 +1050,7 @@ BEGIN
         RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
     END LOOP;
     UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
-        looked_xid = coalesce(b.looked_xid, pg_snapshot_xmax(seen)),
+        looked_xid = coalesce(b.looked_xid, pg_current_xact_id()),
         look_at = now() + greatest(now() - b.since, interval '1 second')
     WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid <> pg_current_xact_id();
 END $function$
@@ -1158,14 +1164,11 @@ AS $function$
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.text_fits(texts text[], folded boolean, patterns text[])
+CREATE OR REPLACE FUNCTION perdure.text_fits(value text, folded boolean, patterns text[])
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-AS $function$
-    SELECT EXISTS (SELECT FROM unnest(texts) AS t (word)
-        WHERE CASE WHEN folded THEN t.word ILIKE ANY (patterns) ELSE t.word LIKE ANY (patterns) END)
-$function$
+RETURN CASE WHEN folded THEN (value ~~* ANY (patterns)) ELSE (value ~~ ANY (patterns)) END
 ;
 
 CREATE OR REPLACE FUNCTION perdure.unpark(keys text[])
@@ -1201,16 +1204,19 @@ BEGIN
 END $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.words_fit(words jsonb, attempt smallint, clauses jsonb)
- RETURNS boolean
+CREATE OR REPLACE FUNCTION perdure.words_that_fit(words text[], attempt smallint, clauses jsonb)
+ RETURNS SETOF boolean
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ IMMUTABLE PARALLEL SAFE ROWS 1
 AS $function$
-    SELECT NOT EXISTS (
+    SELECT true WHERE clauses IS NULL OR NOT EXISTS (
         SELECT FROM jsonb_to_recordset(clauses) AS c (field text, negated boolean, folded boolean, patterns text[], numbers numeric[],
             comparison text)
-        WHERE c.negated = coalesce(CASE WHEN c.field = 'attempt' THEN perdure.number_fits(attempt, c.comparison, c.numbers)
-            ELSE perdure.text_fits(ARRAY(SELECT jsonb_array_elements_text(words -> c.field)), c.folded, c.patterns) END, false)
+        WHERE c.negated = CASE WHEN c.field = 'attempt' THEN perdure.number_fits(attempt, c.comparison, c.numbers)
+            ELSE EXISTS (
+                SELECT FROM generate_series(1, cardinality(words), 2) AS i (place)
+                WHERE words[i.place] = c.field AND perdure.text_fits(words[i.place + 1], c.folded, c.patterns)
+            ) END
     )
 $function$
 ;

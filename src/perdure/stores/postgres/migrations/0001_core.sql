@@ -105,7 +105,7 @@ CREATE TABLE perdure.scheduled_jobs (
 CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs (run_at, job_id);
 
 -- Jobs that wait for parents. `verified` tells that no parent can have ended unseen while the row was written; until then the
--- parents are looked at again, at `look_at`. `looked_xid` is the end of the transactions that ran when a resolver first saw the row.
+-- parents are looked at again, at `look_at`. `looked_xid` is the transaction that first did so.
 CREATE TABLE perdure.blocked_jobs (
     job_id uuid NOT NULL PRIMARY KEY,
     waiting integer NOT NULL CHECK (waiting >= 0),

@@ -128,9 +128,10 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Look at the parents of blocked jobs once more and settle the edges of those that have ended. A parent that ended
--- while its child was being written cannot have seen the edge. Whoever ends one so has a transaction id below the end of
--- those that ran when the child was first seen here; once none of them runs, the row is verified and needs no further
--- look. Looks grow rarer, so that an old transaction elsewhere neither makes them dear nor keeps others from their look.
+-- while its child was being written cannot have seen the edge. Whoever ends one so has got its transaction id before the
+-- child was first seen here, and so before this transaction got its own (the end of a snapshot would not do: it may lie
+-- below transactions that run). Once none of those runs, the row is verified and needs no further look. Looks grow
+-- rarer, so that an old transaction elsewhere neither makes them dear nor keeps others from their look.
 -- from: pending   to: available, scheduled, cancelled
 CREATE FUNCTION perdure.resolve_blocked(children uuid[])
 RETURNS TABLE (lane integer, band smallint, rank bigint, job_id uuid) LANGUAGE plpgsql AS $$
@@ -149,7 +150,7 @@ BEGIN
         RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
     END LOOP;
     UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
-        looked_xid = coalesce(b.looked_xid, pg_snapshot_xmax(seen)),
+        looked_xid = coalesce(b.looked_xid, pg_current_xact_id()),
         look_at = now() + greatest(now() - b.since, interval '1 second')
     WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid <> pg_current_xact_id();
 END $$;
@@ -571,6 +572,8 @@ DECLARE
     made integer := 0;
     wanted record;
 BEGIN
+    -- Two at once would make the same tables.
+    PERFORM pg_advisory_xact_lock(hashtextextended('perdure.make_partitions', 0));
     FOR wanted IN
         SELECT t.parent, format('%s_%s', t.parent, to_char(d.day AT TIME ZONE 'UTC', 'YYYYMMDD')) AS name, t.column_name,
             CASE WHEN t.parent = 'jobs' THEN quote_literal(perdure.id_floor(d.day)) ELSE quote_literal(d.day) END AS low,
