@@ -191,23 +191,20 @@ class Model:
                 self._settle_edges([parent], self.jobs[parent].state)
 
     def _settle_edges(self, parents: Sequence[UUID], ended: JobState) -> None:
-        children = set()
+        children, doomed = set[UUID](), set[UUID]()
         for (child, parent), (policy, state) in list(self.edges.items()):
             if parent in parents and state == "waiting":
                 fine = ended is JobState.COMPLETED or policy is OnParentFailure.RUN
                 if fine or policy is OnParentFailure.CANCEL:
                     self.edges[child, parent] = (policy, "satisfied" if fine else "cancelled")
-                    children.add(child)
-        for job in (self.jobs[child] for child in children):
-            if job.state is JobState.PENDING and self._doomed(job.new.id):
+                    (children if fine else doomed).add(child)
+        for job in (self.jobs[child] for child in children | doomed):
+            if job.state is JobState.PENDING and job.new.id in doomed:
                 self._move(job, JobState.CANCELLED)
                 self._let_key_go(job)
                 self._settle_edges([job.new.id], JobState.CANCELLED)
             elif job.state is JobState.PENDING and not self.waiting_for(job.new.id):
                 self._release(job)
-
-    def _doomed(self, job_id: UUID) -> bool:
-        return any(child == job_id and state == "cancelled" for (child, _), (_, state) in self.edges.items())
 
     def _release(self, job: Job) -> None:
         if job.due > self.now:

@@ -13,7 +13,7 @@ from perdure.domain.job import JobState
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Dispatch
 from perdure.services.check import Check, CheckReport
-from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect
+from perdure.stores.postgres.connections import Connection, Database, DedicatedDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.history import PostgresHistory
@@ -94,13 +94,14 @@ class Store:
         self.parts = parts or Parts()
         self._runner = asyncio.Runner()
         self.connection: Connection = self.run(connect(database_url, application_name="test"))
-        self.database = self.run(PooledDatabase.open(database_url, application_name="store", most=4))
+        self._databases = [DedicatedDatabase(database_url, application_name=f"store {n}") for n in range(3)]
+        self.database, *claimers = self._databases
         self.jobs = PostgresJobs(self.database)
         self.leases = PostgresLeases(self.database)
         self.workers = PostgresWorkers(self.database)
         self.control = PostgresControl(self.database)
         self.check = Check(PostgresHistory(self.database))
-        self.dispatches = [self.dispatch(), self.dispatch()]
+        self.dispatches = [self.parts.dispatch_of(claimer, self.jobs) for claimer in claimers]
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +109,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.run(self.database.close())
+        for database in self._databases:
+            self.run(database.close())
         self.run(self.connection.close())
         self._runner.close()
 
