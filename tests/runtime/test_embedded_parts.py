@@ -184,7 +184,7 @@ def test_programs_that_nobody_cannot_reach_are_copied_once(open_scratch: Path) -
 @root_only
 def test_system_programs_that_nobody_cannot_reach_are_refused(scratch: Path) -> None:
     closed = scratch / "bin"
-    closed.mkdir()
+    closed.mkdir(mode=0o700)
     (closed / "postgres").touch(mode=0o755)
     there = replace(find_postgres(), folder=closed)
     with pytest.raises(NoUnprivilegedUser, match=str(closed)):
