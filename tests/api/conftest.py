@@ -10,6 +10,7 @@ import pytest
 from perdure import Perdure
 from perdure.runtime.operations import WorkerConfig
 from tests.support.servers import PostgresServer
+from tests.support.waiting import Gate
 
 JOBS = "tests.support.jobs"
 QUICK = {
@@ -72,6 +73,6 @@ async def sql(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Re
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    """A file that jobs wait for; `gate.touch()` lets them go on."""
-    return tmp_path / "gate"
+def gate(tmp_path: Path) -> Gate:
+    """What jobs wait for by its `path`; `gate.open()` lets them go on."""
+    return Gate(tmp_path / "gate")

@@ -1,7 +1,5 @@
 """Finishing inside the handler's own transaction: the effects happen exactly once."""
 
-import asyncio
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +11,7 @@ from perdure.domain.settlement import Interrupted, Outcome, settle
 from perdure.domain.worker import WorkerId
 from perdure.runtime.handles import Handle
 from tests.support import jobs
+from tests.support.waiting import Gate, eventually
 
 PATIENCE = "20s"
 MODES = [jobs.complete_async, jobs.complete_thread, jobs.complete_process]
@@ -76,24 +75,25 @@ async def test_a_rollback_that_the_handler_hides_is_noticed(worked: Perdure) -> 
 
 
 async def test_a_handler_that_lost_its_lease_is_told_and_its_transaction_undone(
-    worked: Perdure, worked_sql: Any, gate: Path
+    worked: Perdure, worked_sql: Any, gate: Gate
 ) -> None:
     name = str(uuid4())
-    handle = await worked.enqueue(jobs.complete_late, name, str(gate))
-    async with asyncio.timeout(20):
-        while await handle.state() is not JobState.RUNNING:
-            await asyncio.sleep(0.02)
+    handle = await worked.enqueue(jobs.complete_late, name, gate.path)
+
+    async def running() -> bool:
+        return await handle.state() is JobState.RUNNING
+
+    async def undone() -> bool:
+        return bool(await refusals(worked_sql, handle.id)) and await effects(worked_sql, f"{name} lost") == [
+            0
+        ]
+
+    await eventually(running)
     await take_over(worked, handle.id)
-    async with asyncio.timeout(20):
-        while not await worked_sql.fetchval(
-            "SELECT count(*) FROM perdure.leases WHERE job_id = $1", handle.id
-        ):
-            await asyncio.sleep(0.02)
-    gate.touch()
+    await eventually(running)
+    gate.open()
     await handle.result(PATIENCE)
-    async with asyncio.timeout(20):
-        while await effects(worked_sql, f"{name} lost") != [0] or not await refusals(worked_sql, handle.id):
-            await asyncio.sleep(0.02)
+    await eventually(undone)
     assert await effects(worked_sql, name) == [1]
     assert await outcomes(worked, handle) == [Outcome.INTERRUPTED, Outcome.COMPLETED]
 

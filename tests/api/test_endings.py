@@ -10,12 +10,12 @@ import pytest
 from perdure import Context, JobFailed, JobState, Perdure
 from perdure.domain.kind import Kind
 from perdure.domain.settlement import Outcome
-from perdure.domain.views import AttemptView
+from perdure.domain.views import AttemptView, ProgressView
 from perdure.runtime.handles import Handle
 from tests.support import jobs
+from tests.support.waiting import Gate, eventually
 
 PATIENCE = "20s"
-LOOK_S = 0.02
 
 
 async def history(app: Perdure, handle: Handle[Any]) -> list[AttemptView]:
@@ -24,16 +24,15 @@ async def history(app: Perdure, handle: Handle[Any]) -> list[AttemptView]:
 
 
 async def reached(handle: Handle[Any], state: JobState) -> None:
-    async with asyncio.timeout(20):
-        while await handle.state() is not state:
-            await asyncio.sleep(LOOK_S)
+    async def there() -> bool:
+        return await handle.state() is state
+
+    await eventually(there)
 
 
-async def appeared(path: Path) -> str:
-    async with asyncio.timeout(20):
-        while not path.exists() or not path.read_text():
-            await asyncio.sleep(LOOK_S)
-    return path.read_text()
+async def process_of(app: Perdure) -> int:
+    """The process that runs async jobs now."""
+    return (await (await app.enqueue(jobs.about_async)).result(PATIENCE)).pid
 
 
 @pytest.mark.parametrize("by_raising", [True, False])
@@ -120,33 +119,39 @@ async def test_a_time_limit_ends_the_attempt_in_each_mode(worked: Perdure, kind:
 
 @pytest.mark.parametrize("make", [lambda: jobs.stuck_thread, lambda: jobs.swallows_cancelling])
 async def test_a_handler_that_cannot_be_stopped_is_left_behind_and_its_process_replaced(
-    worked: Perdure, gate: Path, tmp_path: Path, make: Callable[[], Kind[[str], None]]
+    worked: Perdure, gate: Gate, tmp_path: Path, make: Callable[[], Kind[[str], None]]
 ) -> None:
-    before = await (await worked.enqueue(jobs.about_async)).result(PATIENCE)
-    bystander = await worked.enqueue(jobs.wait_async, str(tmp_path / "other"))
+    before = await process_of(worked)
+
+    async def replaced() -> bool:
+        return await process_of(worked) != before
+
+    other = Gate(tmp_path / "other")
+    bystander = await worked.enqueue(jobs.wait_async, other.path)
     await reached(bystander, JobState.RUNNING)
-    handle = await worked.enqueue(make(), str(gate))
+    handle = await worked.enqueue(make(), gate.path)
     with pytest.raises(JobFailed, match="ran longer than"):
         await handle.result(PATIENCE)
-    (tmp_path / "other").touch()
+    other.open()
     await bystander.result(PATIENCE)
-    async with asyncio.timeout(20):
-        while (await (await worked.enqueue(jobs.about_async)).result(PATIENCE)).pid == before.pid:
-            await asyncio.sleep(LOOK_S)
+    await eventually(replaced)
     assert (await worked.jobs.get(bystander.id)).crashes == 0
-    gate.touch()
+    gate.open()
 
 
 async def test_a_process_whose_loop_is_blocked_is_replaced_once_its_jobs_were_taken(
-    worked: Perdure, gate: Path
+    worked: Perdure, gate: Gate
 ) -> None:
-    before = await (await worked.enqueue(jobs.about_async)).result(PATIENCE)
-    handle = await worked.enqueue(jobs.blocks_the_loop, str(gate))
+    before = await process_of(worked)
+
+    async def replaced() -> bool:
+        return await process_of(worked) != before
+
+    handle = await worked.enqueue(jobs.blocks_the_loop, gate.path)
     with pytest.raises(JobFailed, match="did not stop the handler"):
         await handle.result(PATIENCE)
-    after = await (await worked.enqueue(jobs.about_async)).result(PATIENCE)
-    assert after.pid != before.pid
-    gate.touch()
+    await eventually(replaced)
+    gate.open()
 
 
 async def test_a_waiting_job_that_is_cancelled_never_starts(worked: Perdure) -> None:
@@ -162,29 +167,33 @@ async def test_a_waiting_job_that_is_cancelled_never_starts(worked: Perdure) -> 
 
 
 async def test_a_running_async_job_is_cancelled_and_can_tell(
-    worked: Perdure, gate: Path, tmp_path: Path
+    worked: Perdure, gate: Gate, tmp_path: Path
 ) -> None:
     farewell = tmp_path / "farewell"
-    handle = await worked.enqueue(jobs.wait_async, str(gate), str(farewell))
+    handle = await worked.enqueue(jobs.wait_async, gate.path, str(farewell))
     await reached(handle, JobState.RUNNING)
     await worked.jobs.cancel(handle.id)
     with pytest.raises(JobFailed, match="cancelled"):
         await handle.result(PATIENCE)
-    assert await appeared(farewell) == "cancelled: True"
+
+    async def said() -> str:
+        return await asyncio.to_thread(lambda: farewell.read_text() if farewell.exists() else "")
+
+    assert await eventually(said) == "cancelled: True"
 
 
 async def test_a_running_thread_job_is_asked_and_one_that_looks_ends_cancelled(
-    worked: Perdure, gate: Path
+    worked: Perdure, gate: Gate
 ) -> None:
-    handle = await worked.enqueue(jobs.wait_thread, str(gate))
+    handle = await worked.enqueue(jobs.wait_thread, gate.path)
     await reached(handle, JobState.RUNNING)
     await worked.jobs.cancel(handle.id)
     with pytest.raises(JobFailed, match="cancelled"):
         await handle.result(PATIENCE)
 
 
-async def test_a_running_process_job_is_killed_when_it_is_cancelled(worked: Perdure, gate: Path) -> None:
-    handle = await worked.enqueue(jobs.wait_process, str(gate))
+async def test_a_running_process_job_is_killed_when_it_is_cancelled(worked: Perdure, gate: Gate) -> None:
+    handle = await worked.enqueue(jobs.wait_process, gate.path)
     await reached(handle, JobState.RUNNING)
     await worked.jobs.cancel(handle.id)
     with pytest.raises(JobFailed, match="cancelled"):
@@ -195,15 +204,18 @@ async def test_a_running_process_job_is_killed_when_it_is_cancelled(worked: Perd
 
 @pytest.mark.parametrize("kind", [jobs.halfway_async, jobs.halfway_thread, jobs.halfway_process])
 async def test_progress_is_seen_while_the_job_runs(
-    worked: Perdure, gate: Path, kind: Kind[[str], None]
+    worked: Perdure, gate: Gate, kind: Kind[[str], None]
 ) -> None:
-    handle = await worked.enqueue(kind, str(gate))
-    async with asyncio.timeout(20):
-        while (progress := (await worked.jobs.get(handle.id)).progress) is None:
-            await asyncio.sleep(LOOK_S)
+    handle = await worked.enqueue(kind, gate.path)
+
+    async def reported() -> ProgressView | None:
+        return (await worked.jobs.get(handle.id)).progress
+
+    progress = await eventually(reported)
+    assert progress is not None
     assert progress.fraction == 0.5
     assert progress.note in {"halfway", "half\ufffdway"}
-    gate.touch()
+    gate.open()
     await handle.result(PATIENCE)
 
 

@@ -20,7 +20,7 @@ class ChildProcess:
         self.number = number
         self.isolated = isolated
         self.started = monotonic()
-        self.heard_at = monotonic()
+        self.silent_looks = 0
         self.figures: Mapping[str, int] = {}
         self.ready = asyncio.Event()
         self.said_goodbye = False
@@ -54,7 +54,7 @@ class ChildProcess:
         return death(code)
 
     def _hear(self, message: Mapping[str, Any], on_ready: Callable[["ChildProcess"], None]) -> None:
-        self.heard_at = monotonic()
+        self.silent_looks = 0
         match message:
             case {"ready": kinds}:
                 self.kinds = tuple(kinds)

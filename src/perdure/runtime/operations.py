@@ -24,7 +24,7 @@ from perdure.domain.retry import Backoff
 from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, settle
 from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.domain.worker import NewWorker, Worker, WorkerId, WorkerState
-from perdure.ports import Claimer, Scope
+from perdure.ports import Claimer, Dispatch, Scope
 from perdure.runtime.handles import Handle
 from perdure.runtime.spawning import start_worker
 from perdure.runtime.supervisor import plain
@@ -65,7 +65,7 @@ class JobOperations:
             room = min(limit, worker.capacity - worker.running)
             scope = Scope(queues=worker.queues, kinds=worker.kinds, labels=worker.labels)
             claimer = Claimer(worker_id=worker.id, process=0)
-            leases = await stores.dispatch.claim(claimer, scope, limit=room) if room > 0 else []
+            leases = await _claimed(stores.dispatch, claimer, scope, room)
             if leases or monotonic() >= end:
                 return leases
             await asyncio.sleep(min(POLL_S, max(0.0, end - monotonic())))
@@ -129,6 +129,15 @@ class JobOperations:
             raise ClaimLost(lease.job_id)
         if settled.released:
             await stores.dispatch.announce(settled.released)
+
+
+async def _claimed(dispatch: Dispatch, claimer: Claimer, scope: Scope, room: int) -> Sequence[Lease]:
+    """A claim; an empty one is repeated once, for it has made the dispatch look for lanes that are new to it."""
+    if room <= 0:
+        return []
+    return await dispatch.claim(claimer, scope, limit=room) or await dispatch.claim(
+        claimer, scope, limit=room
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,12 +226,14 @@ class Worker:
     async def _watch_silent(self) -> None:
         """Replace a process that says nothing and holds nothing.
 
-        Its loop is blocked or it was frozen, and its jobs have been taken from it at their deadlines.
+        Its loop is blocked or it was frozen, and its jobs have been taken from it at their deadlines. Silence is
+        counted in looks, about a second each, so that a supervisor that was stopped itself accuses nobody.
         """
         for child in list(self._children.values()):
-            if child.kinds and monotonic() - child.heard_at > self._settings.suspect_after_s:
+            child.silent_looks += bool(child.kinds)
+            if child.silent_looks > self._settings.suspect_after_s:
                 held = await self._stores.leases.of_process(self._id, child.number, limit=1)
-                if not held:
+                if not held and child.silent_looks:
                     log.warning("process is silent and is replaced", process=child.number)
                     child.kill()
 

@@ -262,7 +262,7 @@ class LaneCache:
     async def of(self, scope: Scope) -> list[int]:
         at, lanes = self._known.get(scope, (0.0, []))
         now = monotonic()
-        if now - at > LANES_S:
+        if now - at > LANES_S or not lanes:
             rows = await self._database.fetch(
                 self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)
             )
