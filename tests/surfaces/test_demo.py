@@ -1,5 +1,6 @@
 """`perdure demo` tells the truth about what it reads, and what happens to its jobs is what its story says."""
 
+import io
 import json
 import shutil
 import sysconfig
@@ -12,8 +13,10 @@ import psycopg
 import pytest
 
 from perdure.demo.packages import circles, import_graph, package_facts
+from perdure.demo.screen import Screen
 from perdure.demo.source import facts_of, module_of, package_of, python_files
 from perdure.runtime.embedded import wait_until_stopped
+from perdure.stores.postgres.figures import KindProgress
 from tests.support.command import Command
 from tests.support.servers import postgres_binaries
 from tests.support.terminal import running
@@ -29,6 +32,13 @@ CHAPTERS = (
     "a killed process",
     "the end",
 )
+
+
+class Terminal(io.StringIO):
+    """A stdout that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -93,6 +103,21 @@ def test_a_folder_without_source_is_refused_before_anything_starts(bare: Command
     assert ended.code == 2
     assert "no Python source" in ended.err
     assert bare("demo", "--input", str(tmp_path / "nowhere")).code == 2
+
+
+def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout", terminal)
+    screen = Screen()
+    screen.progress({"analyse": KindProgress(kind="analyse", jobs=40, completed=10, discarded=0, failures=2)})
+    screen.say("something happens")
+    screen.stop()
+    shown = terminal.getvalue()
+    assert "analyse the files" in shown
+    assert "10/40" in shown
+    assert "2 attempts failed" in shown
+    assert "something happens" in shown
 
 
 def test_figures_of_a_file_are_those_counted_by_hand() -> None:

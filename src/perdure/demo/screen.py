@@ -120,7 +120,7 @@ class _Bars:
             console=console,
         )
         self._tasks = {
-            kind: self._bars.add_task(title, total=None, visible=False, note="")
+            kind: self._bars.add_task(title, total=None, visible=False, start=False, note="")
             for kind, title in KINDS.items()
         }
 
@@ -129,6 +129,7 @@ class _Bars:
         for kind, task in self._tasks.items():
             row = kinds.get(kind)
             if row is not None:
+                self._bars.start_task(task)
                 note = f"{row.failures:,} attempts failed" if row.failures else ""
                 self._bars.update(task, total=row.jobs, completed=row.completed, visible=True, note=note)
 
