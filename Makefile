@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml
 	$(PIP) install -e '.[all,dev]'
 	touch $(STAMP)
 
-demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=file]
+demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=folder]
 	$(BIN)/perdure demo $(if $(INPUT),--input $(INPUT))
 
 # Lines and branches have a floor each; .ci/coverage-floor reads both from the report.
@@ -49,7 +49,7 @@ check: setup ## lint, format, types, floors
 	echo "check: pyright"
 	$(BIN)/pyright --warnings | sed '/^0 errors, 0 warnings/d'; exit $${PIPESTATUS[0]}
 	echo "check: floors"
-	$(BIN)/lint-imports --no-timing > $(VENV)/floors.log 2>&1 || { cat $(VENV)/floors.log; exit 1; }
+	$(BIN)/lint-imports > $(VENV)/floors.log 2>&1 || { cat $(VENV)/floors.log; exit 1; }
 
 fmt: setup ## format the code and mend what the linter can mend
 	echo "fmt: ruff"

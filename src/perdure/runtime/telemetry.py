@@ -10,8 +10,11 @@ from perdure.runtime.settings import Settings
 
 def configure_logging(settings: Settings, **bound: str) -> None:
     """Set up the log of this process; `bound` stands in each of its entries."""
-    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    terminal = sys.stderr.isatty()
+    console = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
