@@ -31,6 +31,7 @@ from perdure.domain.signature import Arguments, checked_function
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C")
 
 Mode = Literal["async", "thread", "process"]
@@ -85,8 +86,8 @@ class JobOptions(TypedDict, total=False):
     crash_limit: int | None
 
 
-class Kind(Generic[P, R]):
-    """A kind of job: a handler whose jobs take the arguments `P` and leave the result `R`."""
+class Kind(Generic[P, R_co]):
+    """A kind of job: a handler whose jobs take the arguments `P` and leave the result `R_co`."""
 
     def __init__(self, function: Callable[..., Any], *, name: str, mode: Mode, options: KindOptions) -> None:
         self.function = self.__wrapped__ = function

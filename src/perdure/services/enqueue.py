@@ -98,8 +98,9 @@ class Enqueue:
                 _fail(batch, error)
                 return
             # One job of the batch cannot be stored: it must not take the others down with it.
-            for single in batch:
-                await self._store([single])
+            half = len(batch) // 2
+            await self._store(batch[:half])
+            await self._store(batch[half:])
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
