@@ -153,8 +153,20 @@ SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(ARRAY(
 )) r;
 
 -- name: unpark()
--- Let parked jobs try again whose key has a free slot that no settling has announced.
+-- Let parked jobs try again whose key has a free slot that no settling has announced. The keys are found by hopping from one to
+-- the next in the index, however many jobs each has, and only those with room are locked.
 -- from: available   to: available
 SELECT u.lane, u.band, u.rank, u.job_id FROM perdure.unpark(ARRAY(
-    SELECT DISTINCT p.concurrency_key FROM perdure.parked_jobs p
+    WITH RECURSIVE keys AS (
+        (SELECT p.concurrency_key AS key FROM perdure.parked_jobs p ORDER BY p.concurrency_key LIMIT 1)
+        UNION ALL
+        SELECT (SELECT p.concurrency_key FROM perdure.parked_jobs p WHERE p.concurrency_key > k.key ORDER BY p.concurrency_key LIMIT 1)
+        FROM keys k WHERE k.key IS NOT NULL
+    ), first AS (
+        SELECT k.key, (SELECT (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = p.job_id) FROM perdure.parked_jobs p
+            WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1) AS most
+        FROM keys k WHERE k.key IS NOT NULL
+    )
+    SELECT f.key FROM first f
+    WHERE (SELECT count(*) FROM perdure.leases l WHERE l.concurrency_key = f.key AND l.slot <= f.most) < f.most LIMIT 500
 )) u;
