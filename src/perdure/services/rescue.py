@@ -79,7 +79,9 @@ class Rescue:
 
 
 def _lost_with_worker(held: LeaseOf) -> Ending:
-    return Crashed(cause=f"worker {held.worker_id} fell silent", alone=False, host_lost=not held.isolated)
+    """A job that ran alone while its host fell silent, and was a suspect before, may have taken the host with it."""
+    cause = f"worker {held.worker_id} fell silent"
+    return Crashed(cause=cause, alone=held.isolated, host_lost=not held.isolated)
 
 
 def _overdue(held: LeaseOf) -> Ending:
