@@ -93,11 +93,16 @@ def _session(application_name: str) -> dict[str, str]:
     return {"application_name": application_name, "jit": "off", "timezone": "UTC"}
 
 
-async def connect(database_url: str, *, application_name: str) -> Connection:
+async def connect(
+    database_url: str, *, application_name: str, command_timeout: float | None = None
+) -> Connection:
     """One connection of one's own. Raises DatabaseUnavailable."""
     with translated():
         return await asyncpg.connect(
-            database_url, timeout=CONNECT_TIMEOUT_S, server_settings=_session(application_name)
+            database_url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=command_timeout,
+            server_settings=_session(application_name),
         )
 
 
@@ -211,7 +216,9 @@ class DedicatedDatabase:
                     raise
 
     async def _opened(self) -> Connection:
-        connection = await connect(self._url, application_name=self._name)
+        connection = await connect(
+            self._url, application_name=self._name, command_timeout=self._command_timeout
+        )
         try:
             if self._settings:
                 await connection.execute(self._settings)
