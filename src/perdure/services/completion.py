@@ -94,6 +94,12 @@ class Completion:
             self._settled.clear()
             await self._settled.wait()
 
+    async def emptied(self) -> None:
+        """Wait until no result is unsettled."""
+        while self.unsettled:
+            self._settled.clear()
+            await self._settled.wait()
+
     async def run(self) -> None:
         """Settle until `close` was called and everything is settled."""
         pause = 0.0

@@ -11,17 +11,23 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
+import structlog
+
 from perdure.domain.errors import Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Cancelled, Ending, Interrupted
 from perdure.ports import Claimer, Dispatch, Leases, Scope
 
 WATCH_S = 0.05
+AHEAD_LONGEST_S = 2.0
 STOP_GRACE_S = 3.0
 ASK_GRACE_S = 1.0
 LONGEST_PAUSE_S = 2.0
 MEAN_WEIGHT = 0.05
 LOST_CLAIMS_MAX = 10_000
+DRAINED = "the worker was drained"
+
+log = structlog.get_logger("perdure.execution")
 
 
 class StopReason(StrEnum):
@@ -79,6 +85,8 @@ class Settler(Protocol):
 
     async def room(self) -> None: ...
 
+    async def emptied(self) -> None: ...
+
     @property
     def tokens(self) -> set[UUID]: ...
 
@@ -101,6 +109,7 @@ class Group:
         self.runner = runner
         self.running: dict[UUID, Attempt] = {}
         self.queued: deque[Lease] = deque()
+        self._claimed_at: dict[UUID, float] = {}
         self._limits = limits
         self._mean: float | None = None
 
@@ -110,6 +119,29 @@ class Group:
         if len(self.queued) > ahead // 2:
             return 0
         return max(0, self.capacity - len(self.running) + ahead - len(self.queued))
+
+    def add(self, leases: Sequence[Lease], now: float) -> None:
+        """Let claimed jobs wait for a slot."""
+        self.queued.extend(leases)
+        self._claimed_at.update((lease.token, now) for lease in leases)
+
+    def next(self) -> Lease:
+        """The job that has waited for the longest."""
+        lease = self.queued.popleft()
+        del self._claimed_at[lease.token]
+        return lease
+
+    def remove(self, lease: Lease) -> None:
+        """Take one job out that waits for a slot."""
+        self.queued.remove(lease)
+        del self._claimed_at[lease.token]
+
+    def overstayed(self, now: float) -> bool:
+        """Whether jobs wait that should have started long ago: what runs takes longer than was learned before."""
+        if not self.queued or now - self._claimed_at[self.queued[0].token] < AHEAD_LONGEST_S:
+            return False
+        self._mean = None
+        return True
 
     def _ahead(self) -> int:
         if self._mean is None or not self._limits.prefetch_max:
@@ -177,7 +209,10 @@ class Execution:
                 try:
                     claimed = await self._claim_round()
                     self.pause = 0.0
-                except Unavailable:
+                except Exception as error:
+                    # What runs here must not end because a claim was cancelled or met a deadlock.
+                    if not isinstance(error, Unavailable):
+                        log.exception("jobs could not be claimed; trying again")
                     self._in_doubt = True
                     self.pause = min(LONGEST_PAUSE_S, self.pause * 2 or 0.05)
                     await asyncio.sleep(self.pause)
@@ -192,6 +227,9 @@ class Execution:
             await self._give_back_lost_claims()
             self._in_doubt = False
         await self._settler.room()
+        if self._claimer.isolated:
+            # A job whose result is not stored yet would be blamed for the crash of the next one.
+            await self._settler.emptied()
         claimed = 0
         self._freed.clear()
         for group in self._groups:
@@ -199,7 +237,7 @@ class Execution:
             if wanted:
                 leases = await self._dispatch.claim(self._claimer, group.scope, limit=wanted)
                 claimed += len(leases)
-                group.queued.extend(leases)
+                group.add(leases, monotonic())
                 self._fill(group)
         return claimed
 
@@ -243,10 +281,10 @@ class Execution:
 
     def _fill(self, group: Group) -> None:
         if self._draining:
-            self._release(group)
+            self._release(group, DRAINED)
             return
         while group.queued and len(group.running) < group.capacity:
-            attempt = Attempt(group.queued.popleft(), monotonic())
+            attempt = Attempt(group.next(), monotonic())
             group.running[attempt.lease.token] = attempt
             group.runner.start(attempt, partial(self._ended, group))
 
@@ -272,7 +310,7 @@ class Execution:
                 return True
             for lease in group.queued:
                 if lease.token == token:
-                    group.queued.remove(lease)
+                    group.remove(lease)
                     self._settler.add(lease, Cancelled(reason=reason), None, monotonic())
                     return True
         return False
@@ -282,7 +320,7 @@ class Execution:
         self._draining = True
         self._freed.set()
         for group in self._groups:
-            self._release(group)
+            self._release(group, DRAINED)
         if not await self._ended_within(timeout):
             self.stop_all(StopReason.DRAINED)
             await self._ended_within(1.0)
@@ -305,11 +343,11 @@ class Execution:
             waiter.cancel()
         return not self.running
 
-    def _release(self, group: Group) -> None:
+    def _release(self, group: Group, why: str) -> None:
         now = monotonic()
+        cause = f"released before it started: {why}"
         while group.queued:
-            cause = "released before it started: the worker was drained"
-            self._settler.add(group.queued.popleft(), Interrupted(cause=cause, started=False), None, now)
+            self._settler.add(group.next(), Interrupted(cause=cause, started=False), None, now)
 
     def _stop(self, group: Group, attempt: Attempt, reason: StopReason) -> None:
         if attempt.stop_reason is not None:
@@ -319,17 +357,23 @@ class Execution:
         attempt.give_up_at = monotonic() + grace
 
     def _abandon(self, group: Group, attempt: Attempt, ending: Ending) -> None:
-        """Settle an attempt whose handler cannot be stopped; what it still does has no effect on the job."""
+        """Settle an attempt whose handler cannot be stopped; what it still does has no effect on the job.
+
+        Its place stays taken: what was claimed ahead must not start in it.
+        """
+        self._release(group, f"a handler of {attempt.lease.kind} could not be stopped")
         self._ended(group, attempt, ending)
         attempt.abandoned = True
         self._on_stuck(attempt)
 
     async def _watch(self) -> None:
-        """Enforce deadlines."""
+        """Enforce deadlines, and give back what was claimed ahead and cannot start, before it is overdue itself."""
         while True:
             await asyncio.sleep(WATCH_S)
             now = monotonic()
             for group in self._groups:
+                if group.overstayed(now):
+                    self._release(group, "what runs here takes longer than expected")
                 for attempt in [a for a in group.running.values() if a.deadline <= now]:
                     if attempt.stop_reason is None:
                         self._stop(group, attempt, StopReason.TIMED_OUT)
