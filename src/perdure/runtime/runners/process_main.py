@@ -65,6 +65,7 @@ def main(descriptor: int) -> None:
     kinds = load_kinds(hello["app"])
     while (message := frames.read_blocking(connection)) is not None:
         lease = msgspec.convert(message["job"], Lease)
+        connection.sendall(frames.pack({"took": True}))
         ending = _run(kinds, lease, PipeLine(connection, lease, hello["schema"]))
         report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
         connection.sendall(frames.pack(report))

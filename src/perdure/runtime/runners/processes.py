@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
@@ -17,6 +18,10 @@ from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_stop
 from perdure.runtime.runners.process_main import ending_from
 from perdure.services.execution import Attempt, Done
+
+NOT_STARTED_PAUSE_S = 1.0
+
+log = structlog.get_logger("perdure.process")
 
 
 class ProcessRunner:
@@ -61,7 +66,7 @@ class ProcessRunner:
         try:
             process = self._idle.pop() if self._idle else await _Process.spawn(self._app, self._schema)
         except OSError as error:
-            done(attempt, Interrupted(cause=f"no process could be started: {error}"))
+            done(attempt, await self._not_started(attempt, f"no process could be started: {error}"))
             return
         self._busy[attempt] = process
         line = self._line_of(attempt)
@@ -76,9 +81,20 @@ class ProcessRunner:
         else:
             cause = await process.autopsy()
             stopped = attempt.stop_reason is not None
-            kind = self._kinds[attempt.lease.kind]
-            ending = after_stop(kind, attempt) if stopped else Crashed(cause=cause, alone=True)
+            if stopped or process.took_it:
+                kind = self._kinds[attempt.lease.kind]
+                ending = after_stop(kind, attempt) if stopped else Crashed(cause=cause, alone=True)
+            else:
+                ending = await self._not_started(attempt, cause)
         done(attempt, await line.after_complete(_unless_done(ending)) if line.completed else ending)
+
+    async def _not_started(self, attempt: Attempt, why: str) -> Ending:
+        """Not the job's fault: it goes back uncounted, after a pause, for the next process may fare no better."""
+        log.warning("a process for CPU-bound jobs did not start", why=why)
+        await asyncio.sleep(NOT_STARTED_PAUSE_S)
+        if attempt.stop_reason is not None:
+            return after_stop(self._kinds[attempt.lease.kind], attempt)
+        return Interrupted(cause=f"released before it started: {why}", started=False)
 
 
 class _Process:
@@ -90,32 +106,41 @@ class _Process:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self.took_it = False
+        """Whether the process has begun with the job that it was given."""
 
     @classmethod
     async def spawn(cls, app: str, schema: str) -> "_Process":
         ours, theirs = socket.socketpair()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "perdure.runtime.runners.process_main",
-            str(theirs.fileno()),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-        theirs.close()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "perdure.runtime.runners.process_main",
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
+            except BaseException:
+                ours.close()
+                raise
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(frames.pack({"app": app, "schema": schema, "parent": os.getpid()}))
         return cls(process, reader, writer)
 
     async def call(self, lease: Lease, line: AttemptLine) -> Ending | None:
         """Run one job; None when the process died under it."""
+        self.took_it = False
         try:
             self._writer.write(frames.pack({"job": msgspec.to_builtins(lease)}))
             await self._writer.drain()
         except ConnectionError:
             return None
         while (message := await frames.read(self._reader)) is not None:
-            if "progress" in message:
+            if "took" in message:
+                self.took_it = True
+            elif "progress" in message:
                 await line.progress(message["progress"], message["note"])
             elif "completed" in message:
                 line.completed = True
