@@ -27,31 +27,49 @@ class ChildProcess:
         self.error: tuple[str, str] | None = None
         self.fault = ""
         self.kinds: tuple[str, ...] = ()
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._untold: list[object] = []
+        self._killed = False
 
     async def run(self, orders: Mapping[str, object], on_ready: Callable[["ChildProcess"], None]) -> str:
-        """Start the process, hear it until it ends, and tell how it ended, in words."""
+        """Start the process, hear it until it ends, and tell how it ended, in words. Raises OSError if it cannot start."""
         ours, theirs = socket.socketpair()
-        self._process = await asyncio.create_subprocess_exec(
+        with theirs:
+            try:
+                self._process = process = await self._start(theirs, str(orders["worker_id"]))
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(
+            frames.pack(
+                {**orders, "process": self.number, "isolated": self.isolated, "supervisor": os.getpid()}
+            )
+        )
+        self._writer = writer
+        for message in self._untold:
+            self.tell(message)
+        if self._killed:
+            self.kill()
+        while (message := await frames.read(reader)) is not None:
+            self._hear(message, on_ready)
+        code = await process.wait()
+        writer.close()
+        self.ready.set()
+        return death(code)
+
+    async def _start(self, theirs: socket.socket, worker_id: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "perdure.runtime.child",
             str(theirs.fileno()),
-            f"process {self.number} of worker {orders['worker_id']}",  # for `ps`
+            f"process {self.number} of worker {worker_id}",  # for `ps`
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-        theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        await self.tell(
-            {**orders, "process": self.number, "isolated": self.isolated, "supervisor": os.getpid()}
-        )
-        while (message := await frames.read(reader)) is not None:
-            self._hear(message, on_ready)
-        code = await self._process.wait()
-        self._writer.close()
-        self.ready.set()
-        return death(code)
 
     def _hear(self, message: Mapping[str, Any], on_ready: Callable[["ChildProcess"], None]) -> None:
         self.silent_looks = 0
@@ -70,18 +88,22 @@ class ChildProcess:
             case {"fault": fault}:
                 self.fault = fault
 
-    async def tell(self, message: object) -> None:
-        """Say something to the process; one that is gone does not hear it."""
-        with contextlib.suppress(ConnectionError, AttributeError):
-            self._writer.write(frames.pack(message))
-            await self._writer.drain()
-
-    def kill(self) -> None:
-        """End the process at once."""
-        with contextlib.suppress(ProcessLookupError, AttributeError):
-            if self._process.returncode is None:
-                self._process.kill()
+    def tell(self, message: object) -> None:
+        """Say something to the process, without waiting: it may be frozen, or starting, or gone."""
+        if self._writer is None:
+            self._untold.append(message)
+        else:
+            with contextlib.suppress(ConnectionError):
+                self._writer.write(frames.pack(message))
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def hears(self) -> bool:
+        """Whether nothing lies in wait that it was told before."""
+        return self._writer is not None and not self._writer.transport.get_write_buffer_size()
+
+    def kill(self) -> None:
+        """End the process at once, or as soon as it has started."""
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()

@@ -20,6 +20,8 @@ from perdure.stores.postgres.leadership import PostgresLeadership
 
 STAGE_S = 0.25
 RESCUE_S = 1.0
+WISHES_S = 1.0
+WISHES_AT_ONCE = 500
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 UNDONE = frozenset({"missing", "kept", "postponed"})
@@ -61,6 +63,7 @@ class Duties:
             ),
             seeing_for=seeing_for,
         )
+        self._wishes = stores.wishes
         self._upkeep = Upkeep(
             stores.keeping,
             ahead_days=settings.partitions_ahead_days,
@@ -78,6 +81,7 @@ class Duties:
                 (self._renew_s, self._stand, "election"),
                 (STAGE_S, self._stage_due, "stage"),
                 (RESCUE_S, self._rescue_lost, "rescue"),
+                (WISHES_S, self._carry_wishes_on, "wishes"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
                 group.create_task(every(interval, duty, name=name))
@@ -108,6 +112,11 @@ class Duties:
         report = await self._rescue.run_once()
         if report.dead or report.rescued or report.overdue:
             log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)
+
+    async def _carry_wishes_on(self) -> None:
+        """A job that was to be cancelled and whose attempt ended in another way is cancelled where it stands now."""
+        if self._term is not None:
+            await self._wishes.sweep_cancel_requests(limit=WISHES_AT_ONCE)
 
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""

@@ -8,6 +8,7 @@ from perdure.ports import Dispatch, Scope
 from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
+from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.keeping import PostgresKeeping
@@ -38,6 +39,7 @@ class SupervisorStores:
     dispatch: Dispatch
     postgres: PostgresDispatch
     keeping: PostgresKeeping
+    wishes: PostgresControl
     duties: DedicatedDatabase
     control: DedicatedDatabase
 
@@ -93,6 +95,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             dispatch=await quickest_dispatch(settings, postgres, stack),
             postgres=postgres,
             keeping=PostgresKeeping(upkeep, schema=settings.schema),
+            wishes=PostgresControl(duties, schema=settings.schema),
             duties=duties,
             control=control,
         )

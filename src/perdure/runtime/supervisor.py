@@ -9,6 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from importlib.metadata import version
 from time import monotonic
@@ -33,6 +34,7 @@ LOST_GRACE_S = 3.0
 SHORT_LIFE_S = 2.0
 LONGEST_PAUSE_S = 5.0
 BATCH = 500
+LATE_CLAIMS_S = (0.2, 1.0, 5.0, 60.0)
 
 log = structlog.get_logger("perdure.worker")
 
@@ -134,7 +136,12 @@ class Worker:
         worker_id = self._id
         orders = {"app": self._app, "settings": plain(self._settings), "worker_id": str(worker_id)}
         child.started = monotonic()
-        how = await child.run(orders, self._ready)
+        try:
+            how = await child.run(orders, self._ready)
+        except Exception as error:
+            log.exception("process could not be started or understood", process=child.number)
+            child.kill()
+            child.fault = how = f"could not be started or understood: {error}"
         del self._children[child.number]
         if child.error is not None and not child.kinds:
             self._failed = child.error
@@ -155,12 +162,19 @@ class Worker:
     async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
         """Settle what a process that ended still held: at once, for its death was seen."""
         cause = f"process {child.number} of worker {worker_id} {how}"
+        ending: Ending | None = None
+        pauses = iter(LATE_CLAIMS_S)
         while True:
             try:
                 held = await self._stores.leases.of_process(worker_id, child.number, limit=BATCH)
                 if not held:
-                    return
-                ending = self._ending(child, held, cause)
+                    # A claim that was under way in the database when the process died may be committed only now.
+                    ending = Interrupted(cause=f"{cause} before it started", started=False)
+                    pause = next(pauses, None)
+                    if pause is None or await _set_within(self._stopping, pause):
+                        return
+                    continue
+                ending = ending or self._ending(child, held, cause)
                 limits = {
                     "crash_limit": self._settings.crash_limit,
                     "interruption_limit": self._settings.interruption_limit,
@@ -171,7 +185,9 @@ class Worker:
                 log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
                 if settled.released:
                     await self._stores.dispatch.announce(settled.released)
-            except Unavailable:
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    log.exception("jobs of an ended process could not be settled; trying again", why=cause)
                 await asyncio.sleep(1.0)
 
     def _ending(self, child: ChildProcess, held: Sequence[LeaseOf], cause: str) -> Ending:
@@ -180,7 +196,10 @@ class Worker:
         return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
 
     async def _beat(self) -> None:
-        beat = await self._stores.beats.beat(self._id, kinds=self._kinds, processes=len(self._children))
+        worker_id = self._id
+        beat = await self._stores.beats.beat(worker_id, kinds=self._kinds, processes=len(self._children))
+        if worker_id != self._id:
+            return  # another beat heard the verdict first
         now = monotonic()
         if now - self._last_beat > self._settings.suspect_after_s:
             self._seen_since = now
@@ -193,7 +212,8 @@ class Worker:
         elif beat.cancel:
             leases = [(str(job_id), str(token)) for job_id, token in beat.cancel]
             for child in self._children.values():
-                await child.tell({"cancel": leases})
+                if child.hears:
+                    child.tell({"cancel": leases})
 
     async def _begin_anew(self) -> None:
         """The others gave this worker up for dead: its leases are lost. Start again under a new id."""
@@ -201,7 +221,7 @@ class Worker:
         lost = list(self._children.values())
         self._id = WorkerId(uuid.uuid4())
         for child in lost:
-            await child.tell({"lost": True})
+            child.tell({"lost": True})
         await asyncio.sleep(LOST_GRACE_S)
         for child in lost:
             child.kill()
@@ -257,7 +277,7 @@ class Worker:
     async def _drain(self) -> None:
         """Let the processes finish what they run, then end those that do not."""
         for child in self._children.values():
-            await child.tell({"drain": self._settings.drain_timeout_s})
+            child.tell({"drain": self._settings.drain_timeout_s})
         bound = self._settings.drain_timeout_s + KILL_GRACE_S
         if self._lives:
             _, left = await asyncio.wait(self._lives, timeout=bound)
@@ -272,6 +292,12 @@ class Worker:
         except Unavailable:
             log.warning("could not say goodbye; the others will notice by the missing heartbeats")
         log.info("worker stopped")
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def plain(settings: Settings) -> dict[str, object]:

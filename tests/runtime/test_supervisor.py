@@ -1,0 +1,184 @@
+"""The supervisor and its processes: whatever happens to one, it is noticed, replaced, and holds nothing for long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Crashed, Outcome, Settlement
+from perdure.domain.worker import WorkerId
+from perdure.ports import By, LeaseOf, Settled
+from perdure.runtime import supervisor
+from perdure.runtime.children import ChildProcess
+from perdure.runtime.duties import Duties
+from perdure.runtime.process_wiring import supervisor_stores
+from perdure.runtime.settings import Settings
+from perdure.runtime.supervisor import Worker
+from perdure.stores.postgres.control import PostgresControl
+from tests.support.database import Store, new_job, store_on
+from tests.support.waiting import eventually
+
+NOW = datetime.now(UTC)
+ORDERS: dict[str, object] = {"app": "nothing", "settings": {}, "worker_id": "none"}
+
+
+class Held:
+    """Leases of ended processes; each list is what one look finds."""
+
+    def __init__(self, *looks: int) -> None:
+        self.looks = list(looks)
+        self.outcomes: list[Outcome] = []
+        self.crashes: list[int] = []
+
+    async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
+        count = self.looks.pop(0) if self.looks else 0
+        if count < 0:
+            raise RuntimeError("the statement was cancelled by an administrator")
+        return [
+            LeaseOf(
+                lease=Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW),
+                worker_id=worker_id,
+                process=process,
+                isolated=False,
+            )
+            for _ in range(count)
+        ]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        self.outcomes += [settlement.outcome for settlement in settlements]
+        self.crashes += [settlement.crashes for settlement in settlements]
+        return Settled(accepted=frozenset(settlement.token for settlement in settlements))
+
+
+def worker_with(held: Held, database_url: str = "postgresql://localhost/none") -> Worker:
+    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None)
+    return Worker(Settings(database_url=database_url), "nothing", stores, WorkerId(uuid4()))  # type: ignore[arg-type]
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the machine has no more memory or process numbers for a while."""
+    tries = 0
+
+    async def run(self: ChildProcess, orders: object, on_ready: object) -> str:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError("Resource temporarily unavailable")
+        await asyncio.sleep(3600)
+        return ""
+
+    monkeypatch.setattr(ChildProcess, "run", run)
+    worker = worker_with(Held())
+    worker._spawn(isolated=False)
+
+    async def tried() -> bool:
+        return tries >= 3
+
+    await eventually(tried, within_s=5)
+    assert len(worker._children) == 1
+    for life in worker._lives:
+        life.cancel()
+
+
+async def test_a_claim_that_is_committed_after_the_death_of_its_process_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was under way in the database: the first look finds nothing, and the job has never started."""
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", (0.01, 0.01))
+    held = Held(1, 0, 1)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    assert held.outcomes == [Outcome.CRASHED, Outcome.RELEASED]
+    assert held.crashes == [1, 0]
+
+
+async def test_the_rest_of_many_leases_is_not_taken_for_a_job_that_ran_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
+    held = Held(2, 1)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    assert held.crashes == [0, 0, 0]
+
+
+async def test_an_unforeseen_error_does_not_leave_leases_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
+    held = Held(-1, 1)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    assert held.outcomes == [Outcome.CRASHED]
+
+
+async def test_a_frozen_process_cannot_hold_up_who_tells_it_something() -> None:
+    """Heartbeats and the drain tell things: they must go on whatever lies unread."""
+    child = ChildProcess(1, isolated=False)
+    life = asyncio.create_task(child.run(ORDERS, lambda ready: None))
+
+    async def started() -> bool:
+        return child._writer is not None
+
+    await eventually(started)
+    assert child._process is not None
+    psutil.Process(child._process.pid).suspend()
+    async with asyncio.timeout(5):
+        while child.hears:
+            child.tell({"cancel": ["x" * 1000]})
+            await asyncio.sleep(0)
+    child.kill()
+    assert "SIGKILL" in await asyncio.wait_for(life, 10)
+
+
+async def test_what_is_said_while_a_process_starts_is_heard() -> None:
+    """A drain, or a second signal, may come at any time."""
+    child = ChildProcess(1, isolated=False)
+    life = asyncio.create_task(child.run(ORDERS, lambda ready: None))
+    await asyncio.sleep(0)
+    child.tell({"drain": 0})
+    child.kill()
+    assert "SIGKILL" in await asyncio.wait_for(life, 10)
+    assert child._untold == [{"drain": 0}]
+
+
+async def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    before = psutil.Process().num_fds()
+    for number in range(20):
+        with pytest.raises(OSError, match="nowhere"):
+            await ChildProcess(number, isolated=False).run(ORDERS, lambda ready: None)
+    assert psutil.Process().num_fds() < before + 20
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with store_on(database_url) as opened:
+        yield opened
+
+
+async def test_a_cancelled_job_stays_cancelled_when_its_attempt_ends_in_another_way(store: Store) -> None:
+    """Its process died before it heard of the request: the leader carries the wish on."""
+    job = new_job()
+    await store.add(job)
+    leases = await store.claim()
+    await PostgresControl(store.database).cancel([job.id], By(actor="tests"))
+    await store.end(leases, Crashed(cause="killed", alone=True))
+    assert await store.state(job.id) == "available"
+    settings = Settings(database_url=store.url)  # type: ignore[arg-type]
+    async with supervisor_stores(settings) as stores:
+        holder: UUID = uuid4()
+        duties = Duties(settings, stores, holder=holder, seeing_for=lambda: NOW - NOW)
+        running = asyncio.create_task(duties.run())
+
+        async def ended() -> bool:
+            return await store.state(job.id) == "cancelled"
+
+        await eventually(ended)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert await store.value("SELECT count(*) FROM perdure.cancel_requests") == 0
