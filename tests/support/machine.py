@@ -1,7 +1,7 @@
 """Random histories of the store, compared with the model after every step and judged by the checker at the end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -206,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
         claimer = Claimer(worker_id=self.workers[worker], process=0, isolated=isolated)
         leases = self.store.run(self.store.dispatch().claim(claimer, scope, limit=limit))
         expected = self.model.claim(lambda new: suits(scope, new), limit=limit, isolated=isolated)
-        assert [lease.job_id for lease in leases] == expected
+        _same("claim", dict(enumerate(lease.job_id for lease in leases)), dict(enumerate(expected)))
         for lease in leases:
             self._hold(lease)
 
@@ -398,25 +398,49 @@ class StoreMachine(RuleBasedStateMachine):
 def compare(present: Present, model: Model) -> None:
     """Assert that the tables and the model say the same."""
     places = present.places or []
-    assert len(places) == len({place.job_id for place in places}), "a job stands in two places"
     jobs = model.jobs
-    assert {p.job_id: (p.state.value, p.run) for p in places} == {
-        i: (j.state.value, j.run) for i, j in jobs.items()
-    }
-    live = {p.job_id: (p.attempt, p.crashes, p.interruptions) for p in places if p.state in LIVE}
-    assert live == {
-        i: (j.failures + (j.state is JobState.RUNNING), j.crashes, j.interruptions)
-        for i, j in jobs.items()
-        if j.state in LIVE
-    }
-    assert dict(present.bodies or []) == {i: j.priority for i, j in jobs.items()}
-    assert {i: (t, s) for i, t, s in present.leases or []} == {
-        i: (j.token, j.slot) for i, j in jobs.items() if j.state is JobState.RUNNING
-    }
-    assert set(present.parked or []) == {i for i, j in jobs.items() if j.parked}
-    assert {i: run for i, run, *_ in present.letters or []} == {i: j.run for i, j in jobs.items() if j.letter}
-    assert dict(present.keys or []) == model.keys
-    assert {(c, p): s for c, p, s in present.edges or []} == {edge: s for edge, (_, s) in model.edges.items()}
-    assert dict(present.blocked or []) == {
-        i: model.waiting_for(i) for i, j in jobs.items() if j.state is JobState.PENDING
-    }
+    assert len(places) == len({place.job_id for place in places}), "a job stands in two places"
+    _same(
+        "places",
+        {p.job_id: (p.state.value, p.run) for p in places},
+        {i: (j.state.value, j.run) for i, j in jobs.items()},
+    )
+    _same(
+        "counts",
+        {p.job_id: (p.attempt, p.crashes, p.interruptions) for p in places if p.state in LIVE},
+        {
+            i: (j.failures + (j.state is JobState.RUNNING), j.crashes, j.interruptions)
+            for i, j in jobs.items()
+            if j.state in LIVE
+        },
+    )
+    _same("priorities", dict(present.bodies or []), {i: j.priority for i, j in jobs.items()})
+    _same(
+        "leases",
+        {i: (token, slot) for i, token, slot in present.leases or []},
+        {i: (j.token, j.slot) for i, j in jobs.items() if j.state is JobState.RUNNING},
+    )
+    _same("parked", dict.fromkeys(present.parked or []), {i: None for i, j in jobs.items() if j.parked})
+    _same(
+        "letters",
+        {i: run for i, run, *_ in present.letters or []},
+        {i: j.run for i, j in jobs.items() if j.letter},
+    )
+    _same("keys", dict(present.keys or []), model.keys)
+    _same(
+        "edges",
+        {(child, parent): state for child, parent, state in present.edges or []},
+        {edge: state for edge, (_, state) in model.edges.items()},
+    )
+    _same(
+        "blocked",
+        dict(present.blocked or []),
+        {i: model.waiting_for(i) for i, j in jobs.items() if j.state is JobState.PENDING},
+    )
+
+
+def _same(what: str, said: Mapping[Any, Any], meant: Mapping[Any, Any]) -> None:
+    keys = [key for key in {**said, **meant} if said.get(key, ...) != meant.get(key, ...)]
+    assert not keys, f"{what}: " + "; ".join(
+        f"{key} is {said.get(key)}, should be {meant.get(key)}" for key in keys
+    )

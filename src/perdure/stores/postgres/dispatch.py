@@ -131,8 +131,9 @@ class PostgresDispatch:
                 self._lanes.expire()
                 return []
             leases = await self._with_gated(claimer, rows, limit)
-            if leases or not await self._park(claimer, streams):
+            if leases:
                 return leases
+            await self._park(claimer, streams)
         return []
 
     async def _look(
@@ -184,7 +185,7 @@ class PostgresDispatch:
         )
         return gained
 
-    async def _park(self, claimer: Claimer, streams: list[tuple[int, int]]) -> bool:
+    async def _park(self, claimer: Claimer, streams: list[tuple[int, int]]) -> None:
         """Move jobs aside whose keys are full, more than one claim meets, so that those behind them are not held up."""
         rows = await self._database.fetch(
             self._sql["gated_heads"],
@@ -194,7 +195,6 @@ class PostgresDispatch:
         )
         if rows:
             await self._claim_gated(claimer, [row["job_id"] for row in rows], 0)
-        return bool(rows)
 
     def _lease(self, row: asyncpg.Record) -> Lease:
         queue, kind = self._lanes.names[row["lane"]]
