@@ -26,6 +26,7 @@ from perdure.runtime.embedded import (
     wait_until_stopped,
 )
 from perdure.runtime.embedded.binaries import find_postgres, find_redis, postgres_in, redis_at
+from perdure.runtime.embedded.layout import Layout
 from perdure.runtime.embedded.options import add_flags
 from perdure.runtime.embedded.protocol import (
     Idle,
@@ -49,7 +50,6 @@ from perdure.runtime.embedded.run_as import (
 from perdure.runtime.embedded.run_directory import (
     LONGEST_SOCKET_PATH,
     create_run_directory,
-    forget,
     longest_socket_path_in,
     point_to,
 )
@@ -116,13 +116,25 @@ def test_a_temporary_folder_with_an_unusual_name_is_passed_over(scratch: Path) -
     assert create_run_directory([unusual, scratch]).parent == scratch
 
 
-def test_a_link_to_a_folder_of_somebody_else_is_removed_without_the_folder(scratch: Path) -> None:
+def test_a_link_to_a_folder_of_somebody_else_is_replaced_without_the_folder(scratch: Path) -> None:
     precious, link = scratch / "precious", scratch / "run"
     precious.mkdir()
-    point_to(precious, link)
-    forget(link)
+    link.symlink_to(precious)
+    first, second = create_run_directory([scratch]), create_run_directory([scratch])
+    point_to(first, link)
     assert precious.is_dir()
-    assert not link.is_symlink()
+    point_to(second, link)
+    assert link.readlink() == second
+    assert not first.exists()
+
+
+def test_no_sockets_stay_behind_when_the_data_folder_is_deleted_under_running_servers(
+    scratch: Path, server_options: ServerOptions
+) -> None:
+    with EmbeddedServers(scratch / "data", options=server_options):
+        sockets = Layout(scratch / "data").run_link.resolve()
+        shutil.rmtree(scratch / "data")
+    assert wait_for(lambda: not sockets.exists(), within_s=SOON_S)
 
 
 @root_only

@@ -23,7 +23,7 @@ from perdure.runtime.embedded.protocol import (
     decode_request,
     encode_reply,
 )
-from perdure.runtime.embedded.run_directory import CONTROL_SOCKET, create_run_directory, forget, point_to
+from perdure.runtime.embedded.run_directory import CONTROL_SOCKET, create_run_directory, point_to, remove
 from perdure.runtime.embedded.servers import Servers
 
 TICK_S = 0.25
@@ -72,9 +72,10 @@ class Owner:
             self.close()
 
     def close(self) -> None:
-        """Stop the servers and remove their sockets."""
+        """Stop the servers and remove their sockets, even when the data folder is gone already."""
         self._servers.stop()
-        forget(self._layout.run_link)
+        remove(self._run_directory)
+        self._layout.run_link.unlink(missing_ok=True)
         log.info("all stopped")
 
     def _listen(self) -> socket.socket:

@@ -54,19 +54,19 @@ def create_run_directory(parents: Iterable[Path] | None = None) -> Path:
 
 def point_to(run_directory: Path, link: Path) -> None:
     """Make `link` name the run directory, and remove the one that a killed owner left behind."""
-    forget(link)
+    with suppress(OSError):
+        remove(link.readlink())
+    link.unlink(missing_ok=True)
     link.symlink_to(run_directory)
 
 
-def forget(link: Path) -> None:
-    """Remove the link and the run directory it names, if that is really one of ours."""
+def remove(run_directory: Path) -> None:
+    """Remove a run directory; anything else that a link may name is left alone."""
     with suppress(OSError):
-        target = link.readlink()
-        found = target.lstat()
+        found = run_directory.lstat()
         ours = found.st_uid in (os.geteuid(), NOBODY)
-        if ours and target.name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(target, ignore_errors=True)
-    link.unlink(missing_ok=True)
+        if ours and run_directory.name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(run_directory, ignore_errors=True)
 
 
 def control_socket(link: Path) -> Path | None:
