@@ -73,9 +73,7 @@ async def connected(
     url = settings.database_url.get_secret_value()
     await _check_schema(url, settings.schema, application_name)
     async with AsyncExitStack() as stack:
-        database = await PooledDatabase.open(
-            url, application_name=application_name, most=CONNECTIONS_OF_A_COMMAND
-        )
+        database = await PooledDatabase.open(url, application_name=application_name, most=most)
         stack.push_async_callback(database.close)
         postgres = PostgresDispatch(database, schema=settings.schema)
         dispatch = await quickest_dispatch(settings, postgres, stack) if redis else postgres
