@@ -11,6 +11,7 @@ import pytest
 
 from perdure.stores.postgres.connections import Connection, connect
 from perdure.stores.postgres.dispatch import CLAIM_SETTINGS
+from perdure.stores.postgres.jobs import SETTLE_SETTINGS
 from perdure.stores.postgres.statements import statements
 from tests.support.servers import PostgresServer
 
@@ -51,6 +52,14 @@ INSERT INTO perdure.job_dependencies (child_id, parent_id)
 ALTER TABLE perdure.job_dependencies ENABLE TRIGGER ALL;
 INSERT INTO perdure.unique_keys (key, job_id, states) SELECT m.n::text, m.id, 31 FROM made m WHERE m.n <= {ROWS};
 """
+SOME_LEASES = """
+WITH made AS (SELECT n, perdure.new_job_id() AS id FROM generate_series({first}, {last}) n), bodies AS (
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args) SELECT m.id, 1, 3, 4, '{{}}' FROM made m
+)
+INSERT INTO perdure.leases (job_id, worker_id, process, lane, band, rank, run, attempt, crashes, interruptions, suspicion,
+    available_at, available_xid, deadline)
+SELECT m.id, gen_random_uuid(), 1, 1, 1, m.n, 1, 1, 0, 0, 0, now(), '1', now() FROM made m
+"""
 FOREIGN = """
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
     SELECT perdure.new_job_id(), n, 4 + n % 97, n % 3 FROM generate_series(1, 100000) n
@@ -77,6 +86,13 @@ class Plan:
         return {
             str(node["Index Name"]) for node in self.nodes if "Index Name" in node and node["Actual Loops"]
         }
+
+    @property
+    def compared(self) -> float:
+        """How many pairs of rows were compared in vain: many, where a loop stands for a look-up."""
+        return sum(
+            float(node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]) for node in self.nodes
+        )
 
     def rows_of(self, table: str) -> float:
         """How many rows of a table were looked at."""
@@ -221,8 +237,10 @@ async def test_resolving_reads_what_is_not_verified(filled: Connection) -> None:
     assert "blocked_jobs_unverified" in plan.indexes
 
 
-async def settle_arguments(connection: Connection) -> list[str]:
-    rows = await connection.fetch("SELECT job_id, token FROM perdure.leases WHERE rank % 500 = 0")
+async def settle_arguments(connection: Connection, most: int = 100) -> list[str]:
+    rows = await connection.fetch(
+        "SELECT job_id, token FROM perdure.leases ORDER BY md5(token::text) LIMIT $1", most
+    )
     ids, tokens = (f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("job_id", "token"))
     nulls = f"array_fill(NULL::text, ARRAY[{len(rows)}])"
     numbers = f"array_fill(0::bigint, ARRAY[{len(rows)}])"
@@ -255,3 +273,44 @@ async def test_guardians_read_the_leases_of_their_workers(
     assert plan.scanned == set()
     assert index in plan.indexes
     assert plan.rows_of("leases") <= 1_000
+
+
+async def test_a_large_claim_compares_no_pairs_of_rows(filled: Connection) -> None:
+    await filled.execute(CLAIM_SETTINGS)
+    assert (await claim_plan(filled, 1_000)).compared == 0
+
+
+@pytest.mark.parametrize("name", ["settle_completed", "settle_others"])
+async def test_settling_keeps_its_plan_when_the_tables_grow(database_url: str, name: str) -> None:
+    """Planned while one lease stood, and after an ANALYZE of that moment, as on any quiet system."""
+    connection = await connect(database_url, application_name="tests")
+    await connection.execute(f"{SETTLE_SETTINGS}; SET plan_cache_mode = force_generic_plan")
+    await connection.execute(SOME_LEASES.format(first=1, last=1))
+    await connection.execute("ANALYZE")
+    statement = statements("jobs")[name]
+    await connection.execute(f"PREPARE measured AS {statement.numbered()}")
+    await connection.fetchval(
+        f"EXPLAIN (FORMAT JSON) EXECUTE measured({await ending_arguments(connection, name)})"
+    )
+    await connection.execute(SOME_LEASES.format(first=2, last=3_000))
+    arguments = await ending_arguments(connection, name)
+    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE measured({arguments})")
+    plan = Plan(tuple(walk(json.loads(explained)[0]["Plan"])))
+    assert plan.rows_of("leases") <= 4 * 500
+    assert plan.compared == 0
+    await connection.close()
+
+
+async def ending_arguments(connection: Connection, name: str) -> str:
+    arguments = await settle_arguments(connection, 500)
+    if name == "settle_completed":
+        return ", ".join(arguments)
+    ids, tokens, texts, numbers, _ = arguments
+
+    def each(value: str, kind: str) -> str:
+        return f"array_fill({value}::{kind}, ARRAY[cardinality({ids}::uuid[])])"
+
+    small = each("0", "smallint")
+    outcomes, states = each("'failed'", "perdure.outcome"), each("'retryable'", "perdure.job_state")
+    counts = [each("1", "smallint"), small, small, small]
+    return ", ".join([ids, tokens, outcomes, states, *counts, numbers, texts, texts, texts, numbers, numbers])

@@ -19,7 +19,7 @@ from perdure.domain.errors import (
 from perdure.domain.job import Disposition, Enqueued, JobId, JobState, NewJob
 from perdure.domain.settlement import Outcome, Settlement
 from perdure.ports import Place, Settled
-from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.connections import Database, DedicatedDatabase
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 STATES = tuple(JobState)
@@ -29,6 +29,15 @@ REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg
 """What no repetition would mend: the values themselves are wrong."""
 
 LONGEST_DELAY_MS = 100 * 365 * 86_400_000
+
+SETTLE_SETTINGS = "SET enable_seqscan = off"
+"""The tables of leases, keys and edges are nearly empty at one moment and full at the next: a plan that was made for the
+first would read them whole for each settlement (docs/decisions/0004-claim-plan.md)."""
+
+
+def settler_database(database_url: str, *, application_name: str) -> DedicatedDatabase:
+    """The connection that a process settles with."""
+    return DedicatedDatabase(database_url, application_name=application_name, settings=SETTLE_SETTINGS)
 
 
 class PostgresJobs:

@@ -18,7 +18,10 @@ class PostgresLeases:
         self._sql = statements("leases", schema)
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
-        return [_held(row) for row in await self._database.fetch(self._sql["of_process"], worker_id, process, limit)]
+        return [
+            _held(row)
+            for row in await self._database.fetch(self._sql["of_process"], worker_id, process, limit)
+        ]
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
         return [_held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]

@@ -10,7 +10,8 @@ WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.la
 -- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms)
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on. `heads` counts how many of the best
 -- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds.
--- Gated rows are not leased here but named, with a null token, for `claim_gated`.
+-- Gated rows are not leased here but named, with a null token, for `claim_gated`. The tokens are made with the bodies and not
+-- by the table, so that what is leased need not be joined to what is known of it: that join would be a nested loop.
 -- from: available   to: running
 WITH heads AS MATERIALIZED (
     SELECT s.lane, s.band, s.floor, a.rank, a.job_id, a.gated
@@ -31,21 +32,21 @@ WITH heads AS MATERIALIZED (
         ) c
     ))
     RETURNING *
-), bodies AS (
-    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states
+), bodies AS MATERIALIZED (
+    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
+        gen_random_uuid() AS token
     FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
 ), leased AS (
-    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+    INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
         suspicion, available_at, available_xid, deadline, unique_key, unique_states)
-    SELECT b.job_id, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
+    SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
         b.suspicion, b.available_at, b.xid,
         coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
     FROM bodies b
-    RETURNING l.job_id, l.token, l.claimed_at
 )
-SELECT b.job_id, l.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
-    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, l.claimed_at, b.metadata::text AS metadata, b.band, b.rank
-FROM leased l JOIN bodies b ON b.job_id = l.job_id
+SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
+    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, now() AS claimed_at, b.metadata::text AS metadata, b.band, b.rank
+FROM bodies b
 UNION ALL
 SELECT h.job_id, NULL, h.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, h.band, h.rank FROM heads h WHERE h.gated
 ORDER BY rank, job_id;
@@ -88,7 +89,7 @@ WITH found AS MATERIALIZED (
     SELECT b.*, s.slot, b.concurrency_key IS NOT NULL AND s.slot IS NULL AS full_up FROM bodies b LEFT JOIN slots s
         ON s.concurrency_key = b.concurrency_key AND s.place = b.place AND s.slot <= b.concurrency_limit
 ), placed AS MATERIALIZED (
-    SELECT s.* FROM (SELECT t.*, row_number() OVER (PARTITION BY t.full_up ORDER BY t.rank, t.job_id) AS turn FROM slotted t) s
+    SELECT s.*, gen_random_uuid() AS token FROM (SELECT t.*, row_number() OVER (PARTITION BY t.full_up ORDER BY t.rank, t.job_id) AS turn FROM slotted t) s
     WHERE s.full_up OR s.turn <= :most
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT p.at FROM placed p))
@@ -100,18 +101,17 @@ WITH found AS MATERIALIZED (
     DELETE FROM perdure.unique_keys u USING placed p
     WHERE u.key = p.unique_key AND u.job_id = p.job_id AND NOT p.full_up AND NOT perdure.counts_in(p.unique_states, 'running')
 ), leased AS (
-    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+    INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
         suspicion, available_at, available_xid, deadline, unique_key, unique_states, concurrency_key, slot)
-    SELECT p.job_id, :worker_id, :process, :isolated, p.lane, p.band, p.rank, p.run, p.attempt + 1, p.crashes, p.interruptions,
+    SELECT p.job_id, p.token, :worker_id, :process, :isolated, p.lane, p.band, p.rank, p.run, p.attempt + 1, p.crashes, p.interruptions,
         p.suspicion, p.available_at, p.xid,
         coalesce(now() + (p.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), p.unique_key, p.unique_states,
         p.concurrency_key, p.slot
     FROM placed p WHERE NOT p.full_up
-    RETURNING l.job_id, l.token, l.claimed_at
 )
-SELECT p.job_id, l.token, p.lane, p.run, (p.attempt + 1) AS attempt, p.crashes, p.interruptions, p.suspicion, p.args::text AS args,
-    p.priority, p.max_attempts, p.timeout_ms, p.crash_limit, p.available_at, l.claimed_at, p.metadata::text AS metadata, p.band, p.rank
-FROM leased l JOIN placed p ON p.job_id = l.job_id
+SELECT p.job_id, p.token, p.lane, p.run, (p.attempt + 1) AS attempt, p.crashes, p.interruptions, p.suspicion, p.args::text AS args,
+    p.priority, p.max_attempts, p.timeout_ms, p.crash_limit, p.available_at, now() AS claimed_at, p.metadata::text AS metadata, p.band, p.rank
+FROM placed p WHERE NOT p.full_up
 ORDER BY p.rank, p.job_id;
 
 -- name: claim_places(lanes, bands, ranks, job_ids, worker_id, process, isolated, grace_ms)
@@ -119,28 +119,31 @@ ORDER BY p.rank, p.job_id;
 -- a null token.
 -- from: available   to: running
 WITH found AS MATERIALIZED (
-    SELECT w.ctid AS at, w.job_id, w.lane, w.band, w.rank, w.gated
+    SELECT w.*
     FROM unnest(:lanes::integer[], :bands::smallint[], :ranks::bigint[], :job_ids::uuid[]) AS p (lane, band, rank, job_id)
-    JOIN perdure.available_jobs w ON w.lane = p.lane AND w.band = p.band AND w.rank = p.rank AND w.job_id = p.job_id
-    FOR UPDATE OF w SKIP LOCKED
+    CROSS JOIN LATERAL (
+        SELECT a.ctid AS at, a.job_id, a.lane, a.band, a.rank, a.gated FROM perdure.available_jobs a
+        WHERE a.lane = p.lane AND a.band = p.band AND a.rank = p.rank AND a.job_id = p.job_id
+        LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) w
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT f.at FROM found f WHERE NOT f.gated))
     RETURNING *
-), bodies AS (
-    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states
+), bodies AS MATERIALIZED (
+    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
+        gen_random_uuid() AS token
     FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
 ), leased AS (
-    INSERT INTO perdure.leases AS l (job_id, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+    INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
         suspicion, available_at, available_xid, deadline, unique_key, unique_states)
-    SELECT b.job_id, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
+    SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
         b.suspicion, b.available_at, b.xid,
         coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
     FROM bodies b
-    RETURNING l.job_id, l.token, l.claimed_at
 )
-SELECT b.job_id, l.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
-    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, l.claimed_at, b.metadata::text AS metadata, b.band, b.rank
-FROM leased l JOIN bodies b ON b.job_id = l.job_id
+SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
+    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, b.available_at, now() AS claimed_at, b.metadata::text AS metadata, b.band, b.rank
+FROM bodies b
 UNION ALL
 SELECT f.job_id, NULL, f.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, f.band, f.rank FROM found f WHERE f.gated
 ORDER BY rank, job_id;

@@ -9,13 +9,23 @@ FROM perdure.enqueue_jobs(:jobs::jsonb, :on_duplicate) e ORDER BY e.ordinal;
 -- name: settle_completed(job_ids, tokens, results, started_us, finished_us)
 -- Record success for the leases that still stand, let go their unique keys, and release children and parked jobs in the same
 -- transaction. Times are counted back in microseconds. Each accepted token comes back, and each place that became available.
+-- Each lease is looked up by its key, and then deleted where it stands: a join would read all leases for each one whenever
+-- the planner takes the table for an empty one, as it often is (docs/decisions/0004-claim-plan.md).
 -- from: running   to: completed
-WITH settled AS (
-    DELETE FROM perdure.leases l
-    USING unnest(:job_ids::uuid[], :tokens::uuid[], :results::text[], :started_us::bigint[], :finished_us::bigint[])
-        AS d (job_id, token, result, started_us, finished_us)
-    WHERE l.job_id = d.job_id AND l.token = d.token
-    RETURNING l.*, d.result, d.started_us, d.finished_us
+WITH settled AS MATERIALIZED (
+    SELECT l.*, d.result, d.started_us, d.finished_us
+    FROM (
+        SELECT DISTINCT ON (u.job_id, u.token) u.*
+        FROM unnest(:job_ids::uuid[], :tokens::uuid[], :results::text[], :started_us::bigint[], :finished_us::bigint[])
+            AS u (job_id, token, result, started_us, finished_us)
+    ) d
+    CROSS JOIN LATERAL (
+        SELECT l.ctid AS at, l.* FROM perdure.leases l
+        WHERE l.job_id = d.job_id AND l.token = d.token
+        LIMIT 1 FOR UPDATE
+    ) l
+), gone AS (
+    DELETE FROM perdure.leases WHERE ctid = ANY (ARRAY(SELECT s.at FROM settled s)) RETURNING concurrency_key
 ), history AS (
     INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
         concurrency_key, outcome, state, available_at, claimed_at, started_at, finished_at, available_xid, claim_xid, result)
@@ -25,14 +35,17 @@ WITH settled AS (
         s.available_xid, s.claim_xid, s.result::jsonb
     FROM settled s
 ), keys AS (
-    DELETE FROM perdure.unique_keys u USING settled s
-    WHERE s.unique_key IS NOT NULL AND u.key = s.unique_key AND u.job_id = s.job_id
-        AND NOT perdure.counts_in(s.unique_states, 'completed')
+    DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
+        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id LIMIT 1)
+        FROM settled s
+        WHERE s.unique_key IS NOT NULL AND NOT perdure.counts_in(s.unique_states, 'completed')
+    ))
 ), parents AS (
     SELECT array_agg(s.job_id) AS ids FROM settled s
-    WHERE EXISTS (SELECT FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id)
+    WHERE (SELECT true FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id LIMIT 1)
 ), slots AS (
-    SELECT array_agg(DISTINCT s.concurrency_key) AS keys FROM settled s WHERE s.concurrency_key IS NOT NULL
+    -- From what is gone and not from what is settled, so that the slots are free when parked jobs are looked for.
+    SELECT array_agg(DISTINCT g.concurrency_key) AS keys FROM gone g WHERE g.concurrency_key IS NOT NULL
 )
 SELECT s.token, NULL::integer AS lane, NULL::smallint AS band, NULL::bigint AS rank, s.job_id FROM settled s
 UNION ALL
@@ -46,16 +59,24 @@ SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL pe
 -- and finds its unique key taken by another meanwhile is discarded, with the clash as the cause; the rest of the batch goes on.
 -- A released job keeps its rank and so its place.
 -- from: running   to: retryable, scheduled, available, cancelled, discarded
-WITH ended AS (
-    DELETE FROM perdure.leases l
-    USING unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::perdure.outcome[], :states::perdure.job_state[], :attempts::smallint[],
-            :crashes::smallint[], :interruptions::smallint[], :suspicions::smallint[], :delays_ms::bigint[], :causes::text[],
-            :errors::text[], :fingerprints::text[], :started_us::bigint[], :finished_us::bigint[])
-        AS d (job_id, token, outcome, state, failures, crash_count, interruption_count, doubt, delay_ms, cause, error, fingerprint,
-            started_us, finished_us)
-    WHERE l.job_id = d.job_id AND l.token = d.token
-    RETURNING l.*, d.outcome, d.state AS wanted, d.failures, d.crash_count, d.interruption_count, d.doubt, d.delay_ms, d.cause, d.error,
+WITH ended AS MATERIALIZED (
+    SELECT l.*, d.outcome, d.state AS wanted, d.failures, d.crash_count, d.interruption_count, d.doubt, d.delay_ms, d.cause, d.error,
         d.fingerprint, d.started_us, d.finished_us
+    FROM (
+        SELECT DISTINCT ON (u.job_id, u.token) u.*
+        FROM unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::perdure.outcome[], :states::perdure.job_state[], :attempts::smallint[],
+                :crashes::smallint[], :interruptions::smallint[], :suspicions::smallint[], :delays_ms::bigint[], :causes::text[],
+                :errors::text[], :fingerprints::text[], :started_us::bigint[], :finished_us::bigint[])
+            AS u (job_id, token, outcome, state, failures, crash_count, interruption_count, doubt, delay_ms, cause, error, fingerprint,
+                started_us, finished_us)
+    ) d
+    CROSS JOIN LATERAL (
+        SELECT l.ctid AS at, l.* FROM perdure.leases l
+        WHERE l.job_id = d.job_id AND l.token = d.token
+        LIMIT 1 FOR UPDATE
+    ) l
+), gone AS (
+    DELETE FROM perdure.leases WHERE ctid = ANY (ARRAY(SELECT e.at FROM ended e)) RETURNING concurrency_key
 ), retaken AS (
     INSERT INTO perdure.unique_keys AS u (key, job_id, states, expires_at)
     SELECT DISTINCT ON (e.unique_key) e.unique_key, e.job_id, e.unique_states, j.unique_until
@@ -101,14 +122,18 @@ WITH ended AS (
     SELECT 'unique_clash', s.job_id, s.worker_id, 'perdure', s.why, jsonb_build_object('key', s.unique_key)
     FROM settled s WHERE s.clashed
 ), keys AS (
-    DELETE FROM perdure.unique_keys u USING settled s
-    WHERE s.unique_key IS NOT NULL AND u.key = s.unique_key AND u.job_id = s.job_id AND NOT perdure.counts_in(s.unique_states, s.state)
+    DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
+        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id LIMIT 1)
+        FROM settled s WHERE s.unique_key IS NOT NULL AND NOT perdure.counts_in(s.unique_states, s.state)
+    ))
 ), parents AS (
     SELECT s.state, array_agg(s.job_id) AS ids FROM settled s
-    WHERE s.state IN ('cancelled', 'discarded') AND EXISTS (SELECT FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id)
+    WHERE s.state IN ('cancelled', 'discarded')
+        AND (SELECT true FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id LIMIT 1)
     GROUP BY s.state
 ), slots AS (
-    SELECT array_agg(DISTINCT s.concurrency_key) AS keys FROM settled s WHERE s.concurrency_key IS NOT NULL
+    -- From what is gone and not from what is settled, so that the slots are free when parked jobs are looked for.
+    SELECT array_agg(DISTINCT g.concurrency_key) AS keys FROM gone g WHERE g.concurrency_key IS NOT NULL
 )
 SELECT s.token, NULL::integer AS lane, NULL::smallint AS band, NULL::bigint AS rank, s.job_id FROM settled s
 UNION ALL
