@@ -144,9 +144,11 @@ class Worker:
             child.fault = how = f"could not be started or understood: {error}"
         del self._children[child.number]
         if child.error is not None and not child.kinds:
-            self._failed = child.error
-            self._stopping.set()
-            return
+            if not self._kinds:  # no process of this worker was ever ready: there is nothing to keep alive
+                self._failed = child.error
+                self._stopping.set()
+                return
+            log.error("a process cannot start; trying again", process=child.number, why=child.error[0])
         if not self._stopping.is_set() and worker_id == self._id and not child.isolated:
             short = monotonic() - child.started < SHORT_LIFE_S and not child.said_goodbye
             self._spawn(isolated=False, pause=min(LONGEST_PAUSE_S, pause * 2 or 0.2) if short else 0.0)

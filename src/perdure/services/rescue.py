@@ -3,12 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from perdure.domain.settlement import Crashed, Ending, ErrorReport, Failed, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Workers
 
 BATCH = 500
+BATCHES = 20
+
+
+class Find(Protocol):
+    """Looks for leases to be ended."""
+
+    async def __call__(self, *, limit: int) -> Sequence[LeaseOf]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +69,22 @@ class Rescue:
             dead = await self._workers.declare_dead(self._rules.dead_after)
             for worker_id in dead:
                 await self._dispatch.release(worker_id)
-        rescued = await self._end(await self._leases.of_dead(limit=BATCH), _lost_with_worker)
-        overdue = await self._end(await self._leases.overdue(limit=BATCH), _overdue)
+        rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
+        overdue = await self._end_all(self._leases.overdue, _overdue)
         return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
 
+    async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> int:
+        """End what is found, batch by batch, up to a bound that keeps the round short."""
+        ended = 0
+        for _ in range(BATCHES):
+            held = await found(limit=BATCH)
+            if held:
+                ended += await self._end(held, ending_of)
+            if len(held) < BATCH:
+                break
+        return ended
+
     async def _end(self, held: Sequence[LeaseOf], ending_of: Callable[[LeaseOf], Ending]) -> int:
-        if not held:
-            return 0
         limits = {
             "crash_limit": self._rules.crash_limit,
             "interruption_limit": self._rules.interruption_limit,
