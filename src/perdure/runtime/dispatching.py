@@ -7,7 +7,9 @@ from perdure.runtime.settings import Settings
 from perdure.stores.postgres.dispatch import PostgresDispatch
 
 
-async def quickest_dispatch(settings: Settings, postgres: PostgresDispatch, stack: AsyncExitStack) -> Dispatch:
+async def quickest_dispatch(
+    settings: Settings, postgres: PostgresDispatch, stack: AsyncExitStack
+) -> Dispatch:
     """The dispatch that the settings ask for; its connections are closed with the stack.
 
     Raises RedisUnavailable for a Redis that would drop work; one that is away is used once it answers.

@@ -37,7 +37,9 @@ def _add(kinds: dict[str, AnyKind], kind: AnyKind) -> None:
     if other is not kind and other.function.__code__ is not kind.function.__code__:
         where = f"{other.function.__module__} and {kind.function.__module__}"
         raise InvalidOption(
-            "name", f"two jobs are called {kind.name!r}, in {where}", next_step='give one of them `name="..."`'
+            "name",
+            f"two jobs are called {kind.name!r}, in {where}",
+            next_step='give one of them `name="..."`',
         )
 
 

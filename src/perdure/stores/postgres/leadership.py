@@ -12,7 +12,9 @@ MILLISECOND = timedelta(milliseconds=1)
 class PostgresLeadership:
     """Terms of leadership, each with an end by the database's clock."""
 
-    def __init__(self, database: Database, *, holder: UUID, ttl: timedelta, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(
+        self, database: Database, *, holder: UUID, ttl: timedelta, schema: str = DEFAULT_SCHEMA
+    ) -> None:
         self._database = database
         self._sql = statements("leadership", schema)
         self._holder = holder
