@@ -10,7 +10,7 @@ from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
-from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.workers import PostgresWorkers
@@ -53,7 +53,7 @@ async def process_stores(settings: Settings, *, application_name: str) -> AsyncI
     """Open lazily and close at the end."""
     url = settings.database_url.get_secret_value()
     claims = claimer_database(url, application_name=f"{application_name}: claims")
-    settles = DedicatedDatabase(url, application_name=f"{application_name}: settles")
+    settles = settler_database(url, application_name=f"{application_name}: settles")
     reports = await PooledDatabase.open(
         url, application_name=f"{application_name}: reports", most=CONNECTIONS_FOR_REPORTS
     )
