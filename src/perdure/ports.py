@@ -121,8 +121,13 @@ class Workers(Protocol):
         """Write the row of a worker that starts."""
         ...
 
-    async def beat(self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int) -> Beat | None:
-        """Say that the worker lives; None when its row says otherwise, so that it must stop and register anew."""
+    async def beat(
+        self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int, deaf: int = 0
+    ) -> Beat | None:
+        """Say that the worker lives; None when its row says otherwise, so that it must stop and register anew.
+
+        `deaf` is the number of its processes that hear no notifications.
+        """
         ...
 
     async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:

@@ -135,7 +135,7 @@ def test_what_cannot_be_used_is_refused_by_name(values: dict[str, object], field
 def test_the_refusal_of_connections_says_what_would_fit() -> None:
     with pytest.raises(InvalidSettings) as caught:
         Settings(processes=9)
-    assert "31" in caught.value.next_step
+    assert "32" in caught.value.next_step
     assert "5" in caught.value.next_step
 
 

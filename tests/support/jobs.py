@@ -352,3 +352,8 @@ async def never_served() -> None:
 @job(unique_key="only one", queue="elsewhere")
 async def unique_one(n: int = 0) -> None:
     return None
+
+
+@job
+async def count_items(items: list[int]) -> int:
+    return len(items)

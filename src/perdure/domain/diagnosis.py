@@ -75,6 +75,7 @@ class SchemaFacts:
     workers_alive: int
     processes_alive: int
     workers_silent: int
+    workers_deaf: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +257,10 @@ def _workers(facts: SchemaFacts) -> Line:
     if facts.workers_silent:
         step = "see `perdure worker list`; their jobs are taken over once they are declared dead"
         found = f"{found}, {facts.workers_silent} silent"
+        return Line(check="workers", verdict=Verdict.WARN, found=found, next_step=step)
+    if facts.workers_deaf:
+        step = "connect them to PostgreSQL itself, not through a pooler in transaction mode; until then they poll"
+        found = f"{found}, {facts.workers_deaf} with processes that hear no notifications"
         return Line(check="workers", verdict=Verdict.WARN, found=found, next_step=step)
     return Line(check="workers", verdict=Verdict.OK, found=found)
 

@@ -271,12 +271,13 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """A worker and how long it has been silent, by the database's clock."""
+    """A worker and how long it has been silent, by the database's clock; `deaf` processes hear no notifications."""
 
     worker: Worker
     load: float
     silent_s: float
     suspect: bool
+    deaf: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +311,7 @@ class StatusView:
     workers_active: int | None
     workers_draining: int | None
     workers_suspect: int | None
+    workers_deaf: int | None = 0
     leader: LeaderView | None
     dead_letters: int | None
     dead_letters_approximate: bool

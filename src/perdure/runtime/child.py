@@ -68,11 +68,14 @@ class Child:
         self._worker_id = WorkerId(UUID(orders.worker_id))
         self._stopping: asyncio.Task[None] | None = None
         self._counts: Counter[str] = Counter()
+        self._deaf = False
 
     async def live(self, kinds: Kinds) -> None:
         """Work until told to drain, or until recycling is due; everything claimed is settled or given back then."""
         name = f"perdure process {self._orders.process}"
-        async with process_stores(self._settings, application_name=name) as stores:
+        isolated = self._orders.isolated
+        async with process_stores(self._settings, application_name=name, isolated=isolated) as stores:
+            self._postgres = stores.postgres
             completion = Completion(
                 stores.jobs,
                 stores.dispatch,
@@ -84,8 +87,9 @@ class Child:
                 ),
                 on_settled=self._count,
             )
+            schema, most = self._settings.schema, self._settings.max_payload_bytes
             groups = self._groups(
-                kinds, lambda attempt: AttemptLine(attempt, stores.leases, self._settings.schema)
+                kinds, lambda attempt: AttemptLine(attempt, stores.leases, schema, max_payload=most)
             )
             self._execution = self._execution_of(stores, completion, groups)
             settling = asyncio.create_task(completion.run())
@@ -105,15 +109,16 @@ class Child:
         await self._writer.wait_closed()
 
     def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
-        settings = self._settings
+        settings, most = self._settings, self._settings.max_payload_bytes
+        hello = {"app": self._orders.app, "schema": settings.schema, "max_payload": most}
         runners: dict[str, tuple[Runner, int]] = {
-            "async": (LoopRunner(kinds, line_of), settings.concurrency),
+            "async": (LoopRunner(kinds, line_of, max_payload=most), settings.concurrency),
             "thread": (
-                ThreadRunner(kinds, line_of, settings.thread_concurrency),
+                ThreadRunner(kinds, line_of, settings.thread_concurrency, max_payload=most),
                 settings.thread_concurrency,
             ),
             "process": (
-                ProcessRunner(kinds, line_of, self._orders.app, settings.schema),
+                ProcessRunner(kinds, line_of, hello),
                 settings.cpu_processes,
             ),
         }
@@ -160,6 +165,8 @@ class Child:
     def _drain(self, timeout: float, cause: str) -> None:
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._execution.drain(timeout, cause))
+        else:
+            self._execution.hasten(timeout)
 
     async def _obey(self) -> None:
         """Do what the supervisor says; its end is the end of this process."""
@@ -182,17 +189,32 @@ class Child:
         while True:
             await asyncio.sleep(REPORT_S)
             await self._tell({"figures": self._figures()})
+            self._tell_of_deafness()
             idle = idle + REPORT_S if self._execution.idle else 0.0
             if self._orders.isolated and idle >= IDLE_S:
                 self._drain(0, "no suspect is left")
-            elif self._worn_out():
-                self._drain(self._settings.drain_timeout_s, "the process is recycled")
+            elif self._stopping is None and (why := self._worn_out()):
+                log.info("process is recycled", why=why)
+                self._drain(float("inf"), "the process is recycled")
 
-    def _worn_out(self) -> bool:
-        jobs, megabytes = self._settings.recycle_after_jobs, self._settings.recycle_after_mb
-        return bool(jobs and self._execution.finished >= jobs) or bool(
-            megabytes and resident_mb() >= megabytes
-        )
+    def _tell_of_deafness(self) -> None:
+        deaf, before = self._postgres.deaf, self._deaf
+        self._deaf = deaf
+        if deaf and not before:
+            every = self._settings.poll_interval_s
+            step = "connect to PostgreSQL itself, not through a pooler in transaction mode"
+            log.warning("hears no notifications; finds work by polling alone", every_s=every, next=step)
+        elif before and not deaf:
+            log.info("hears notifications again")
+
+    def _worn_out(self) -> str:
+        """Why the process should be replaced once what it runs has ended; empty when it need not."""
+        finished, megabytes = self._execution.finished, resident_mb()
+        if 0 < self._settings.recycle_after_jobs <= finished:
+            return f"it has run {finished} jobs"
+        if 0 < self._settings.recycle_after_mb <= megabytes:
+            return f"it has grown to {megabytes:.0f} MiB"
+        return ""
 
     def _figures(self) -> dict[str, object]:
         return {
@@ -200,6 +222,7 @@ class Child:
             "finished": self._execution.finished,
             "settled": self._counts["settled"],
             "refused": self._counts["refused"],
+            "deaf": int(self._deaf),
         }
 
     async def _tell(self, message: object) -> None:

@@ -21,16 +21,23 @@ UPKEEP_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStores:
-    """The stores of a process that runs jobs: it claims on one connection, settles on another, reports on a third."""
+    """The stores of a process that runs jobs: it claims on one connection, settles on another, reports on a third.
+
+    One that runs suspects alone needs no third.
+    """
 
     jobs: PostgresJobs
     leases: PostgresLeases
     dispatch: Dispatch
+    postgres: PostgresDispatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorStores:
-    """The stores of a supervisor: heartbeats have a connection that no duty can hold up, and upkeep one of its own."""
+    """The stores of a supervisor: heartbeats have a connection that no duty can hold up, and upkeep one of its own.
+
+    Requests to cancel and to drain are heard on the connection of the heartbeats.
+    """
 
     jobs: PostgresJobs
     leases: PostgresLeases
@@ -41,7 +48,7 @@ class SupervisorStores:
     keeping: PostgresKeeping
     wishes: PostgresControl
     duties: DedicatedDatabase
-    control: DedicatedDatabase
+    heartbeats: DedicatedDatabase
 
     async def suspects(self, scope: Scope) -> bool:
         """Whether a suspect of this scope waits to be run alone."""
@@ -49,7 +56,9 @@ class SupervisorStores:
 
 
 @asynccontextmanager
-async def process_stores(settings: Settings, *, application_name: str) -> AsyncIterator[ProcessStores]:
+async def process_stores(
+    settings: Settings, *, application_name: str, isolated: bool = False
+) -> AsyncIterator[ProcessStores]:
     """Open lazily and close at the end."""
     url = settings.database_url.get_secret_value()
     claims = claimer_database(url, application_name=f"{application_name}: claims")
@@ -66,7 +75,8 @@ async def process_stores(settings: Settings, *, application_name: str) -> AsyncI
             stack.push_async_callback(database.close)
         yield ProcessStores(
             jobs=PostgresJobs(settles, schema=settings.schema),
-            leases=PostgresLeases(reports, schema=settings.schema),
+            leases=PostgresLeases(settles if isolated else reports, schema=settings.schema),
+            postgres=postgres,
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -82,10 +92,9 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
     upkeep = DedicatedDatabase(
         url, application_name="perdure supervisor: upkeep", command_timeout=UPKEEP_TIMEOUT_S
     )
-    control = DedicatedDatabase(url, application_name="perdure supervisor: control")
     postgres = PostgresDispatch(duties, schema=settings.schema)
     async with AsyncExitStack() as stack:
-        for database in (beats, duties, upkeep, control):
+        for database in (beats, duties, upkeep):
             stack.push_async_callback(database.close)
         yield SupervisorStores(
             jobs=PostgresJobs(duties, schema=settings.schema),
@@ -97,5 +106,5 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             keeping=PostgresKeeping(upkeep, schema=settings.schema),
             wishes=PostgresControl(duties, schema=settings.schema),
             duties=duties,
-            control=control,
+            heartbeats=beats,
         )

@@ -29,7 +29,9 @@ from perdure.runtime.urls import masked_url, url_fault
 
 SHORTEST_SILENCE_IN_BEATS = 3
 SHORTEST_SILENCE_IN_BEATS_OF_THE_SPECIFICATION = 2
-CONNECTIONS_OF_A_WORKER = 4
+CONNECTIONS_OF_A_SUPERVISOR = 3
+CONNECTIONS_OF_THE_ISOLATED = 2
+CONNECTIONS_OF_A_WORKER = CONNECTIONS_OF_A_SUPERVISOR + CONNECTIONS_OF_THE_ISOLATED
 CONNECTIONS_OF_A_PROCESS = 3
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "default": {},
@@ -72,7 +74,7 @@ class Settings(BaseSettings):
         default="perdure",
         description="Schema of the database that holds all tables.",
         pattern=r"^[a-z_][a-z0-9_]*$",
-        max_length=63,
+        max_length=63 - len("_doorbell"),  # names of channels begin with it
     )
     data_dir: Path = Field(
         default=Path(".perdure"),
@@ -177,13 +179,13 @@ class Settings(BaseSettings):
     )
     recycle_after_jobs: int = Field(
         default=0,
-        description="Jobs after which a child process is replaced. 0: never.",
+        description="Jobs after which a child process is replaced, once those that it runs have ended. 0: never.",
         ge=0,
         le=1_000_000_000,
     )
     recycle_after_mb: int = Field(
         default=0,
-        description="Memory in MiB above which a child process is replaced. 0: never.",
+        description="Memory in MiB above which a child process is replaced, once its jobs have ended. 0: never.",
         ge=0,
         le=1_048_576,
     )

@@ -26,7 +26,8 @@ from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
-from perdure.stores.postgres.connections import connect
+from perdure.stores.postgres.connections import Connection, connect
+from perdure.stores.postgres.control import control_channel
 from perdure.stores.postgres.migrations import require_current
 
 KILL_GRACE_S = 5.0
@@ -59,6 +60,7 @@ class Worker:
 
     async def run(self) -> int:
         """Work until told to stop; the exit code says how it went."""
+        self._stores.heartbeats.on_open = self._listen
         await self._register()
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
@@ -68,7 +70,6 @@ class Worker:
                 (self._settings.heartbeat_interval_s, self._beat, "heartbeat"),
                 (1.0, self._watch_suspects, "suspects"),
                 (1.0, self._watch_silent, "silence"),
-                (1.0, self._listen, "control"),
             )
         ]
         duties = Duties(self._settings, self._stores, holder=self._id, seeing_for=self._seeing_for)
@@ -159,6 +160,7 @@ class Worker:
     def _ready(self, child: ChildProcess) -> None:
         if child.kinds != self._kinds:
             self._kinds = child.kinds
+            self._beat_soon()
             log.info("process ready", process=child.number, kinds=len(child.kinds))
 
     async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
@@ -198,8 +200,9 @@ class Worker:
         return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
 
     async def _beat(self) -> None:
-        worker_id = self._id
-        beat = await self._stores.beats.beat(worker_id, kinds=self._kinds, processes=len(self._children))
+        worker_id, children = self._id, self._children.values()
+        deaf = sum(child.figures.get("deaf", 0) for child in children)
+        beat = await self._stores.beats.beat(worker_id, kinds=self._kinds, processes=len(children), deaf=deaf)
         if worker_id != self._id:
             return  # another beat heard the verdict first
         now = monotonic()
@@ -259,16 +262,20 @@ class Worker:
                     log.warning("process is silent and is replaced", process=child.number)
                     child.kill()
 
-    async def _listen(self) -> None:
-        """Hear at once of requests to cancel and drain; heartbeats find them anyway."""
-        if not self._stores.control.connected:
-            await self._stores.control.listen(f"{self._settings.schema}_control", self._heard)
+    async def _listen(self, connection: Connection) -> None:
+        """Have a new connection tell at once of requests to cancel and drain; heartbeats find them anyway."""
+        channel = control_channel(self._settings.schema)
+        await connection.add_listener(channel, lambda *message: self._heard(str(message[3])))
 
     def _heard(self, payload: str) -> None:
         if payload == str(self._id):
-            task = asyncio.create_task(self._beat_again())
-            self._lives.add(task)
-            task.add_done_callback(self._lives.discard)
+            self._beat_soon()
+
+    def _beat_soon(self) -> None:
+        """Beat out of turn, to tell or to be told something at once."""
+        task = asyncio.create_task(self._beat_again())
+        self._lives.add(task)
+        task.add_done_callback(self._lives.discard)
 
     async def _beat_again(self) -> None:
         try:

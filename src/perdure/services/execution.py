@@ -188,6 +188,7 @@ class Execution:
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
         self._draining = False
+        self._patience_ends = float("inf")
         self._in_doubt = False
         self.holding = False
         self.finished = 0
@@ -318,15 +319,21 @@ class Execution:
     async def drain(self, timeout: float, cause: str = "the worker was drained") -> None:
         """Take nothing new, give back what has not started, wait for what runs, then stop and give back the rest."""
         self._draining = True
+        self.hasten(timeout)
         self._freed.set()
         for group in self._groups:
             self._release(group, DRAINED)
-        if not await self._ended_within(timeout):
+        if not await self._all_ended():
             self.stop_all(StopReason.DRAINED)
-            await self._ended_within(1.0)
+            self._patience_ends = monotonic() + 1.0
+            await self._all_ended()
         for group in self._groups:
             for attempt in list(group.running.values()):
                 self._abandon(group, attempt, Interrupted(cause=cause))
+
+    def hasten(self, timeout: float) -> None:
+        """Wait no longer than this for what still runs."""
+        self._patience_ends = min(self._patience_ends, monotonic() + timeout)
 
     def stop_all(self, reason: StopReason) -> None:
         """Make everything that runs end for this reason, as far as it can be made to."""
@@ -334,12 +341,12 @@ class Execution:
             for attempt in list(group.running.values()):
                 self._stop(group, attempt, reason)
 
-    async def _ended_within(self, timeout: float) -> bool:
-        end = monotonic() + timeout
-        while self.running and monotonic() < end:
+    async def _all_ended(self) -> bool:
+        """Wait for what runs, as long as patience lasts."""
+        while self.running and (left := self._patience_ends - monotonic()) > 0:
             self._freed.clear()
             waiter = asyncio.create_task(_set(self._freed))
-            await asyncio.wait({waiter}, timeout=min(0.1, max(0.0, end - monotonic())))
+            await asyncio.wait({waiter}, timeout=min(0.1, left))
             waiter.cancel()
         return not self.running
 

@@ -3,7 +3,10 @@
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from perdure.domain.context import Context, Line
 from perdure.domain.errors import InvalidInput
@@ -11,6 +14,7 @@ from perdure.domain.failure import Allowance, ending_of_error, ending_of_value, 
 from perdure.domain.ids import made_at
 from perdure.domain.kind import Kind
 from perdure.domain.lease import Lease
+from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.retry import Steer
 from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Interrupted
 from perdure.services.execution import Attempt, StopReason
@@ -23,8 +27,15 @@ class NotRunnable(Exception):
     """The stored job does not fit the handler, so that no attempt can succeed."""
 
 
-def call_of(kind: AnyKind, lease: Lease, line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What to call the handler with. Raises NotRunnable when the stored arguments do not fit it."""
+def call_of(
+    kind: AnyKind, lease: Lease, line: Line, *, max_bytes: int = PAYLOAD_BYTES_MAX
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What to call the handler with. Raises NotRunnable when the stored arguments do not fit it or are too large."""
+    size = len(lease.args.encode())
+    if size > max_bytes:  # PostgreSQL writes spaces between the parts, which nobody has sent
+        size = len(msgspec.json.format(lease.args, indent=-1).encode())
+    if size > max_bytes:
+        raise NotRunnable(f"its arguments are too large: {size} bytes of JSON; the limit is {max_bytes}")
     try:
         return kind.arguments_of(lease.args, context_of(lease, line))
     except InvalidInput as error:
@@ -58,13 +69,13 @@ def allowance_of(kind: AnyKind, lease: Lease) -> Allowance:
     )
 
 
-def after_value(kind: AnyKind, lease: Lease, value: object) -> Ending:
+def after_value(kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX) -> Ending:
     """How an attempt ended whose handler returned `value`."""
     if value is None:
         return Completed()
     if isinstance(value, Steer):
         return ending_of_error(value, allowance_of(kind, lease))
-    return ending_of_value(value, allowance_of(kind, lease), kind.result.encode)
+    return ending_of_value(value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes))
 
 
 def after_error(kind: AnyKind, lease: Lease, error: BaseException) -> Ending:

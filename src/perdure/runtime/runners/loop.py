@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
@@ -12,9 +13,16 @@ from perdure.services.execution import Attempt, Done
 class LoopRunner:
     """The runner of async handlers; stopping one cancels its task."""
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine]) -> None:
+    def __init__(
+        self,
+        kinds: Kinds,
+        line_of: Callable[[Attempt], AttemptLine],
+        *,
+        max_payload: int = PAYLOAD_BYTES_MAX,
+    ) -> None:
         self._kinds = kinds
         self._line_of = line_of
+        self._max_payload = max_payload
 
     def start(self, attempt: Attempt, done: Done) -> None:
         attempt.handle = asyncio.get_running_loop().create_task(self._run(attempt, done))
@@ -35,9 +43,9 @@ class LoopRunner:
         line = self._line_of(attempt)
         ending: Ending | None
         try:
-            args, kwargs = call_of(kind, lease, line)
+            args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
             value = await kind.function(*args, **kwargs)
-            ending = None if line.completed else after_value(kind, lease, value)
+            ending = None if line.completed else after_value(kind, lease, value, max_bytes=self._max_payload)
         except asyncio.CancelledError as error:
             stopped = attempt.stop_reason is not None
             ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)

@@ -29,10 +29,11 @@ def ending_from(message: dict[str, Any]) -> Ending:
 class PipeLine:
     """How a context reaches the worker from a process of its own; it can only tell, not ask."""
 
-    def __init__(self, connection: socket.socket, lease: Lease, schema: str) -> None:
+    def __init__(self, connection: socket.socket, lease: Lease, schema: str, max_payload: int) -> None:
         self._connection = connection
         self._lease = lease
         self._schema = schema
+        self.max_payload = max_payload
         self._pace = Pace()
 
     def is_cancelled(self) -> bool:
@@ -50,7 +51,8 @@ class PipeLine:
         raise TypeError("a handler of mode process is not async; use complete_sync")
 
     def complete_sync(self, conn: object, result: object) -> None:
-        complete_sync(conn, self._lease.job_id, self._lease.token, result, schema=self._schema)
+        settled = self._lease.job_id, self._lease.token
+        complete_sync(conn, *settled, result, schema=self._schema, max_bytes=self.max_payload)
         self._connection.sendall(frames.pack({"completed": True}))
 
 
@@ -66,7 +68,8 @@ def main(descriptor: int) -> None:
     while (message := frames.read_blocking(connection)) is not None:
         lease = msgspec.convert(message["job"], Lease)
         connection.sendall(frames.pack({"took": True}))
-        ending = _run(kinds, lease, PipeLine(connection, lease, hello["schema"]))
+        line = PipeLine(connection, lease, hello["schema"], hello["max_payload"])
+        ending = _run(kinds, lease, line)
         report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
         connection.sendall(frames.pack(report))
 
@@ -74,8 +77,8 @@ def main(descriptor: int) -> None:
 def _run(kinds: Kinds, lease: Lease, line: PipeLine) -> Ending:
     kind = kinds[lease.kind]
     try:
-        args, kwargs = call_of(kind, lease, line)
-        return after_value(kind, lease, kind.function(*args, **kwargs))
+        args, kwargs = call_of(kind, lease, line, max_bytes=line.max_payload)
+        return after_value(kind, lease, kind.function(*args, **kwargs), max_bytes=line.max_payload)
     except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
         return after_error(kind, lease, error)
 

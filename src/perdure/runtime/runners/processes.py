@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -27,17 +27,17 @@ log = structlog.get_logger("perdure.process")
 class ProcessRunner:
     """The runner of CPU-bound handlers.
 
+    `hello` is what a process must know: the application, the schema and the largest payload.
     A process that dies under a job is that job's own crash, for nothing else ran in it. Processes are
     started as they are needed, kept for the next job, and replaced after they died.
     """
 
     def __init__(
-        self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], app: str, schema: str
+        self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], hello: Mapping[str, object]
     ) -> None:
         self._kinds = kinds
         self._line_of = line_of
-        self._app = app
-        self._schema = schema
+        self._hello = hello
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +64,7 @@ class ProcessRunner:
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
         try:
-            process = self._idle.pop() if self._idle else await _Process.spawn(self._app, self._schema)
+            process = self._idle.pop() if self._idle else await _Process.spawn(self._hello)
         except OSError as error:
             done(attempt, await self._not_started(attempt, f"no process could be started: {error}"))
             return
@@ -110,7 +110,7 @@ class _Process:
         """Whether the process has begun with the job that it was given."""
 
     @classmethod
-    async def spawn(cls, app: str, schema: str) -> "_Process":
+    async def spawn(cls, hello: Mapping[str, object]) -> "_Process":
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -126,7 +126,7 @@ class _Process:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(frames.pack({"app": app, "schema": schema, "parent": os.getpid()}))
+        writer.write(frames.pack({**hello, "parent": os.getpid()}))
         return cls(process, reader, writer)
 
     async def call(self, lease: Lease, line: AttemptLine) -> Ending | None:

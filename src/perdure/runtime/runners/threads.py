@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from perdure.domain.lease import Lease
+from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
@@ -18,9 +19,17 @@ class ThreadRunner:
     is recycled; one that is asked to stop goes on until it looks at `Context.cancelled` or ends.
     """
 
-    def __init__(self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], capacity: int) -> None:
+    def __init__(
+        self,
+        kinds: Kinds,
+        line_of: Callable[[Attempt], AttemptLine],
+        capacity: int,
+        *,
+        max_payload: int = PAYLOAD_BYTES_MAX,
+    ) -> None:
         self._kinds = kinds
         self._line_of = line_of
+        self._max_payload = max_payload
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="perdure-job")
 
     def start(self, attempt: Attempt, done: Done) -> None:
@@ -42,9 +51,9 @@ class ThreadRunner:
     def _call(self, lease: Lease, line: AttemptLine) -> Ending | None:
         kind = self._kinds[lease.kind]
         try:
-            args, kwargs = call_of(kind, lease, line)
+            args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
             value = kind.function(*args, **kwargs)
-            return None if line.completed else after_value(kind, lease, value)
+            return None if line.completed else after_value(kind, lease, value, max_bytes=self._max_payload)
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
             return after_error(kind, lease, error)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from perdure.domain.errors import ClaimLost, InvalidOption
 from perdure.domain.job import Disposition, Enqueued, JobId, NewJob
-from perdure.domain.payload import encode_plain
+from perdure.domain.payload import PAYLOAD_BYTES_MAX, encode_plain
 from perdure.stores.postgres.jobs import EnqueueErrors, encode_jobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
@@ -36,19 +36,33 @@ def enqueue_on_sync(
 
 
 async def complete(
-    conn: object, job_id: UUID, token: UUID, result: object, *, schema: str = DEFAULT_SCHEMA
+    conn: object,
+    job_id: UUID,
+    token: UUID,
+    result: object,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    max_bytes: int = PAYLOAD_BYTES_MAX,
 ) -> None:
-    """Settle a job as completed in the transaction of an async connection. Raises ClaimLost."""
+    """Settle a job as completed in the transaction of an async connection. Raises ClaimLost or PayloadTooLarge."""
     statement = statements("jobs", schema)["settle_completed"]
-    _require_accepted(job_id, await _fetch(conn, statement, _complete_values(job_id, token, result)))
+    values = _complete_values(job_id, token, encoded(result, max_bytes))
+    _require_accepted(job_id, await _fetch(conn, statement, values))
 
 
 def complete_sync(
-    conn: object, job_id: UUID, token: UUID, result: object, *, schema: str = DEFAULT_SCHEMA
+    conn: object,
+    job_id: UUID,
+    token: UUID,
+    result: object,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    max_bytes: int = PAYLOAD_BYTES_MAX,
 ) -> None:
     """As `complete`, for a connection that is not async."""
     statement = statements("jobs", schema)["settle_completed"]
-    _require_accepted(job_id, _fetch_sync(conn, statement, _complete_values(job_id, token, result)))
+    values = _complete_values(job_id, token, encoded(result, max_bytes))
+    _require_accepted(job_id, _fetch_sync(conn, statement, values))
 
 
 def is_async(conn: object) -> bool:
@@ -61,8 +75,12 @@ def _enqueue_values(jobs: Sequence[NewJob], on_duplicate: str) -> Mapping[str, o
     return {"jobs": encode_jobs(jobs), "on_duplicate": on_duplicate}
 
 
-def _complete_values(job_id: UUID, token: UUID, result: object) -> Mapping[str, object]:
-    text = None if result is None else encode_plain(result, "result")
+def encoded(result: object, max_bytes: int) -> str | None:
+    """A result as JSON text; none for None. Raises InvalidArguments or PayloadTooLarge."""
+    return None if result is None else encode_plain(result, "result", max_bytes=max_bytes)
+
+
+def _complete_values(job_id: UUID, token: UUID, text: str | None) -> Mapping[str, object]:
     return {
         "job_ids": [job_id],
         "tokens": [token],

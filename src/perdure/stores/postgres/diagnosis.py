@@ -50,6 +50,7 @@ class PostgresDiagnosis:
             workers_alive=workers["alive"],
             processes_alive=workers["processes"],
             workers_silent=workers["silent"],
+            workers_deaf=workers["deaf"],
         )
 
     async def _clock_difference_s(self) -> float:

@@ -15,6 +15,7 @@ from perdure.domain.lease import Lease
 from perdure.domain.rank import Band
 from perdure.ports import Claimer, Place, Scope
 from perdure.stores.postgres.connections import Connection, Database, DedicatedDatabase
+from perdure.stores.postgres.hearing import PROBE, Hearing
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 FULL_PASS_S = 1.0
@@ -100,9 +101,11 @@ class PostgresDispatch:
         self._watermarks: dict[bool, Watermarks] = {False: Watermarks(), True: Watermarks()}
         self._lanes = LaneCache(database, schema=schema)
         self._bell = asyncio.Event()
+        self._hearing = Hearing()
 
     async def opened(self, connection: Connection) -> None:
         """Have a new connection listen for the doorbell."""
+        self._hearing.begin()
         await connection.add_listener(self._channel, lambda *message: self.hear(str(message[3])))
 
     async def announce(self, places: Sequence[Place]) -> None:
@@ -111,6 +114,9 @@ class PostgresDispatch:
 
     def hear(self, payload: str) -> None:
         """Be told that the doorbell rang, and perhaps where the first of the new jobs wait."""
+        self._hearing.heard()
+        if payload == PROBE:
+            return
         self._bell.set()
         told = streams_of(payload)
         for lane, band, rank in told:
@@ -132,6 +138,7 @@ class PostgresDispatch:
                 return []
             leases = await self._with_gated(claimer, rows, limit)
             if leases:
+                self._hearing.found()
                 return leases
             await self._park(claimer, streams)
         return []
@@ -215,11 +222,19 @@ class PostgresDispatch:
         return bool(rows[0]["waiting"])
 
     async def wait(self, timeout: timedelta) -> bool:
+        if self._hearing.probe_due():
+            await self._database.fetch(self._sql["ring"], self._channel, PROBE)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._bell.wait(), timeout.total_seconds())
         rang = self._bell.is_set()
         self._bell.clear()
+        self._hearing.waited(rang=rang)
         return rang
+
+    @property
+    def deaf(self) -> bool:
+        """Whether waits are ended by their time alone, since notifications do not come through."""
+        return self._hearing.deaf
 
     async def release(self, worker_id: UUID) -> None:
         return None

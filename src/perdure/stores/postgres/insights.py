@@ -283,6 +283,7 @@ def _status(found: Mapping[str, Sequence[Row]], notes: tuple[str, ...]) -> Statu
         workers_active=vitals["active"] if vitals else None,
         workers_draining=vitals["draining"] if vitals else None,
         workers_suspect=vitals["suspect"] if vitals else None,
+        workers_deaf=vitals["deaf"] if vitals else None,
         leader=_leader(vitals) if vitals else None,
         dead_letters=letters if letters is None else min(letters, COUNTED),
         dead_letters_approximate=letters is not None and letters > COUNTED,

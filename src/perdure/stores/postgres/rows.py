@@ -321,4 +321,6 @@ def worker_of(row: Row) -> WorkerView:
         cause=row["cause"] or "",
     )
     silent = max(0.0, row["silent_s"])
-    return WorkerView(worker=worker, load=worker.load, silent_s=silent, suspect=row["suspect"])
+    return WorkerView(
+        worker=worker, load=worker.load, silent_s=silent, suspect=row["suspect"], deaf=row["deaf"]
+    )

@@ -291,6 +291,8 @@ CREATE TABLE perdure.workers (
     heartbeat_at timestamp with time zone NOT NULL DEFAULT now(),
     stopped_at timestamp with time zone,
     cause text,
+    deaf integer NOT NULL DEFAULT 0,
+    CONSTRAINT workers_deaf_check CHECK ((deaf >= 0)),
     CONSTRAINT workers_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);
 

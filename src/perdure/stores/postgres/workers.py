@@ -35,9 +35,11 @@ class PostgresWorkers:
             worker.version,
         )
 
-    async def beat(self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int) -> Beat | None:
+    async def beat(
+        self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int, deaf: int = 0
+    ) -> Beat | None:
         rows, requests = await self._database.fetch_all(
-            (self._sql["beat"], (worker_id, list(kinds), processes)),
+            (self._sql["beat"], (worker_id, list(kinds), processes, deaf)),
             (self._sql["cancel_requests"], (worker_id,)),
         )
         if not rows:

@@ -59,6 +59,10 @@ def judge(view: StatusView) -> tuple[str, list[str]]:
         degraded.append(
             f"workers are silent for too long (now {view.workers_suspect}): see `perdure worker list`"
         )
+    if view.workers_deaf:
+        degraded.append(
+            f"workers hear no notifications and find work by polling alone (now {view.workers_deaf}): see `perdure doctor`"
+        )
     if view.oldest_available_s is not None and view.oldest_available_s > LONG_WAIT.total_seconds():
         degraded.append(
             f"the oldest job has waited for {view.oldest_available_s:.0f} s: see `perdure queue list`"
@@ -87,6 +91,7 @@ def _screen(view: StatusView, state: str, reasons: list[str]) -> Record:
         "workers active": view.workers_active,
         "workers draining": view.workers_draining,
         "workers suspect": view.workers_suspect,
+        "workers deaf": view.workers_deaf,
         "leader": view.leader.worker if view.leader else "none",
         "dead letters": _approximate(view.dead_letters, view.dead_letters_approximate),
         "queues paused": list(view.queues_paused or ()),

@@ -6,9 +6,9 @@ INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, c
 VALUES (:id, :name, :host, :pid, :type, :queues, :kinds, :labels, :capacity, :processes, :version)
 ON CONFLICT (id) DO NOTHING;
 
--- name: beat(id, kinds, processes)
+-- name: beat(id, kinds, processes, deaf)
 -- Say that the worker lives. No row comes back when it has been declared dead; then it must register anew.
-UPDATE perdure.workers SET heartbeat_at = now(), kinds = :kinds, processes = :processes
+UPDATE perdure.workers SET heartbeat_at = now(), kinds = :kinds, processes = :processes, deaf = :deaf
 WHERE id = :id AND state IN ('active', 'draining')
 RETURNING state;
 

@@ -1,0 +1,1 @@
+ALTER TABLE perdure.workers DROP COLUMN deaf;
