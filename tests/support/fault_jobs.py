@@ -93,3 +93,12 @@ def long_thread(count: int) -> str:
 @job(mode="process")
 def long_process(count: int) -> str:
     return "x" * count
+
+
+@job
+async def keeps_the_interpreter(seconds: float) -> float:
+    """Hold the interpreter lock all the time: a sort in C lets nobody else in between."""
+    began = time.monotonic()
+    while (took := time.monotonic() - began) < seconds:
+        sorted(range(3_000_000, 0, -1), key=int)
+    return took

@@ -1,0 +1,110 @@
+"""What the database itself forbids, whatever a statement does; and what the specification names."""
+
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import pytest
+
+from perdure.domain.job import NewJob
+from tests.support.database import Store, new_id, new_job
+
+LEASE = """
+    INSERT INTO perdure.leases (job_id, worker_id, rank, available_at, deadline, available_xid, process, lane, band, run, attempt,
+        crashes, interruptions, suspicion, concurrency_key, slot)
+    VALUES (gen_random_uuid(), gen_random_uuid(), 0, now(), now(), pg_current_xact_id(), 0, 1, 1, 1, $1, 0, 0, 0, $2, $3)
+"""
+BODY = """
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, depth, unique_key, unique_states)
+    VALUES (perdure.new_job_id(), 1, $1, $2, $3::jsonb, $4, $5, $6)
+"""
+AVAILABLE = "INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES ($1, $2, $3, $4)"
+
+
+async def test_a_slot_is_held_once_whatever_a_statement_does(store: Store) -> None:
+    await store.sql(LEASE, 1, "k", 1)
+    await store.sql(LEASE, 1, "k", 2)
+    await store.sql(LEASE, 1, "other", 1)
+    with pytest.raises(asyncpg.UniqueViolationError, match="leases_slot"):
+        await store.sql(LEASE, 1, "k", 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (BODY, (0, 1, "{}", 0, None, None)),
+        (BODY, (6, 1, "{}", 0, None, None)),
+        (BODY, (3, 0, "{}", 0, None, None)),
+        (BODY, (3, 1, "[]", 0, None, None)),
+        (BODY, (3, 1, "{}", 501, None, None)),
+        (BODY, (3, 1, "{}", 0, "key without states", None)),
+        (BODY, (3, 1, "{}", 0, "", 31)),
+        (LEASE, (0, None, None)),
+        (LEASE, (1, "key without a slot", None)),
+        (AVAILABLE, (new_id(), 0, 1, 4)),
+        ("INSERT INTO perdure.job_dependencies (child_id, parent_id) SELECT $1::uuid, $1", (new_id(),)),
+    ],
+)
+async def test_no_row_can_say_what_the_domain_forbids(
+    store: Store, statement: str, values: tuple[Any, ...]
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.sql(statement, *values)
+
+
+async def test_a_job_is_in_a_table_once(store: Store) -> None:
+    job = new_id()
+    await store.sql(AVAILABLE, job, 1, 1, 1)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await store.sql(AVAILABLE, job, 2, 1, 1)
+
+
+async def test_the_tables_of_the_specification_are_there_under_their_names(store: Store) -> None:
+    rows = await store.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'perdure'")
+    assert {row["table_name"] for row in rows} >= {
+        "jobs",
+        "workers",
+        "job_executions",
+        "dead_letter_queue",
+        "job_dependencies",
+    }
+
+
+async def test_the_defaults_are_those_of_the_specification(store: Store) -> None:
+    """In plain SQL and in Python alike: priority 3, 3 retries, 300,000 ms."""
+    await store.sql("""SELECT perdure.enqueue_jobs('[{"kind": "app.work"}]'::jsonb)""")
+    (row,) = await store.sql("SELECT priority, max_attempts, timeout_ms FROM perdure.jobs")
+    assert tuple(row) == (3, 4, 300_000)
+    job = NewJob(id=new_id(), queue="default", kind="app.work")
+    assert job.timeout is not None
+    assert (job.priority, job.max_attempts, job.timeout.total_seconds()) == (3, 4, 300)
+
+
+async def test_what_lies_below_the_watermark_is_found_within_seconds_and_at_once_when_told(
+    store: Store,
+) -> None:
+    """The watermark saves a look at dead rows and may hide no job: a full pass comes each second."""
+    await store.add(*(new_job() for _ in range(3_000)))
+    await store.claim(1)
+    lane = await store.value("SELECT lane FROM perdure.lanes")
+    untold, told = [await below(store, lane, rank) for rank in (-2, -1)]
+    began, found = monotonic(), {lease.job_id for lease in await store.claim(1)}
+    while untold not in found and monotonic() - began < 5:
+        found |= {lease.job_id for lease in await store.claim(1)}
+    assert untold in found
+    assert monotonic() - began < 3
+    if told not in found:
+        store.dispatch.hear(f"{lane}:1:-1")
+        assert [lease.job_id for lease in await store.claim(1)] == [told]
+
+
+async def below(store: Store, lane: int, rank: int) -> Any:
+    """A job that becomes available far below the last claim, and nobody says so."""
+    job = await store.value(
+        "SELECT job_id FROM perdure.enqueue_jobs($1::jsonb)",
+        f'[{{"kind": "app.work", "args": {{"n": {rank}}}}}]',
+    )
+    await store.sql(
+        "UPDATE perdure.available_jobs SET rank = $2 WHERE job_id = $1 AND lane = $3", job, rank, lane
+    )
+    return job
