@@ -49,7 +49,7 @@ def here(tmp_path: Path) -> Command:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_in_the_documentation_is_one(page: Path, here: Command) -> None:
     for words in commands(page):
-        names = []
+        names: list[str] = []
         for word in words:
             if not re.fullmatch(r"[a-z]+", word) or len(names) == 2:
                 break

@@ -110,7 +110,6 @@ class Child:
 
     def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
         settings, most = self._settings, self._settings.max_payload_bytes
-        hello = {"app": self._orders.app, "schema": settings.schema, "max_payload": most}
         runners: dict[str, tuple[Runner, int]] = {
             "async": (LoopRunner(kinds, line_of, max_payload=most), settings.concurrency),
             "thread": (
@@ -118,7 +117,7 @@ class Child:
                 settings.thread_concurrency,
             ),
             "process": (
-                ProcessRunner(kinds, line_of, hello),
+                ProcessRunner(kinds, line_of, self._orders.app, settings.schema, max_payload=most),
                 settings.cpu_processes,
             ),
         }

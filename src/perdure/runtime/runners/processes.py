@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from perdure.domain.lease import Lease
+from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners import frames
@@ -27,17 +28,22 @@ log = structlog.get_logger("perdure.process")
 class ProcessRunner:
     """The runner of CPU-bound handlers.
 
-    `hello` is what a process must know: the application, the schema and the largest payload.
     A process that dies under a job is that job's own crash, for nothing else ran in it. Processes are
     started as they are needed, kept for the next job, and replaced after they died.
     """
 
     def __init__(
-        self, kinds: Kinds, line_of: Callable[[Attempt], AttemptLine], hello: Mapping[str, object]
+        self,
+        kinds: Kinds,
+        line_of: Callable[[Attempt], AttemptLine],
+        app: str,
+        schema: str,
+        *,
+        max_payload: int = PAYLOAD_BYTES_MAX,
     ) -> None:
         self._kinds = kinds
         self._line_of = line_of
-        self._hello = hello
+        self._hello = {"app": app, "schema": schema, "max_payload": max_payload}
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
