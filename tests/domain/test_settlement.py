@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perdure.domain.job import TRANSITIONS, JobState
 from perdure.domain.lease import Lease
@@ -129,6 +130,18 @@ def test_failures_crashes_alone_and_interruptions_end_in_the_dead_letter_queue(
     )
     history = _until_terminal(lease, lambda: data.draw(bad), limit=21 + 5 + 50 + 3)
     assert history[-1].state is JobState.DISCARDED
+
+
+@given(leases(), st.integers(1, 60))
+def test_limits_of_crashes_and_interruptions_are_exact(lease: Lease, limit: int) -> None:
+    crashed = settle(
+        replace(lease, crash_limit=None), Crashed(cause="signal 9", alone=True), crash_limit=limit
+    )
+    assert (crashed.state is JobState.DISCARDED) is (lease.crashes + 1 >= limit)
+    own = settle(replace(lease, crash_limit=limit), Crashed(cause="signal 9", alone=True))
+    assert (own.state is JobState.DISCARDED) is (lease.crashes + 1 >= limit)
+    interrupted = settle(lease, Interrupted(cause="a deploy"), interruption_limit=limit)
+    assert (interrupted.state is JobState.DISCARDED) is (lease.interruptions + 1 >= limit)
 
 
 @given(leases())

@@ -30,6 +30,7 @@ class Stopped:
         self._processes = processes
         self._timer = None if seconds is None else threading.Timer(seconds, self.end)
         _send(processes, signal.SIGSTOP)
+        _wait_until_stopped(processes)
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
@@ -111,6 +112,20 @@ def _alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _wait_until_stopped(processes: Sequence[psutil.Process]) -> None:
+    """A process that is on a processor stops a moment after the signal."""
+    end = monotonic() + GONE_WITHIN_S
+    while any(_alive(process) and not _stopped(process) for process in processes) and monotonic() < end:
+        sleep(LOOK_S)
+
+
+def _stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
