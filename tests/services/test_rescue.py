@@ -1,81 +1,81 @@
-"""Verdicts on workers that fell silent, and what they mean for their jobs."""
+"""Verdicts on workers, and what becomes of their jobs."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
 
-import msgspec
 import pytest
 
-from perdure.domain.job import JobState
-from perdure.domain.lease import Lease
-from perdure.domain.settlement import ALONE, Settlement
-from perdure.domain.worker import WorkerId
-from perdure.ports import LeaseOf, Settled
 from perdure.services.rescue import Rescue, Rules
+from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.leases import PostgresLeases
+from tests.support.system import System, system_on
 
-NOW = datetime.now(UTC)
-
-
-class Lost:
-    """One job whose host dies with it again and again."""
-
-    def __init__(self, *, isolated: bool) -> None:
-        self.lease = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW)
-        self.isolated = isolated
-        self.last: Settlement | None = None
-
-    async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
-        return [LeaseOf(lease=self.lease, worker_id=WorkerId(uuid4()), process=1, isolated=self.isolated)]
-
-    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
-        return []
-
-    async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
-        return []
-
-    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        self.last = settlements[0]
-        self.lease = msgspec.structs.replace(
-            self.lease, token=uuid4(), crashes=self.last.crashes, suspicion=self.last.suspicion
-        )
-        return Settled(accepted=frozenset([self.last.token]))
+RULES = Rules(dead_after=timedelta(seconds=15), crash_limit=3, interruption_limit=50)
 
 
-def rescue_of(lost: Any) -> Rescue:
-    rules = Rules(dead_after=timedelta(seconds=15), crash_limit=3, interruption_limit=50)
-    return Rescue(lost, lost, lost, lost, rules=rules, seeing_for=lambda: timedelta(minutes=1))
+@pytest.fixture
+async def system(database_url: str) -> AsyncIterator[System]:
+    async with system_on(database_url) as system:
+        yield system
 
 
-async def test_a_job_that_takes_its_host_with_it_again_and_again_ends_discarded() -> None:
-    """As when the memory limit of a container kills all that runs in it, the supervisor too."""
-    lost = Lost(isolated=False)
-    rescue = rescue_of(lost)
-    for _ in range(2):
-        await rescue.run_once()
-        assert lost.last is not None
-        assert lost.last.crashes == 0, "power cuts are nobody's fault"
-    assert lost.lease.suspicion >= ALONE
-    lost.isolated = True
-    states = []
-    for _ in range(3):
-        await rescue.run_once()
-        assert lost.last is not None
-        states.append(lost.last.state)
-    assert states == [JobState.AVAILABLE, JobState.AVAILABLE, JobState.DISCARDED]
-    assert lost.last is not None
-    assert "crashed its process 3 times while running alone" in lost.last.cause
+def rescue(system: System, *, seeing_for: timedelta = timedelta(hours=1)) -> Rescue:
+    return Rescue(
+        system.jobs,
+        PostgresLeases(system.database),
+        system.workers,
+        PostgresDispatch(system.database),
+        rules=RULES,
+        seeing_for=lambda: seeing_for,
+    )
 
 
-@pytest.mark.parametrize("isolated", [False, True])
-async def test_no_verdict_without_sight(isolated: bool) -> None:
-    class Eager(Lost):
-        async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
-            raise AssertionError("judged while blind")
+async def silent(system: System, worker_id: UUID, seconds: float) -> None:
+    await system.sql.execute(
+        "UPDATE perdure.workers SET heartbeat_at = now() - $2::float * interval '1 second' WHERE id = $1",
+        worker_id,
+        seconds,
+    )
 
-    lost = Eager(isolated=isolated)
-    rules = Rules(dead_after=timedelta(seconds=15), crash_limit=3, interruption_limit=50)
-    blind: Any = lost
-    rescue = Rescue(blind, blind, blind, blind, rules=rules, seeing_for=lambda: timedelta(seconds=14))
-    assert (await rescue.run_once()).dead == 0
+
+async def test_the_jobs_of_a_silent_worker_are_given_back_with_the_cause(system: System) -> None:
+    worker = await system.worker()
+    job = await system.add()
+    await system.claim(worker)
+    await silent(system, worker, 16)
+    report = await rescue(system).run_once()
+    assert (report.dead, report.rescued) == (1, 1)
+    assert await system.state(job) == "available"
+    assert await system.count("job_executions", "outcome = 'crashed' AND cause LIKE '%fell silent'") == 1
+    assert await system.count("workers", "state = 'dead' AND cause LIKE 'silent: last heartbeat%'") == 1
+
+
+async def test_a_worker_that_is_only_late_is_left_alone(system: System) -> None:
+    worker = await system.worker()
+    job = await system.add()
+    await system.claim(worker)
+    await silent(system, worker, 14)
+    report = await rescue(system).run_once()
+    assert (report.dead, report.rescued) == (0, 0)
+    assert await system.state(job) == "running"
+
+
+async def test_an_observer_that_was_blind_itself_judges_nobody(system: System) -> None:
+    """After an outage of the database all heartbeats are old: no mass verdict."""
+    workers = [await system.worker(f"w{n}") for n in range(3)]
+    for worker in workers:
+        await silent(system, worker, 600)
+    report = await rescue(system, seeing_for=timedelta(seconds=14)).run_once()
+    assert report.dead == 0
+    assert (await rescue(system, seeing_for=timedelta(seconds=15)).run_once()).dead == 3
+
+
+async def test_a_job_past_its_deadline_is_taken_from_a_worker_that_lives(system: System) -> None:
+    worker = await system.worker()
+    job = await system.add()
+    await system.claim(worker)
+    await system.sql.execute("UPDATE perdure.leases SET deadline = now() - interval '1 second'")
+    assert (await rescue(system).run_once()).overdue == 1
+    assert await system.state(job) == "retryable"
+    assert await system.count("job_executions", "outcome = 'timed_out' AND attempt = 1") == 1
