@@ -10,12 +10,17 @@ import pytest
 
 from perdure.domain.job import JobState
 from perdure.domain.views import CountView, StatusView
+from perdure.surfaces.cli.options import AS_USUAL
 from perdure.surfaces.cli.records import as_json
 from perdure.surfaces.cli.status import judge
+from perdure.surfaces.cli.tables import in_brief, print_fields
 from perdure.surfaces.cli.text import ago, plain, visible
 from tests.support.command import Command
 
 EVIL = "\x1b[2J\x1b]0;owned\x07 a\tb\nc \u202e"
+
+
+ERROR = {"type": "ValueError", "message": "no luck", "traceback": "Traceback:\n  x\x1b\n", "fingerprint": "f"}
 
 
 def enqueue(perdure: Command, *words: str, kind: str = "app.send") -> str:
@@ -189,3 +194,11 @@ def test_the_state_of_the_system_has_its_reasons() -> None:
     ):
         state, reasons = judge(replace(calm, **change))
         assert (state, len(reasons)) == ("degraded", 1)
+
+
+def test_people_read_an_error_in_brief_and_its_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields({"error": ERROR, "dead_letter": {"error": ERROR}, "attempts": [{"error": ERROR}]}, AS_USUAL)
+    told = capsys.readouterr().out
+    assert told.count("ValueError: no luck") == 3
+    assert told.endswith("\ntraceback\nTraceback:\n  x\\x1b\n")
+    assert in_brief({"type": "a user's own"}) == {"type": "a user's own"}

@@ -40,6 +40,8 @@ GROUP_COLUMNS = (
     Column("queues", "QUEUES"),
     Column("last_at", "LAST"),
     Column("cause", "CAUSE"),
+    Column("error.type", "ERROR"),
+    Column("error.message", "MESSAGE"),
 )
 COLUMNS = (
     Column("job_id", "JOB"),
@@ -50,6 +52,8 @@ COLUMNS = (
     Column("outcome", "OUTCOME"),
     Column("fingerprint", "FINGERPRINT"),
     Column("cause", "CAUSE"),
+    Column("error.type", "ERROR"),
+    Column("error.message", "MESSAGE"),
 )
 
 

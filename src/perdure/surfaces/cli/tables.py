@@ -13,7 +13,7 @@ from rich.text import Text
 
 from perdure.surfaces.cli.options import Shown
 from perdure.surfaces.cli.records import field_of
-from perdure.surfaces.cli.text import ago, plain
+from perdure.surfaces.cli.text import ago, plain, visible
 
 Record = Mapping[str, Any]
 WIDEST = 30
@@ -72,12 +72,24 @@ def print_fields(record: Record, shown: Shown) -> None:
     table = Table.grid(padding=(0, 2))
     nested = {name: value for name, value in record.items() if _is_records(value)}
     for name, value in record.items():
-        if name not in nested and (text := plain(value)):
+        if name not in nested and (text := plain(in_brief(value))):
             table.add_row(Text(name, "bold"), Text(text, style_of(text) if name in STATE_FIELDS else ""))
     screen.print(table)
     for name, records in nested.items():
         screen.print(Text(f"\n{name}", "bold"))
         print_table(records, [Column(field, field) for field in records[0]], shown)
+    if traceback := field_of(record, "error.traceback"):
+        screen.print(Text("\ntraceback", "bold"))
+        screen.print(Text("\n".join(visible(line) for line in traceback.splitlines())), soft_wrap=True)
+
+
+def in_brief(value: Any) -> Any:
+    """A value for people: of an error, also of one inside, its type and its message."""
+    if not isinstance(value, Mapping):
+        return value
+    if value.keys() >= {"type", "message", "traceback"}:
+        return f"{value['type']}: {value['message']}"
+    return {name: in_brief(part) for name, part in value.items()}
 
 
 def style_of(state: str) -> str:
@@ -101,7 +113,7 @@ def _width(column: Column, cells: Sequence[Text]) -> int:
 def _cell(value: Any, column: Column) -> Text:
     if isinstance(value, datetime):
         return Text(ago(value, datetime.now(UTC)), column.style)
-    text = plain(value)
+    text = plain(in_brief(value))
     return Text(text, style_of(text) if column.field in STATE_FIELDS else column.style)
 
 
