@@ -1,8 +1,10 @@
 """`perdure dev` keeps a worker on the newest code, ends as it is told to, and keeps its data."""
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perdure.runtime.changes import Changes, stamps
@@ -166,6 +168,21 @@ def test_entries_of_the_merged_log_name_who_speaks() -> None:
 def test_the_example_can_be_copied() -> None:
     bare = JobOfApp(name="app.tidy", queue="default", parameters=[])
     assert example(bare) == "perdure job enqueue app.tidy"
+
+
+def test_the_example_says_what_the_decorator_says() -> None:
+    job = JobOfApp(
+        name="app.tidy",
+        queue="media",
+        parameters=[],
+        priority=5,
+        retries=2,
+        timeout=timedelta(minutes=2),
+        labels=("gpu", "big"),
+    )
+    words = "--queue media --priority 5 --retries 2 --timeout 2m --labels gpu --labels big"
+    assert example(job) == f"perdure job enqueue app.tidy {words}"
+    assert example(msgspec.structs.replace(job, timeout=None)).split()[-6:-4] == ["--timeout", "none"]
 
 
 def _wait_in_a_job(here: Command, dev: Running, name: str) -> None:

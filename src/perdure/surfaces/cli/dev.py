@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from perdure.domain.durations import format_duration
+from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from perdure.runtime.settings import Settings
 from perdure.surfaces.cli.options import AS_SET, Connection
 from perdure.surfaces.cli.output import tell
@@ -130,10 +132,21 @@ class Screen:
 
 
 def example(job: "JobOfApp") -> str:
-    """A command that enqueues such a job, but for the values of its arguments."""
+    """A command that enqueues such a job as its decorator says, but for the values of its arguments.
+
+    `job enqueue` does not read the application: what differs from the defaults has to be said.
+    """
     words = ["perdure", "job", "enqueue", job.name]
     if job.queue != "default":
         words += ["--queue", job.queue]
+    if job.priority != DEFAULT_PRIORITY:
+        words += ["--priority", str(job.priority)]
+    if job.retries != DEFAULT_RETRIES:
+        words += ["--retries", str(job.retries)]
+    if job.timeout != DEFAULT_TIMEOUT:
+        words += ["--timeout", "none" if job.timeout is None else format_duration(job.timeout)]
+    for label in job.labels:
+        words += ["--labels", label]
     if job.parameters:
         words += ["--args", "{" + ", ".join(f'"{name}": …' for name in job.parameters) + "}"]
     return shlex.join(words)
