@@ -317,12 +317,14 @@ async def test_a_result_is_given_once_the_job_has_completed(system: System) -> N
 async def test_each_reason_to_wait_is_told(system: System) -> None:
     job = await system.add()
     assert await holds(system, job) == [Hold.UNSERVED, Hold.QUEUED]
+    assert "free slot" not in (await system.read.explain(job)).reasons[1].sentence
     await system.worker("elsewhere", queues=("other",))
     assert "serves queue default" in (await system.read.explain(job)).reasons[0].sentence
     await system.worker("w1", kinds=("app.other",))
     assert "knows kind app.work" in (await system.read.explain(job)).reasons[0].sentence
     worker = await system.worker("w2")
     assert await holds(system, job) == [Hold.QUEUED]
+    assert "free slot" in (await system.read.explain(job)).reasons[0].sentence
     behind = await system.add()
     assert "behind 1 job of kind" in (await system.read.explain(behind)).reasons[0].sentence
     labelled = await system.add(labels=("gpu",))

@@ -85,7 +85,8 @@ def explain(facts: Facts) -> Explanation:
     else:
         reasons = [*_parents(facts), *_time(facts), *_paused(facts), *_unserved(facts)]
         if facts.state is JobState.AVAILABLE:
-            reasons += [*_key(facts), *_suspect(facts), *_queued(facts)]
+            reasons += [*_key(facts), *_suspect(facts)]
+            reasons += _queued(facts, free=not reasons)
     return Explanation(job_id=facts.job_id, state=facts.state, reasons=tuple(reasons))
 
 
@@ -194,11 +195,12 @@ def _suspect(facts: Facts) -> list[Reason]:
     return [Reason(hold=Hold.SUSPECT, sentence=sentence)]
 
 
-def _queued(facts: Facts) -> list[Reason]:
+def _queued(facts: Facts, *, free: bool) -> list[Reason]:
     if facts.place is None:
         return []
     if facts.place.ahead == 0:
-        sentence = f"It is next of kind {facts.kind} in queue {facts.queue}; the next free slot of a worker takes it."
+        taken = "; the next free slot of a worker takes it" if free else ""
+        sentence = f"It is next of kind {facts.kind} in queue {facts.queue}{taken}."
     else:
         about = "more than " if facts.place.approximate else ""
         ahead = _count(facts.place.ahead, "job")
