@@ -147,7 +147,7 @@ class DatabaseProducer:
         if not settings.database_url.get_secret_value():
             raise DatabaseUnavailable(
                 "no database is set: PERDURE_DATABASE_URL is empty, and neither a file nor the program names one",
-                next_step="set PERDURE_DATABASE_URL, pass Perdure(database_url=...), or start everything with `perdure dev`",
+                next_step="set PERDURE_DATABASE_URL, or pass Perdure(database_url=...); `perdure dev` prints the line that sets it",
             )
         stack = AsyncExitStack()
         stores = await stack.enter_async_context(
