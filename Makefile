@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml
 	$(PIP) install -e '.[all,dev]'
 	touch $(STAMP)
 
-demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=folder]
+demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=folder of Python source]
 	$(BIN)/perdure demo $(if $(INPUT),--input $(INPUT))
 
 # Lines and branches have a floor each; .ci/coverage-floor reads both from the report.
