@@ -35,10 +35,12 @@ def load_kinds(app: str) -> dict[str, AnyKind]:
 def _add(kinds: dict[str, AnyKind], kind: AnyKind) -> None:
     other = kinds.setdefault(kind.name, kind)
     if other is not kind and other.function.__code__ is not kind.function.__code__:
-        where = f"{other.function.__module__} and {kind.function.__module__}"
+        where = " and ".join(
+            f"{one.function.__module__}.{one.function.__qualname__}" for one in (other, kind)
+        )
         raise InvalidOption(
             "name",
-            f"two jobs are called {kind.name!r}, in {where}",
+            f"two jobs are called {kind.name!r}: {where}",
             next_step='give one of them `name="..."`',
         )
 
