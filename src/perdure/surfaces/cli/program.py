@@ -29,6 +29,11 @@ COMMANDS = (
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),
     ("config", "config:app", "See the settings and where they come from."),
+    (
+        "bench",
+        "bench",
+        "Measure speed and memory on this machine, beside the bare statements of the same server.",
+    ),
 )
 """Name, where it is (`module:attribute`; without an attribute, a function named as the module), help."""
 

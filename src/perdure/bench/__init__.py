@@ -1,0 +1,1 @@
+"""Measures Perdure against the bare statements of the same server, in a schema of its own."""

@@ -1,0 +1,85 @@
+"""How fast jobs are stored: one after another, by concurrent callers, in bulk."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from secrets import randbits
+from time import perf_counter
+
+from perdure import Perdure
+from perdure.bench.figures import Sample
+from perdure.bench.jobs import QUEUE, noop
+from perdure.bench.stage import Stage
+from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.ids import JobIds
+from perdure.stores.postgres.floors import Row
+
+ARGS = '{"n":1}'
+BULK_CALLERS = 2
+"""Two calls at a time: one is encoded while the server stores the other."""
+
+
+async def one(stage: Stage) -> Sample:
+    """Each job durable before the next is enqueued."""
+    count = stage.effort.single_enqueues
+    async with stage.cleared(), stage.producer() as app:
+        await app.enqueue(noop, 0)
+        began = perf_counter()
+        for n in range(count):
+            await app.enqueue(noop, n)
+        rate = count / (perf_counter() - began)
+        floor = await stage.floors.one_by_one(rows(count))
+        flush_ms = await stage.floors.flush_ms(rows(stage.effort.commits))
+    return Sample(values={"enqueue_one": rate}, floors={"enqueue_one": floor}, beside={"flush_ms": flush_ms})
+
+
+async def concurrent(stage: Stage) -> Sample:
+    """Many callers at a time, each answered when its job is durable."""
+    count, callers = stage.effort.single_enqueues, stage.effort.callers
+
+    async def call(numbers: Iterable[int]) -> None:
+        for n in numbers:
+            await app.enqueue(noop, n)
+
+    async with stage.cleared(), stage.producer() as app:
+        await app.enqueue(noop, 0)
+        began = perf_counter()
+        await asyncio.gather(*(call(range(caller, count, callers)) for caller in range(callers)))
+        rate = count / (perf_counter() - began)
+        floors = {}
+        try:
+            floors["enqueue_concurrent"] = await stage.floors.from_many(rows(count), connections=callers)
+        except DatabaseUnavailable:  # the server allows fewer connections; the figure itself needs one
+            floors.clear()
+    return Sample(values={"enqueue_concurrent": rate}, floors=floors)
+
+
+async def bulk(stage: Stage) -> Sample:
+    """Large calls of `enqueue_many`."""
+    count = stage.effort.bulk_jobs
+    async with stage.cleared(), stage.producer() as app:
+        await app.enqueue(noop, 0)
+        began = perf_counter()
+        await fill(app, count, stage.effort.bulk_call)
+        rate = count / (perf_counter() - began)
+        floor = await stage.floors.in_bulk(rows(count))
+    return Sample(values={"enqueue_bulk": rate}, floors={"enqueue_bulk": floor})
+
+
+async def fill(app: Perdure, count: int, per_call: int) -> None:
+    """Enqueue jobs that do nothing, in calls of this size."""
+    using = app.using(queue=QUEUE)
+    starts = iter(range(0, count, per_call))
+
+    async def call() -> None:
+        for start in starts:
+            numbers = range(start, min(count, start + per_call))
+            await using.enqueue_many([using.prepare(noop, n) for n in numbers])
+
+    await asyncio.gather(*(call() for _ in range(BULK_CALLERS)))
+
+
+def rows(count: int) -> list[Row]:
+    """Jobs as the bare statements store them."""
+    ids = JobIds(lambda: time.time_ns() // 1_000_000, randbits)
+    return [(ids(), number, ARGS) for number in range(count)]

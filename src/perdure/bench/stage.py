@@ -1,0 +1,98 @@
+"""The stage of a measurement: a schema that is made for it and dropped after it, a producer, a worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from pydantic import SecretStr
+
+from perdure import Perdure
+from perdure.bench import jobs
+from perdure.bench.effort import Effort
+from perdure.domain.errors import Conflict
+from perdure.runtime.operations import SpawnedWorker, WorkerConfig
+from perdure.runtime.settings import Settings
+from perdure.stores.postgres.connections import DedicatedDatabase
+from perdure.stores.postgres.figures import drop_schema
+from perdure.stores.postgres.floors import PostgresFloors
+from perdure.stores.postgres.measures import PostgresMeasures
+from perdure.stores.postgres.migrations import migrate
+
+SCHEMA = "perdure_bench"
+WARM_JOBS = 300
+WARM_WITHIN_S = 60.0
+WARM_POLL_S = 0.05
+LOOK_S = 0.1
+
+
+class Stage:
+    """Where everything is measured; `settings` name the schema of measurements and the user's Redis, if any."""
+
+    def __init__(self, settings: Settings, effort: Effort) -> None:
+        self.settings = settings
+        self.effort = effort
+        self.url = settings.database_url.get_secret_value()
+        self.redis_url = settings.redis_url.get_secret_value()
+        self.floors = PostgresFloors(self.url, schema=SCHEMA)
+
+    @asynccontextmanager
+    async def cleared(self) -> AsyncIterator[PostgresMeasures]:
+        """A schema in which nothing is yet, gone afterwards."""
+        await drop_schema(self.url, SCHEMA)
+        database = DedicatedDatabase(self.url, application_name="perdure bench")
+        try:
+            await migrate(self.url, schema=SCHEMA)
+            yield PostgresMeasures(database, schema=SCHEMA)
+        finally:
+            await database.close()
+            await drop_schema(self.url, SCHEMA)
+            if self.redis_url:
+                from perdure.stores.redis.erasing import erase
+
+                await erase(self.redis_url, schema=SCHEMA)
+
+    @asynccontextmanager
+    async def producer(self, *, redis: bool = False) -> AsyncIterator[Perdure]:
+        """An application that has connected; everything it has done is counted once it is closed."""
+        redis_url = SecretStr(self.redis_url if redis else "")
+        async with Perdure(self.settings.model_copy(update={"redis_url": redis_url})) as app:
+            yield app
+
+    @asynccontextmanager
+    async def worker(self, app: Perdure, *, processes: int) -> AsyncIterator[SpawnedWorker]:
+        """A worker with the settings of the application; its warnings go to stderr."""
+        settings = {
+            "queues": [jobs.QUEUE, jobs.WARM],
+            "labels": [],
+            "processes": processes,
+            "log_level": "warning",
+            "log_format": "auto",
+        }
+        worker = await app.workers.spawn(WorkerConfig(app=jobs.__name__, settings=settings, bound=True))
+        try:
+            yield worker
+        finally:
+            await worker.stop()
+
+    async def warm(
+        self, app: Perdure, measures: PostgresMeasures, worker: SpawnedWorker, *, processes: int
+    ) -> None:
+        """Return when every process of the worker has settled a job, so that none is still starting."""
+        using = app.using(queue=jobs.WARM)
+        until = monotonic() + WARM_WITHIN_S
+        while await measures.processes(worker.worker_id) < processes:
+            if monotonic() > until:
+                raise Conflict(f"the worker has not put {processes} processes to work in {WARM_WITHIN_S:g} s")
+            await using.enqueue_many([using.prepare(jobs.noop, n) for n in range(WARM_JOBS)])
+            await asyncio.sleep(WARM_POLL_S)
+        await self.finished(measures, worker, jobs.WARM)
+
+    async def finished(
+        self, measures: PostgresMeasures, worker: SpawnedWorker, queue: str = jobs.QUEUE
+    ) -> None:
+        """Return when no job of the queue waits or runs. Raises Conflict when the worker ends before that."""
+        while await measures.busy(queue):
+            if worker.process.returncode is not None:
+                raise Conflict(f"the worker ended with code {worker.process.returncode}")
+            await asyncio.sleep(LOOK_S)

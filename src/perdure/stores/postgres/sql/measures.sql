@@ -1,0 +1,49 @@
+-- What a measurement asks of the database: how far a run has come, what it cost, and what it ran on.
+
+-- name: alone()
+-- Claim the schema of measurements for this session, and say whether that was possible.
+SELECT pg_try_advisory_lock(hashtextextended('perdure bench', 0)) AS alone;
+
+-- name: settled(queue)
+-- How many jobs of a queue were completed, and the seconds from the first start to the last settling.
+SELECT count(*) AS jobs, coalesce(extract(epoch FROM max(e.settled_at) - min(e.started_at)), 0)::float8 AS seconds
+FROM perdure.job_executions e JOIN perdure.lanes l ON l.lane = e.lane
+WHERE l.queue = :queue AND e.state = 'completed';
+
+-- name: busy(queue)
+-- Whether any job of a queue waits or runs.
+SELECT EXISTS (
+    SELECT FROM perdure.lanes l WHERE l.queue = :queue AND (
+        EXISTS (SELECT FROM perdure.available_jobs a WHERE a.lane = l.lane)
+        OR EXISTS (SELECT FROM perdure.leases h WHERE h.lane = l.lane)
+    )
+) AS busy;
+
+-- name: processes(worker_id)
+-- How many processes of a worker have settled a job.
+SELECT count(DISTINCT e.process) AS processes FROM perdure.job_executions e WHERE e.worker_id = :worker_id;
+
+-- name: results(queue)
+-- The results of the completed jobs of a queue, which are numbers.
+SELECT (e.result #>> '{}')::float8 AS result
+FROM perdure.job_executions e JOIN perdure.lanes l ON l.lane = e.lane
+WHERE l.queue = :queue AND e.state = 'completed';
+
+-- name: costs(schema)
+-- Commits of this database, rows of a schema that were left dead, and bytes of WAL of the whole server, each since its beginning.
+SELECT d.xact_commit AS commits, (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal_bytes,
+    (SELECT coalesce(sum(t.n_tup_upd + t.n_tup_del), 0)::bigint FROM pg_stat_user_tables t WHERE t.schemaname = :schema) AS dead_rows
+FROM pg_stat_database d WHERE d.datname = current_database();
+
+-- name: knows_calls()
+-- Whether the extension that counts statements is there.
+SELECT to_regclass('pg_stat_statements') IS NOT NULL AS known;
+
+-- name: calls()
+-- Statements of this database since the extension's beginning.
+SELECT coalesce(sum(s.calls), 0)::bigint AS calls
+FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = current_database();
+
+-- name: server(names)
+-- The settings of the server as people write them.
+SELECT s.name, current_setting(s.name) AS value FROM pg_settings s WHERE s.name = ANY (:names::text[]) ORDER BY s.name;
