@@ -137,7 +137,8 @@ class Completion:
         except InvalidInput as error:
             await self._settle_one_by_one(batch, error)
             return
-        late = [s for s in settlements if s.token not in settled.accepted]
+        whole = len(settled.accepted) == len(settlements)
+        late = [] if whole else [s for s in settlements if s.token not in settled.accepted]
         refused = await self._jobs.refuse(late, self._worker_id) if late else frozenset()
         self._on_settled(len(settled.accepted), len(refused))
         if settled.released:

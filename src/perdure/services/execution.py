@@ -222,6 +222,8 @@ class Execution:
                     await self._rest()
         finally:
             watch.cancel()
+            if self._bell is not None:
+                self._bell.cancel()  # or it would take the closing of its connection for a failure
 
     async def _claim_round(self) -> int:
         if self._in_doubt:
@@ -299,7 +301,9 @@ class Execution:
             self._settler.add(attempt.lease, ending, attempt.started, now)
         if group.queued:
             self._fill(group)
-        if len(group.running) + len(group.queued) < group.capacity or group.wanted():
+        if not self._freed.is_set() and (
+            len(group.running) + len(group.queued) < group.capacity or group.wanted()
+        ):
             self._freed.set()
 
     def cancel(self, job_id: UUID, token: UUID, reason: str = "cancelled by request") -> bool:

@@ -28,18 +28,31 @@ class NotRunnable(Exception):
 
 
 def call_of(
-    kind: AnyKind, lease: Lease, line: Line, *, max_bytes: int = PAYLOAD_BYTES_MAX
+    kind: AnyKind, lease: Lease, line: Line | None, *, max_bytes: int = PAYLOAD_BYTES_MAX
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What to call the handler with. Raises NotRunnable when the stored arguments do not fit it or are too large."""
+    """What to call the handler with; without a line it gets no context.
+
+    Raises NotRunnable when the stored arguments do not fit it or are too large.
+    """
     size = len(lease.args.encode())
     if size > max_bytes:  # PostgreSQL writes spaces between the parts, which nobody has sent
         size = len(msgspec.json.format(lease.args, indent=-1).encode())
     if size > max_bytes:
         raise NotRunnable(f"its arguments are too large: {size} bytes of JSON; the limit is {max_bytes}")
     try:
+        if line is None:
+            return kind.arguments.decode(lease.args)
         return kind.arguments_of(lease.args, context_of(lease, line))
     except InvalidInput as error:
         raise NotRunnable(f"its arguments do not fit the handler: {error}") from error
+
+
+def takes_context(kind: AnyKind) -> bool:
+    """Whether the handler gets a context. Raises NotRunnable when its annotations cannot be resolved."""
+    try:
+        return kind.arguments.signature.context is not None
+    except InvalidInput as error:
+        raise NotRunnable(f"its arguments cannot be told: {error}") from error
 
 
 def context_of(lease: Lease, line: Line) -> Context:
@@ -69,13 +82,17 @@ def allowance_of(kind: AnyKind, lease: Lease) -> Allowance:
     )
 
 
-def after_value(kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX) -> Ending:
+def after_value(
+    kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX
+) -> Ending:
     """How an attempt ended whose handler returned `value`."""
     if value is None:
         return Completed()
     if isinstance(value, Steer):
         return ending_of_error(value, allowance_of(kind, lease))
-    return ending_of_value(value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes))
+    return ending_of_value(
+        value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes)
+    )
 
 
 def after_error(kind: AnyKind, lease: Lease, error: BaseException) -> Ending:

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
-from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
+from perdure.runtime.runners.endings import (
+    Kinds,
+    after_error,
+    after_stop,
+    after_value,
+    call_of,
+    heeding,
+    takes_context,
+)
 from perdure.services.execution import Attempt, Done
 
 
@@ -40,19 +48,21 @@ class LoopRunner:
     async def _run(self, attempt: Attempt, done: Done) -> None:
         lease = attempt.lease
         kind = self._kinds[lease.kind]
-        line = self._line_of(attempt)
+        line: AttemptLine | None = None
         ending: Ending | None
         try:
+            if takes_context(kind):  # a line and a context cost a sixth of the whole way of a small job
+                line = self._line_of(attempt)
             args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
             value = await kind.function(*args, **kwargs)
-            ending = None if line.completed else after_value(kind, lease, value, max_bytes=self._max_payload)
+            ending = None if line and line.completed else after_value(kind, lease, value, max_bytes=self._max_payload)
         except asyncio.CancelledError as error:
             stopped = attempt.stop_reason is not None
             ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
             ending = after_error(kind, lease, error)
-        if line.completed:
+        if line and line.completed:
             ending = await line.after_complete(ending)
         elif ending is not None:
-            ending = heeding(kind, attempt, ending, heeded=line.heeded)
+            ending = heeding(kind, attempt, ending, heeded=bool(line and line.heeded))
         done(attempt, ending)
