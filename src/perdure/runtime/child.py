@@ -1,6 +1,7 @@
 """One process of a worker: an event loop that claims, runs and settles jobs, and answers to its supervisor."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -39,6 +40,8 @@ from perdure.services.execution import Attempt, Execution, Group, Limits, Runner
 REPORT_S = 1.0
 IDLE_S = 5.0
 LOST_GRACE_S = 2.0
+YOUNG_MAX = 20_000
+"""New objects after which garbage is looked for: a claimed batch alone makes more than the default of 700."""
 
 log = structlog.get_logger("perdure.process")
 
@@ -252,7 +255,10 @@ async def _main(descriptor: int) -> None:
     configure_logging(settings, process=f"process {orders.process}")
     export(settings)
     try:
+        gc.set_threshold(YOUNG_MAX)  # before the application, which may have a wish of its own
         kinds = _loaded(orders.app)
+        gc.collect()
+        gc.freeze()  # what was imported stays; looking through it again and again would cost an eighth of a small job
         await Child(orders, settings, reader, writer).live(kinds)
         _leave()
     except PerdureError as error:
