@@ -25,7 +25,7 @@ from tests.support.servers import PostgresServer
 
 ONE_DISPATCH = pytest.mark.parametrize("dispatch", ["postgres"], indirect=True)
 PROCESSES = "SELECT count(DISTINCT process) FROM perdure.job_executions WHERE outcome = 'completed'"
-OTHER_ENDS = "SELECT count(*) FROM perdure.job_executions WHERE outcome <> 'completed'"
+OTHER_ENDS = "SELECT count(*) FROM perdure.job_executions WHERE outcome NOT IN ('completed', 'released')"
 LEADER = "SELECT holder FROM perdure.leaders WHERE expires_at > now()"
 CONNECTIONS = """
     SELECT count(*) FROM pg_stat_activity
