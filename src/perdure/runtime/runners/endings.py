@@ -82,17 +82,13 @@ def allowance_of(kind: AnyKind, lease: Lease) -> Allowance:
     )
 
 
-def after_value(
-    kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX
-) -> Ending:
+def after_value(kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX) -> Ending:
     """How an attempt ended whose handler returned `value`."""
     if value is None:
         return Completed()
     if isinstance(value, Steer):
         return ending_of_error(value, allowance_of(kind, lease))
-    return ending_of_value(
-        value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes)
-    )
+    return ending_of_value(value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes))
 
 
 def after_error(kind: AnyKind, lease: Lease, error: BaseException) -> Ending:

@@ -55,7 +55,11 @@ class LoopRunner:
                 line = self._line_of(attempt)
             args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
             value = await kind.function(*args, **kwargs)
-            ending = None if line and line.completed else after_value(kind, lease, value, max_bytes=self._max_payload)
+            ending = (
+                None
+                if line and line.completed
+                else after_value(kind, lease, value, max_bytes=self._max_payload)
+            )
         except asyncio.CancelledError as error:
             stopped = attempt.stop_reason is not None
             ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)
