@@ -240,3 +240,11 @@ def test_an_async_session_is_known_as_such() -> None:
 
     assert is_async(AsyncSession())
     assert not is_async(Session())
+
+
+async def test_a_connection_that_is_none_is_refused_and_nothing_is_stored(app: Perdure) -> None:
+    """A session variable that was never set must not turn a transactional enqueue into a plain one."""
+    with pytest.raises(InvalidOption, match="conn"):
+        app.using(conn=None)
+    with pytest.raises(InvalidOption, match="conn"):
+        await app.enqueue_many([], conn=None)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from msgspec import UNSET
+
 from perdure.domain.errors import InvalidOption, InvalidSettings
 from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, Enqueued, JobId
@@ -82,9 +84,12 @@ class Perdure:
         """Where the jobs of this object go."""
         return self._producer
 
-    def using(self, *, conn: object = None, **options: Unpack[OptionKeywords]) -> "Enqueuer":
+    def using(self, *, conn: object = UNSET, **options: Unpack[OptionKeywords]) -> "Enqueuer":
         """The same `enqueue` with options: those of `EnqueueOptions`, and `conn`, the caller's own transaction."""
-        return Enqueuer(self, EnqueueOptions(**_known(options)), conn)
+        if conn is None:
+            why = "is None, so that the job would be stored outside of your transaction"
+            raise InvalidOption("conn", why, next_step="hand in the connection, or leave the option out")
+        return Enqueuer(self, EnqueueOptions(**_known(options)), None if conn is UNSET else conn)
 
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
@@ -102,11 +107,11 @@ class Perdure:
         """As `enqueue`, for code that is not async."""
         return self.using().enqueue_sync(kind, *args, **kwargs)
 
-    async def enqueue_many(self, jobs: Sequence[Prepared[R]], *, conn: object = None) -> list[Handle[R]]:
+    async def enqueue_many(self, jobs: Sequence[Prepared[R]], *, conn: object = UNSET) -> list[Handle[R]]:
         """Store jobs, all or none; they may depend on each other."""
         return await self.using(conn=conn).enqueue_many(jobs)
 
-    def enqueue_many_sync(self, jobs: Sequence[Prepared[R]], *, conn: object = None) -> list[Handle[R]]:
+    def enqueue_many_sync(self, jobs: Sequence[Prepared[R]], *, conn: object = UNSET) -> list[Handle[R]]:
         """As `enqueue_many`, for code that is not async."""
         return self.using(conn=conn).enqueue_many_sync(jobs)
 

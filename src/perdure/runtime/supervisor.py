@@ -318,7 +318,7 @@ def plain(settings: Settings) -> dict[str, object]:
 
 
 async def run_worker(settings: Settings, app: str, *, worker_id: WorkerId | None = None) -> int:
-    """Run a worker for the jobs of `app` until SIGTERM or Ctrl-C, which drain it; a second one ends it at once.
+    """Run a worker for the jobs of `app` until SIGTERM, Ctrl-C or the end of its terminal, which drain it; a second one ends it at once.
 
     Raises DatabaseUnavailable, SchemaMissing, SchemaOutdated or SchemaTooNew before anything is started.
     """
@@ -331,6 +331,6 @@ async def run_worker(settings: Settings, app: str, *, worker_id: WorkerId | None
     async with supervisor_stores(settings) as stores:
         worker = Worker(settings, app, stores, worker_id or WorkerId(uuid.uuid4()))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, worker.stop)
         return await worker.run()
