@@ -17,14 +17,15 @@ async def deaf_link(url: str) -> AsyncIterator[str]:
     """The address of a link to the server of `url` that passes everything on but notifications."""
     server = conninfo_to_dict(url)
     socket = Path(str(server["host"])) / f".s.PGSQL.{server['port']}"
-    lines: set[asyncio.Task[None]] = set()
+    lines: list[asyncio.Task[None]] = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         up_reader, up_writer = await asyncio.open_unix_connection(str(socket))
-        for line in (_all(reader, up_writer), _without_notifications(up_reader, writer)):
-            task = asyncio.create_task(line)
-            lines.add(task)
-            task.add_done_callback(lines.discard)
+        writers.append(up_writer)
+        lines.append(asyncio.create_task(_all(reader, up_writer)))
+        lines.append(asyncio.create_task(_without_notifications(up_reader, writer)))
 
     link = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = link.sockets[0].getsockname()[1]
@@ -35,6 +36,10 @@ async def deaf_link(url: str) -> AsyncIterator[str]:
         for task in lines:
             task.cancel()
         await asyncio.gather(*lines, return_exceptions=True)
+        for writer in writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def _all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
