@@ -19,6 +19,7 @@ from perdure.domain.ids import JobIds
 from perdure.domain.job import NewJob
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, settle
+from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.event_loop import quick_loop
 from perdure.stores.postgres.connections import DedicatedDatabase
@@ -49,7 +50,7 @@ async def fill(jobs: PostgresJobs, count: int) -> float:
 
 async def drain(dispatch: PostgresDispatch, jobs: PostgresJobs, batch: int) -> float:
     """Claim the next batch while the last one is settled, as a worker's process does."""
-    claimer = Claimer(worker_id=uuid.uuid4(), process=1)  # type: ignore[arg-type]
+    claimer = Claimer(worker_id=WorkerId(uuid.uuid4()), process=1)
     began = time.perf_counter()
     done = 0
     held: list[Lease] = list(await dispatch.claim(claimer, SCOPE, limit=batch))

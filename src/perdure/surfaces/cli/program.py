@@ -72,7 +72,7 @@ def run(tokens: Sequence[str]) -> int:
         # Nobody reads any more; the interpreter must not complain of it when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - whatever fails is told in a sentence, with its exit code
         return fail(error, tokens)
 
 
