@@ -207,8 +207,11 @@ class Findings:
 class History(Protocol):
     """The history and the present, read whole to see whether the promises hold."""
 
-    async def findings(self, *, crash_limit: int, interruption_limit: int) -> Findings:
-        """Look for every known violation, on one consistent snapshot; the limits are for jobs without their own."""
+    async def findings(self, *, crash_limit: int, interruption_limit: int, drained: bool = False) -> Findings:
+        """Look for every known violation, on one consistent snapshot; the limits are for jobs without their own.
+
+        With `drained`, whatever is live and not held back is a violation too (L1).
+        """
         ...
 
     async def live(self) -> Mapping[JobState, int]:

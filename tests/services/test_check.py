@@ -25,10 +25,11 @@ from perdure.domain.settlement import (
     settle,
 )
 from perdure.ports import By, Claimer, Scope
-from perdure.services.check import Check, CheckReport
+from perdure.services.check import Check, CheckReport, RecordedHistory
 from perdure.stores.postgres.connections import Connection
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.statements import Statement
+from tests.support.records import ROWS, past_of
 from tests.support.servers import PostgresServer
 from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Store
 
@@ -260,8 +261,17 @@ class Past:
     ids: Mapping[str, JobId]
     check: Check
 
-    def judge(self) -> CheckReport:
-        return self.store.run(self.check.run(crash_limit=CRASH_LIMIT, interruption_limit=INTERRUPTION_LIMIT))
+    def judge(self, *, drained: bool = False) -> CheckReport:
+        return self._judged_by(self.check, drained)
+
+    def judge_in_memory(self, *, drained: bool = False) -> CheckReport:
+        """The verdicts of the pure rules on the same rows."""
+        past = past_of(self.store.value(ROWS))
+        return self._judged_by(Check(RecordedHistory(lambda: past)), drained)
+
+    def _judged_by(self, check: Check, drained: bool) -> CheckReport:
+        limits = {"crash_limit": CRASH_LIMIT, "interruption_limit": INTERRUPTION_LIMIT}
+        return self.store.run(check.run(**limits, drained=drained))
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +315,35 @@ def test_a_broken_promise_is_caught_and_named(past: Past, way: Break) -> None:
     assert verdict.clauses[way.clause] >= 1
     assert any(str(job_id) in example for example in verdict.examples for job_id in given)
     assert f"{way.promise} is broken" in report.words()
+
+
+@pytest.mark.parametrize("way", BREAKS, ids=str)
+def test_the_rules_in_memory_name_the_same_clauses_as_the_statements(past: Past, way: Break) -> None:
+    """There is one checker: what a model or an export is judged by is what a database is judged by."""
+    for sql in way.sql.split("; "):
+        past.store.execute(sql, *(past.ids[kind] for kind in (way.kind, way.other) if kind))
+    by_statements, by_rules = past.judge(), past.judge_in_memory()
+    assert by_rules.live == by_statements.live
+    for said, meant in zip(by_rules.verdicts, by_statements.verdicts, strict=True):
+        assert (said.promise, said.clauses, said.looked) == (meant.promise, meant.clauses, meant.looked)
+
+
+def test_a_correct_history_passes_the_rules_in_memory(kept: Past) -> None:
+    report = kept.judge_in_memory()
+    assert report.ok, report.words()
+
+
+def test_what_nothing_holds_back_is_left_over_once_the_backlog_should_have_drained(kept: Past) -> None:
+    """Not what waits for its time, nor what a parent holds that gave up."""
+    free = {"ready", "reopened", "parked", "starts", "running", "started"}
+    for report in (kept.judge(drained=True), kept.judge_in_memory(drained=True)):
+        assert report.broken == ("L1",)
+        verdict = report.verdicts[-1]
+        assert verdict.clauses == {"a job is left over": 4, "a lease is left over": 2}
+        told = {
+            kind for kind, job_id in kept.ids.items() if any(str(job_id) in one for one in verdict.examples)
+        }
+        assert told == free
 
 
 def test_examples_are_few_and_of_every_clause(past: Past) -> None:

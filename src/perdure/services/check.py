@@ -1,13 +1,16 @@
 """The one checker of the promises: used by tests, after every fault, and by whoever wants to know."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice, zip_longest
 
-from perdure.domain.job import JobState
+from perdure.domain.history import Past
+from perdure.domain.job import LIVE, JobState
+from perdure.domain.promises import Violation, judge, left_over, looked
 from perdure.domain.settlement import DEFAULT_CRASH_LIMIT, DEFAULT_INTERRUPTION_LIMIT
-from perdure.ports import Finding, History
+from perdure.ports import Finding, Findings, History
 
 PROMISES: Mapping[str, str] = {
     "S1": "every job ends in exactly one accepted outcome per run, or is still live in exactly one place",
@@ -17,6 +20,7 @@ PROMISES: Mapping[str, str] = {
     "S5": "no child starts before each parent has ended as the edge permits",
     "S6": "leases never exceed the limit of their concurrency key",
     "S7": "at most one job holds a unique key",
+    "L1": "the backlog has drained: whatever nothing holds back has ended",
 }
 EXAMPLES_MAX = 10
 
@@ -80,7 +84,7 @@ class Check:
 
     Jobs whose day was dropped are beyond the horizon, and so is what the oldest day of history cannot show.
     After a restore into another cluster transaction ids begin anew, and only what happened since can be judged.
-    L1, that the backlog drains in time, is a bound that only callers know; `live` is what they need for it.
+    L1, that the backlog drains in time, has a bound that only callers know: they ask for it when that time has passed.
     """
 
     def __init__(self, history: History) -> None:
@@ -91,10 +95,14 @@ class Check:
         *,
         crash_limit: int = DEFAULT_CRASH_LIMIT,
         interruption_limit: int = DEFAULT_INTERRUPTION_LIMIT,
+        drained: bool = False,
     ) -> CheckReport:
-        """Check everything; the limits are those that hold for jobs without their own."""
+        """Check everything; the limits are those that hold for jobs without their own.
+
+        `drained` says that by now all work should be done, and asks for L1 too.
+        """
         findings = await self._history.findings(
-            crash_limit=crash_limit, interruption_limit=interruption_limit
+            crash_limit=crash_limit, interruption_limit=interruption_limit, drained=drained
         )
         return CheckReport(
             taken_at=findings.taken_at,
@@ -103,6 +111,7 @@ class Check:
                     promise, [f for f in findings.found if f.promise == promise], findings.looked[promise]
                 )
                 for promise in PROMISES
+                if promise in findings.looked
             ),
             live=findings.live,
         )
@@ -110,6 +119,41 @@ class Check:
     async def live(self) -> Mapping[JobState, int]:
         """How many jobs have not ended, by state: all zero once a backlog has drained."""
         return await self._history.live()
+
+
+class RecordedHistory:
+    """The port `History` on records in memory, read anew by `past` for each look: for tests, simulations and small exports."""
+
+    def __init__(self, past: Callable[[], Past]) -> None:
+        self._past = past
+
+    async def findings(self, *, crash_limit: int, interruption_limit: int, drained: bool = False) -> Findings:
+        past = self._past()
+        found = judge(past, crash_limit=crash_limit, interruption_limit=interruption_limit)
+        judged = looked(past)
+        if drained:
+            found += left_over(past)
+            judged["L1"] = len(past.standing) + len(past.running)
+        return Findings(taken_at=past.taken_at, looked=judged, found=_grouped(found), live=_live(past))
+
+    async def live(self) -> Mapping[JobState, int]:
+        return _live(self._past())
+
+
+def _grouped(violations: Sequence[Violation]) -> Sequence[Finding]:
+    clauses: dict[tuple[str, str], list[str]] = {}
+    for violation in violations:
+        clauses.setdefault((violation.promise, violation.clause), []).append(violation.words)
+    return [
+        Finding(promise=promise, clause=clause, violations=len(words), examples=tuple(words[:EXAMPLES_MAX]))
+        for (promise, clause), words in clauses.items()
+    ]
+
+
+def _live(past: Past) -> Mapping[JobState, int]:
+    counted = Counter(one.state for one in past.standing)
+    counted[JobState.RUNNING] = len(past.running)
+    return {state: counted[state] for state in JobState if state in LIVE}
 
 
 def _verdict(promise: str, found: Sequence[Finding], looked: int) -> Verdict:

@@ -25,7 +25,8 @@ class PostgresHistory:
         self._sql = statements("check", schema)
         self._timeout_s = timeout_s
 
-    async def findings(self, *, crash_limit: int, interruption_limit: int) -> Findings:
+    async def findings(self, *, crash_limit: int, interruption_limit: int, drained: bool = False) -> Findings:
+        asked = ((self._sql["left_over"], ()),) if drained else ()
         _, sizes, live, *found = await self._database.read_all(
             (self._sql["room_to_sort"], ()),
             (self._sql["sizes"], ()),
@@ -37,11 +38,12 @@ class PostgresHistory:
             (self._sql["edges"], ()),
             (self._sql["slots"], ()),
             (self._sql["keys"], ()),
+            *asked,
             timeout=self._timeout_s,
         )
         return Findings(
             taken_at=sizes[0]["taken_at"],
-            looked=_looked(sizes[0]),
+            looked=_looked(sizes[0]) | ({"L1": sizes[0]["live"]} if drained else {}),
             found=[_finding(row) for rows in found for row in rows],
             live=_by_state(live),
         )

@@ -31,6 +31,7 @@ PROMISES = (
     Column("examples", "EXAMPLES", "red"),
 )
 DryRun = Annotated[bool, Parameter(negative="", show_default=False, group=CAUTION)]
+Drained = Annotated[bool, Parameter(negative="", show_default=False)]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", show_default=False, group=CAUTION)]
 
 
@@ -110,12 +111,20 @@ def sql(*, connection: Connection = AS_SET) -> None:
 
 
 @app.command
-async def check(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
-    """Check the promises S1 to S7 against the history; exit code 1 when one is broken."""
+async def check(*, drained: bool = False, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
+    """Check the promises S1 to S7 against the history; exit code 1 when one is broken.
+
+    Parameters
+    ----------
+    drained
+        By now all work should be done: check L1 too, that no job is left which nothing holds back.
+    """
     with located(settings_of(connection)) as settings:
         async with connected(settings, redis=False) as stores:
             report = await stores.check.run(
-                crash_limit=settings.crash_limit, interruption_limit=settings.interruption_limit
+                crash_limit=settings.crash_limit,
+                interruption_limit=settings.interruption_limit,
+                drained=drained,
             )
     records = [
         {"promise": verdict.promise, "state": "ok" if verdict.ok else "broken", **record_of(verdict)}

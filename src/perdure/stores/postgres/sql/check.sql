@@ -348,6 +348,31 @@ WITH bodies AS MATERIALIZED (
 SELECT 'S7' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FILTER (WHERE b.number <= 10) AS examples
 FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;
 
+-- name: left_over()
+-- L1: what is live although nothing holds it back. A job is held by a time that has not come, and by an open edge from a parent
+-- that has ended or is held itself.
+WITH RECURSIVE live AS (
+    SELECT job_id, 'pending' AS state, run_at FROM perdure.blocked_jobs
+    UNION ALL SELECT job_id, CASE WHEN retry THEN 'retryable' ELSE 'scheduled' END, run_at FROM perdure.scheduled_jobs
+    UNION ALL SELECT job_id, 'available', NULL FROM perdure.available_jobs
+    UNION ALL SELECT job_id, 'available', NULL FROM perdure.parked_jobs
+    UNION ALL SELECT job_id, 'running', NULL FROM perdure.leases
+), held AS (
+    SELECT l.job_id FROM live l WHERE l.run_at > now()
+    UNION
+    SELECT d.child_id FROM perdure.job_dependencies d
+    WHERE d.state = 'waiting' AND NOT EXISTS (SELECT FROM live p WHERE p.job_id = d.parent_id)
+        AND EXISTS (SELECT FROM perdure.job_executions e WHERE e.job_id = d.parent_id AND e.state IN ('completed', 'cancelled', 'discarded'))
+    UNION
+    SELECT d.child_id FROM perdure.job_dependencies d JOIN held h ON h.job_id = d.parent_id WHERE d.state = 'waiting'
+), bad AS (
+    SELECT CASE WHEN l.state = 'running' THEN 'a lease is left over' ELSE 'a job is left over' END AS clause,
+        format('job %s is still %s and nothing holds it back', l.job_id, l.state) AS words
+    FROM live l WHERE l.state = 'running' OR NOT EXISTS (SELECT FROM held h WHERE h.job_id = l.job_id)
+)
+SELECT 'L1' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FILTER (WHERE b.number <= 10) AS examples
+FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;
+
 -- name: live()
 -- How many jobs are live, by state.
 SELECT 'pending' AS state, count(*) AS jobs FROM perdure.blocked_jobs
