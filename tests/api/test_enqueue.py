@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -275,8 +276,9 @@ def test_without_a_database_the_error_says_what_to_set() -> None:
     )
     done = run_script(script, {})
     assert done.returncode == 1
-    assert "no database is set: PERDURE_DATABASE_URL is empty" in done.stderr
-    assert "next: set PERDURE_DATABASE_URL" in done.stderr
+    assert "no database is set (PERDURE_DATABASE_URL is empty" in done.stderr
+    assert f"no embedded server runs for {Path.cwd() / '.perdure'}" in done.stderr
+    assert f"next: run `perdure dev app.py` in {Path.cwd()}" in done.stderr
 
 
 def run_script(script: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

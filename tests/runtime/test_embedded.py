@@ -223,3 +223,35 @@ def test_urls_say_nothing_about_redis_when_it_is_not_wanted(
         assert isinstance(urls, ServerUrls)
         assert urls.redis_url is None
         join.stop()
+
+
+def test_joining_starts_nothing_and_keeps_what_runs(
+    scratch: Path, made: Path, server_options: ServerOptions
+) -> None:
+    assert EmbeddedServers(scratch / "none", options=server_options).join() is None
+    assert not (scratch / "none").exists(), "looking made a folder"
+    visitor = EmbeddedServers(made, redis=None, options=server_options)
+    assert visitor.join() is None
+    with EmbeddedServers(made, redis=False, options=server_options) as urls:
+        assert visitor.join() == urls, "Redis does not run, and nobody asked for it"
+    assert not wait_until_stopped(made, within_s=1.0), "a program still uses them"
+    visitor.stop()
+    assert wait_until_stopped(made)
+
+
+def test_redis_is_found_where_it_runs(made: Path, server_options: ServerOptions) -> None:
+    with EmbeddedServers(made, options=server_options) as urls:
+        assert urls.redis_url
+        visitor = EmbeddedServers(made, redis=None, options=server_options)
+        assert visitor.join() == urls
+        visitor.stop()
+
+
+def test_the_address_stays_from_start_to_start(made: Path, server_options: ServerOptions) -> None:
+    addresses = []
+    for _ in range(2):
+        with EmbeddedServers(made, options=server_options) as urls:
+            addresses.append((urls.database_url, urls.redis_url))
+            assert one(urls.database_url, "SELECT 1") == 1
+        assert wait_until_stopped(made)
+    assert addresses[0] == addresses[1]

@@ -1,5 +1,8 @@
 """`perdure dev` keeps a worker on the newest code, ends as it is told to, and keeps its data."""
 
+import os
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +11,7 @@ import msgspec
 import pytest
 
 from perdure.runtime.changes import Changes, stamps
+from perdure.runtime.embedded import wait_until_stopped
 from perdure.runtime.merged_log import entry_of
 from perdure.runtime.trial import JobOfApp, NotImportable, try_out
 from perdure.surfaces.cli.dev import example
@@ -56,7 +60,7 @@ def rewrite(here: Command, text: str) -> None:
 @pytest.mark.timeout(240)
 def test_new_code_is_taken_over_and_broken_code_is_waited_out(here: Command) -> None:
     with running(here, "dev", "app.py") as dev:
-        dev.wait_for("export PERDURE_DATABASE_URL='postgresql://")
+        dev.wait_for("postgresql://")
         dev.wait_for("perdure job enqueue app.greet --queue other --args '{\"name\": …}'")
         line = dev.wait_for(READY)
         enqueue(here, "app.greet", "--queue", "other", "--args", '{"name": "you"}')
@@ -74,6 +78,42 @@ def test_new_code_is_taken_over_and_broken_code_is_waited_out(here: Command) -> 
         dev.wait_for("good day again", after=line)
         dev.interrupt()
         assert dev.ended() == 0, dev.said
+
+
+PROGRAM = """
+from perdure import Perdure
+from app import greet
+
+print(Perdure().enqueue_sync(greet, "program").result_sync(timeout="30s"))
+"""
+
+
+@pytest.mark.timeout(240)
+def test_a_program_in_the_same_folder_finds_the_servers_each_time_they_start(here: Command) -> None:
+    (here.folder / "program.py").write_text(PROGRAM)
+    addresses = set()
+    for options in ((), ("--redis",)):
+        with running(here, "dev", "app.py", *options) as dev:
+            line = dev.wait_for("postgresql://")
+            addresses.add(dev.lines[line - 1])
+            dev.wait_for(READY)
+            done = run_program(here, "program.py")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "hello program\n", "")
+            dev.interrupt()
+            assert dev.ended() == 0, dev.said
+    assert len(addresses) == 1, "the address stays from start to start"
+    assert wait_until_stopped(here.folder / ".perdure")
+    away = run_program(here, "program.py")
+    assert away.returncode == 1
+    assert f"next: run `perdure dev app.py` in {here.folder}" in away.stderr
+
+
+def run_program(here: Command, name: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERDURE_")}
+    command = [sys.executable, "-W", "always", name]
+    return subprocess.run(
+        command, cwd=here.folder, env=kept, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.mark.timeout(240)

@@ -137,6 +137,10 @@ class Perdure:
         """The services behind this object, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""
         return await self._database.stores()
 
+    async def connected_settings(self) -> "Settings":
+        """The settings with the database that is used, be it named or found running. Raises as `stores` does."""
+        return await self._database.settings()
+
     def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of this object from code that is not async."""
         return self._database.run_sync(coroutine)

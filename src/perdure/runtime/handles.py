@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.errors import JobFailed, NotFound, ResultTimeout, Unavailable
 from perdure.domain.job import TERMINAL, JobState
 from perdure.domain.kind import Kind
-from perdure.domain.views import ResultView
+
+if TYPE_CHECKING:
+    from perdure.domain.views import ResultView
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -19,7 +21,7 @@ FIRST_LOOK_S = 0.005
 LONGEST_BETWEEN_LOOKS_S = 0.25
 OUTAGE_S = 30.0
 
-Look = Callable[[UUID], Awaitable[ResultView | None]]
+Look = Callable[[UUID], Awaitable["ResultView | None"]]
 
 
 class Handle(Generic[R_co]):
@@ -72,7 +74,7 @@ class Handle(Generic[R_co]):
         state: JobState = self._wait(self.state())
         return state
 
-    async def _view(self) -> ResultView:
+    async def _view(self) -> "ResultView":
         view = await self._look(self.id)
         if view is None:
             raise NotFound(
@@ -80,7 +82,7 @@ class Handle(Generic[R_co]):
             )
         return view
 
-    def _given(self, view: ResultView) -> R_co:
+    def _given(self, view: "ResultView") -> R_co:
         if view.state is JobState.COMPLETED:
             result: R_co = self.kind.result.decode(view.result)
             return result

@@ -189,7 +189,7 @@ class WorkerOperations:
     async def spawn(self, config: WorkerConfig) -> SpawnedWorker:
         """Start a worker process and wait until it is registered. Raises Conflict when it ends before that."""
         worker_id = WorkerId(uuid.uuid4())
-        settings: Settings = self._app.settings
+        settings: Settings = await self._app.connected_settings()
         values = {**plain(settings), **config.settings}
         with _opened(config.log) as log:
             process = await start_worker(config.app, values, worker_id, bound=config.bound, output=log)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from perdure.domain.errors import DatabaseUnavailable
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.kind import Kind
-from perdure.domain.views import ResultView
 from perdure.runtime.background import BackgroundLoop
+from perdure.runtime.locating import running_database
 
 if TYPE_CHECKING:
+    from perdure.domain.views import ResultView
     from perdure.runtime.settings import Settings
     from perdure.runtime.wiring import Stores
     from perdure.services.enqueue import Enqueue
@@ -48,13 +48,14 @@ class Producer(Protocol):
         """As `enqueue`, for code that is not async; `conn` is then a connection that is not async."""
         ...
 
-    async def look(self, job_id: UUID) -> ResultView | None:
+    async def look(self, job_id: UUID) -> "ResultView | None":
         """Where a job stands, with its result or its error; None when it is unknown."""
         ...
 
 
 @dataclass(slots=True)
 class _Opened:
+    settings: "Settings"
     stores: "Stores"
     enqueue: "Enqueue"
     stack: AsyncExitStack
@@ -104,12 +105,16 @@ class DatabaseProducer:
             conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
         )
 
-    async def look(self, job_id: UUID) -> ResultView | None:
+    async def look(self, job_id: UUID) -> "ResultView | None":
         return await (await self.stores()).read.result_of(job_id)
 
     async def stores(self) -> "Stores":
         """The services on this event loop, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""
         return (await self._open()).stores
+
+    async def settings(self) -> "Settings":
+        """The settings with the database that was found. Raises as `stores` does."""
+        return (await self._open()).settings
 
     async def close(self) -> None:
         """Finish what is under way on this event loop and give its connections back."""
@@ -143,17 +148,12 @@ class DatabaseProducer:
         from perdure.runtime.wiring import connected
         from perdure.services.enqueue import Enqueue
 
-        settings = self._settings()
-        if not settings.database_url.get_secret_value():
-            raise DatabaseUnavailable(
-                "no database is set: PERDURE_DATABASE_URL is empty, and neither a file nor the program names one",
-                next_step="set PERDURE_DATABASE_URL, or pass Perdure(database_url=...); `perdure dev` prints the line that sets it",
+        async with AsyncExitStack() as stack:
+            settings = await stack.enter_async_context(running_database(self._settings()))
+            stores = await stack.enter_async_context(
+                connected(settings, application_name="perdure producer", most=CONNECTIONS)
             )
-        stack = AsyncExitStack()
-        stores = await stack.enter_async_context(
-            connected(settings, application_name="perdure producer", most=CONNECTIONS)
-        )
-        return _Opened(stores, Enqueue(stores.jobs, stores.dispatch), stack)
+            return _Opened(settings, stores, Enqueue(stores.jobs, stores.dispatch), stack.pop_all())
 
 
 def _policy(jobs: Sequence[Prepared[Any]]) -> str:

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from importlib.metadata import version
 from time import monotonic
 
 import structlog
@@ -29,6 +28,7 @@ from perdure.runtime.telemetry import configure_logging
 from perdure.stores.postgres.connections import Connection, connect
 from perdure.stores.postgres.control import control_channel
 from perdure.stores.postgres.migrations import require_current
+from perdure.version import __version__
 
 KILL_GRACE_S = 5.0
 LOST_GRACE_S = 3.0
@@ -112,7 +112,7 @@ class Worker:
                 labels=settings.labels,
                 capacity=capacity,
                 processes=settings.processes,
-                version=version("perdure"),
+                version=__version__,
             )
         )
         structlog.contextvars.bind_contextvars(worker=str(self._id)[:8])

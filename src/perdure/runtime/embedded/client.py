@@ -36,11 +36,16 @@ class EmbeddedServers:
     """A claim on the servers of one data folder, held from `start` to `stop` or to the end of this process.
 
     All processes that claim the same folder share one set of servers, which ends a grace time after the last claim.
-    `fresh` empties the folder first, and is refused while others use it.
+    `fresh` empties the folder first, and is refused while others use it. `redis` None: only if it runs already.
     """
 
     def __init__(
-        self, data_dir: Path, *, redis: bool = True, fresh: bool = False, options: ServerOptions | None = None
+        self,
+        data_dir: Path,
+        *,
+        redis: bool | None = True,
+        fresh: bool = False,
+        options: ServerOptions | None = None,
     ) -> None:
         self._layout = Layout(Path(data_dir).expanduser().resolve())
         self._redis = redis
@@ -67,10 +72,18 @@ class EmbeddedServers:
             if urls:
                 return urls
             time.sleep(POLL_S)
-        raise OwnerDidNotAnswer(
-            f"the servers of {self._layout.root} belong to a process that did not answer for {START_WITHIN_S:g} s",
-            next_step=f"read {self._layout.owner_log}, end the old postgres and valkey-server processes, try again",
-        )
+        raise self._no_answer()
+
+    def join(self) -> ServerUrls | None:
+        """As `start`, but only if they run or are being started: None when they are not. Raises EmbeddedServerError."""
+        self.stop()
+        until = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < until:
+            urls = self._join()
+            if urls or wait_until_stopped(self._layout.root, within_s=0):
+                return urls
+            time.sleep(POLL_S)
+        raise self._no_answer()
 
     def stop(self) -> None:
         """Give the claim back; the servers stay for the grace time, and as long as others claim them."""
@@ -137,6 +150,12 @@ class EmbeddedServers:
                 f"the data in {self._layout.root} cannot be emptied: {reply.clients} other program(s) use it now",
                 next_step="end those programs first, or start without `fresh`",
             )
+
+    def _no_answer(self) -> OwnerDidNotAnswer:
+        return OwnerDidNotAnswer(
+            f"the servers of {self._layout.root} belong to a process that did not answer for {START_WITHIN_S:g} s",
+            next_step=f"read {self._layout.owner_log}, end the old postgres and valkey-server processes, try again",
+        )
 
     def _silent_owner(self) -> OwnerDidNotAnswer:
         return OwnerDidNotAnswer(

@@ -59,8 +59,9 @@ class PostgresServer:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def url(self, database: str) -> str:
-        host = self._setup.sockets
+    def url(self, database: str, sockets: Path | None = None) -> str:
+        """The address; `sockets` is another name of the folder of its sockets."""
+        host = sockets or self._setup.sockets
         return f"postgresql://{SUPERUSER}@/{database}?host={host}&port={POSTGRES_PORT}"
 
     def start(self) -> None:

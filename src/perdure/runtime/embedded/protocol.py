@@ -25,9 +25,9 @@ class ServerUrls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
-    """A client wants to use the servers, Redis too if it says so."""
+    """A client wants to use the servers; whether Redis too, None meaning: if it runs already."""
 
-    redis: bool
+    redis: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def decode_request(line: bytes) -> Request | None:
     """The request, or None for anything else."""
     try:
         match json.loads(line):
-            case {"say": "join", "redis": bool(redis)}:
+            case {"say": "join", "redis": None | bool() as redis}:
                 return Join(redis=redis)
             case {"say": "stop_if_idle"}:
                 return StopIfIdle()

@@ -51,8 +51,10 @@ class RedisServer:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def url(self, database: int = 0) -> str:
-        return f"unix://{self._setup.socket}?db={database}"
+    def url(self, database: int = 0, sockets: Path | None = None) -> str:
+        """The address; `sockets` is another name of the folder of its socket."""
+        place = self._setup.socket
+        return f"unix://{(sockets or place.parent) / place.name}?db={database}"
 
     def launch(self) -> None:
         """Start the process without waiting; `wait_ready` does."""

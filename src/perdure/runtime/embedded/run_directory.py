@@ -25,12 +25,21 @@ LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 
 def longest_socket_path_in(folder: Path) -> int:
     """The bytes of the longest socket path that a run directory under `folder` would need."""
-    return len(os.fsencode(folder / f"{PREFIX}xxxxxxxx" / POSTGRES_SOCKET))
+    return _length(folder / f"{PREFIX}xxxxxxxx")
 
 
 def fits(parent: Path) -> bool:
-    """Whether sockets under `parent` have short enough paths, made of characters that every driver's URL takes."""
-    return longest_socket_path_in(parent) <= LONGEST_SOCKET_PATH and PLAIN.fullmatch(str(parent)) is not None
+    """Whether a run directory under `parent` can hold sockets."""
+    return fits_sockets(parent / f"{PREFIX}xxxxxxxx")
+
+
+def fits_sockets(folder: Path) -> bool:
+    """Whether sockets in `folder` have short enough paths, made of characters that every driver's URL takes."""
+    return _length(folder) <= LONGEST_SOCKET_PATH and PLAIN.fullmatch(str(folder)) is not None
+
+
+def _length(folder: Path) -> int:
+    return len(os.fsencode(folder / POSTGRES_SOCKET))
 
 
 def usual_parents() -> list[Path]:

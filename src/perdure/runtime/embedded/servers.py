@@ -10,7 +10,7 @@ from perdure.runtime.embedded.postgres import PostgresServer, PostgresSetup
 from perdure.runtime.embedded.protocol import ServerUrls
 from perdure.runtime.embedded.redis import RedisServer, RedisSetup
 from perdure.runtime.embedded.run_as import choose_run_as, hand_over, reachable_binaries, require_reachable
-from perdure.runtime.embedded.run_directory import REDIS_SOCKET
+from perdure.runtime.embedded.run_directory import REDIS_SOCKET, fits_sockets
 
 DATABASE = "perdure"
 
@@ -29,12 +29,23 @@ class Servers:
         self._redis: RedisServer | None = None
 
     @property
+    def _address(self) -> Path:
+        """The folder that addresses name: the data folder's own link where it can, since that stays from start to start."""
+        link = self._layout.run_link
+        return link if fits_sockets(link) else self._run_directory
+
+    @property
     def lost_postgres(self) -> bool:
         """Whether PostgreSQL was started and has ended by itself."""
         return self._postgres is not None and not self._postgres.running
 
-    def ready(self, *, redis: bool) -> ServerUrls:
-        """Start what is wanted and not running; returns when all of it answers. Raises EmbeddedServerError."""
+    def ready(self, *, redis: bool | None) -> ServerUrls:
+        """Start what is wanted and not running; returns when all of it answers. Raises EmbeddedServerError.
+
+        `redis` None: it is not started, and named if it runs.
+        """
+        if redis is None:
+            redis = self._redis is not None and self._redis.running
         if redis and not (self._redis and self._redis.running):
             self._redis = self._new_redis()
             self._redis.launch()  # it comes up while PostgreSQL starts
@@ -46,8 +57,8 @@ class Servers:
         if redis and self._redis:
             self._redis.wait_ready()
         return ServerUrls(
-            database_url=self._postgres.url(DATABASE),
-            redis_url=self._redis.url() if redis and self._redis else None,
+            database_url=self._postgres.url(DATABASE, self._address),
+            redis_url=self._redis.url(sockets=self._address) if redis and self._redis else None,
             data_dir=self._layout.root,
         )
 

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from perdure.version import __version__
+
 VERSION_FLAGS = (["--version"], ["-V"])
 
 
@@ -10,9 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if tokens in VERSION_FLAGS:
-        from importlib.metadata import version  # nothing else may cost --version time
-
-        sys.stdout.write(f"perdure {version('perdure')}\n")
+        sys.stdout.write(f"perdure {__version__}\n")
         return 0
     from perdure.surfaces.cli.program import run  # the whole tree, for nothing but a version
 

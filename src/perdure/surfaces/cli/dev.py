@@ -65,7 +65,7 @@ def dev(
 def _database(settings: Settings, *, fresh: bool, redis: bool) -> Iterator[Settings]:
     from perdure.domain.errors import InvalidOption
     from perdure.runtime.embedded import EmbeddedServers
-    from perdure.runtime.supervisor import plain
+    from perdure.runtime.locating import served_by
 
     if settings.database_url.get_secret_value():
         if fresh:
@@ -75,13 +75,12 @@ def _database(settings: Settings, *, fresh: bool, redis: bool) -> Iterator[Setti
         yield settings
         return
     tell(f"starting embedded servers; their data is in {settings.data_dir}")
-    with EmbeddedServers(settings.data_dir, redis=redis, fresh=fresh) as urls:
-        tell(f"  export PERDURE_DATABASE_URL={shlex.quote(urls.database_url)}")
-        found = {"database_url": urls.database_url}
+    with EmbeddedServers(settings.data_dir, redis=redis or None, fresh=fresh) as urls:
+        tell("programs and commands in this folder find them; for other programs, such as psql:")
+        tell(f"  {urls.database_url}")
         if urls.redis_url:
-            tell(f"  export PERDURE_REDIS_URL={shlex.quote(urls.redis_url)}")
-            found["redis_url"] = urls.redis_url
-        yield Settings.model_validate({**plain(settings), **found})
+            tell(f"  {urls.redis_url}")
+        yield served_by(urls, settings)
 
 
 async def _develop(settings: Settings, application: str) -> int:

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +14,7 @@ from cyclopts import App, CycloptsError
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.failures import HELP, fail, refuse_usage, verbosity
 from perdure.surfaces.cli.logs import log_to_stderr
+from perdure.version import __version__
 
 HERE = "perdure.surfaces.cli"
 COMMANDS = (
@@ -91,4 +91,4 @@ def _help_of(error: CycloptsError) -> str:
 
 
 def _version() -> str:
-    return f"perdure {version('perdure')}"
+    return f"perdure {__version__}"

@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from perdure.domain.errors import InvalidSettings
 from perdure.runtime.embedded import EmbeddedServers
 from perdure.runtime.embedded.layout import Layout
+from perdure.runtime.locating import served_by
 from perdure.runtime.settings import Settings
 from perdure.runtime.wiring import Stores, connected
 from perdure.surfaces.cli.options import Connection
@@ -24,7 +23,7 @@ def settings_of(connection: Connection, **flags: object) -> Settings:
 
 @contextmanager
 def located(settings: Settings) -> Iterator[Settings]:
-    """The settings with a database: the one they name, else the embedded one of their data folder."""
+    """The settings with a database: the one they name, else the embedded one of their data folder, started if need be."""
     if settings.database_url:
         yield settings
         return
@@ -32,8 +31,8 @@ def located(settings: Settings) -> Iterator[Settings]:
         raise InvalidSettings(
             "database_url", NO_DATABASE.format(folder=settings.data_dir), next_step=NAME_ONE
         )
-    with EmbeddedServers(settings.data_dir, redis=False) as urls:
-        yield settings.model_copy(update={"database_url": SecretStr(urls.database_url)})
+    with EmbeddedServers(settings.data_dir, redis=None) as urls:
+        yield served_by(urls, settings)
 
 
 def has_embedded_server(data_dir: Path) -> bool:
