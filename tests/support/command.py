@@ -66,7 +66,10 @@ class Command:
         )
 
     def with_database(self, url: str) -> "Command":
-        return Command(self.folder, {**self.variables, "PERDURE_DATABASE_URL": url})
+        return self.with_variables(PERDURE_DATABASE_URL=url)
+
+    def with_variables(self, **variables: str) -> "Command":
+        return Command(self.folder, {**self.variables, **variables})
 
 
 def _text(stream: io.TextIOWrapper) -> str:

@@ -4,10 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from perdure.runtime.changes import Changes, stamps
@@ -61,14 +59,17 @@ def rewrite(here: Command, text: str) -> None:
 def test_new_code_is_taken_over_and_broken_code_is_waited_out(here: Command) -> None:
     with running(here, "dev", "app.py") as dev:
         dev.wait_for("postgresql://")
-        dev.wait_for("perdure job enqueue app.greet --queue other --args '{\"name\": …}'")
+        dev.wait_for("perdure job enqueue app.greet --args '{\"name\": …}'")
         line = dev.wait_for(READY)
-        enqueue(here, "app.greet", "--queue", "other", "--args", '{"name": "you"}')
+        enqueue(here, "app.greet", "--args", '{"name": "you"}')
         line = dev.wait_for("output .*hello you", after=line)
 
         rewrite(here, APPLICATION.replace('"hello"', '"good day"') + "\ndef broken(:\n")
         line = dev.wait_for("SyntaxError", after=line)
-        enqueue(here, "app.greet", "--queue", "other", "--args", '{"name": "still"}')
+        with running(here, "job", "enqueue", "app.greet") as command:
+            assert command.ended() == 2, command.said
+            assert "app.py cannot be imported: SyntaxError" in command.said
+        enqueue(here, "app.greet", "--app", "", "--queue", "other", "--args", '{"name": "still"}')
         line = dev.wait_for("hello still", after=line)
 
         rewrite(here, APPLICATION.replace('"hello"', '"good day"'))
@@ -210,19 +211,10 @@ def test_the_example_can_be_copied() -> None:
     assert example(bare) == "perdure job enqueue app.tidy"
 
 
-def test_the_example_says_what_the_decorator_says() -> None:
-    job = JobOfApp(
-        name="app.tidy",
-        queue="media",
-        parameters=[],
-        priority=5,
-        retries=2,
-        timeout=timedelta(minutes=2),
-        labels=("gpu", "big"),
-    )
-    words = "--queue media --priority 5 --retries 2 --timeout 2m --labels gpu --labels big"
-    assert example(job) == f"perdure job enqueue app.tidy {words}"
-    assert example(msgspec.structs.replace(job, timeout=None)).split()[-6:-4] == ["--timeout", "none"]
+def test_the_example_names_what_the_command_would_not_find() -> None:
+    job = JobOfApp(name="app.tidy", queue="media", parameters=["n"])
+    words = "perdure job enqueue app.tidy --app app.py --args"
+    assert example(job, application="app.py").startswith(words)
 
 
 def _wait_in_a_job(here: Command, dev: Running, name: str) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 from perdure.domain.durations import format_duration
 from perdure.domain.job import TERMINAL, JobState, OnParentFailure
 from perdure.domain.rank import Band
+from perdure.domain.serving import why_unserved
 from perdure.domain.views import EdgeState, EdgeView, PlaceView
 
 NAMED_MAX = 5
@@ -169,13 +170,10 @@ def _unserved(facts: Facts) -> list[Reason]:
         if facts.workers_suspect < facts.workers_serving:
             return []
         sentence = f"All {_count(facts.workers_serving, 'worker')} that could run it have missed heartbeats."
-    elif facts.workers_on_queue == 0:
-        sentence = f"No active worker serves queue {facts.queue}."
-    elif facts.workers_on_kind == 0:
-        sentence = f"{_count(facts.workers_on_queue, 'worker')} on queue {facts.queue}, but none knows kind {facts.kind}."
     else:
-        labels = ", ".join(facts.labels)
-        sentence = f"No active worker that knows kind {facts.kind} has all the labels it needs: {labels}."
+        sentence = why_unserved(
+            facts.queue, facts.kind, facts.labels, facts.workers_on_queue, facts.workers_on_kind
+        )
     return [Reason(hold=Hold.UNSERVED, sentence=sentence)]
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import Raw
 
 from perdure.domain.job import JobState, OnParentFailure
+from perdure.domain.serving import Unserved
 from perdure.domain.settlement import ErrorReport, Outcome
 from perdure.domain.worker import Worker
 
@@ -316,6 +317,7 @@ class StatusView:
     dead_letters: int | None
     dead_letters_approximate: bool
     queues_paused: tuple[str, ...] | None
+    unserved: tuple[Unserved, ...] | None = ()
     oldest_transaction_s: float | None
     notes: tuple[str, ...] = ()
 

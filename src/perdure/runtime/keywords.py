@@ -46,6 +46,7 @@ class SettingKeywords(TypedDict, total=False):
     redis_url: "str | SecretStr"
     schema: str
     data_dir: Path | str
+    app: str
     queues: Iterable[str] | str
     labels: Iterable[str] | str
     concurrency: int

@@ -3,14 +3,17 @@
 import importlib
 import importlib.util
 import sys
+from contextlib import redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perdure.domain.errors import InvalidOption
+from perdure.domain.errors import InvalidOption, PerdureError, UnknownKind
 from perdure.domain.kind import Kind
 
 AnyKind = Kind[..., Any]
+NAMED = 5
 
 
 def load_kinds(app: str) -> dict[str, AnyKind]:
@@ -30,6 +33,30 @@ def load_kinds(app: str) -> dict[str, AnyKind]:
             "app", f"{app} defines and imports no job", next_step="decorate a function with `@perdure.job`"
         )
     return kinds
+
+
+def kind_of(app: str, name: str) -> AnyKind:
+    """One kind of an application, imported here; what it prints goes to stderr.
+
+    Raises UnknownKind, and InvalidOption when the application cannot be imported.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            kinds = load_kinds(app)
+    except PerdureError:
+        raise
+    except (Exception, SystemExit) as error:
+        why = f"{app} cannot be imported: {type(error).__name__}: {error}"
+        raise InvalidOption("app", why, next_step="mend it; the whole traceback comes with -vv") from error
+    if name not in kinds:
+        near = get_close_matches(name, kinds, n=1)
+        known = ", ".join(sorted(kinds)[:NAMED]) + (", …" if len(kinds) > NAMED else "")
+        raise UnknownKind(
+            "kind",
+            f"{app} has no job {name!r}",
+            next_step=f"did you mean {near[0]}?" if near else f"it has: {known}",
+        )
+    return kinds[name]
 
 
 def _add(kinds: dict[str, AnyKind], kind: AnyKind) -> None:
@@ -75,5 +102,9 @@ def _load_file(path: Path) -> ModuleType:
         raise InvalidOption("app", f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]  # half a module must not pass for a whole one
+        raise
     return module

@@ -63,8 +63,8 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = Field(
         default=SecretStr(""),
-        description="PostgreSQL, as `postgresql://user:password@host:port/name`. Empty: none; commands then look "
-        "for the embedded server of `data_dir`.",
+        description="PostgreSQL, as `postgresql://user:password@host:port/name`. Empty: none; programs and "
+        "commands then look for the embedded server of `data_dir`.",
     )
     redis_url: SecretStr = Field(
         default=SecretStr(""),
@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path(".perdure"),
         description="Folder of the embedded servers; in a file, relative to that file.",
+    )
+    app: str = Field(
+        default="",
+        description="Application that `perdure job enqueue` asks for the kind, when it is given none: `file.py` or "
+        "`module`. `perdure dev` names its own.",
     )
     queues: Names = Field(
         default=("default",), description="Queues that a worker serves.", min_length=1, max_length=1000

@@ -22,13 +22,16 @@ def find_file(start: Path) -> Path | None:
 
 
 def read_file(path: Path) -> dict[str, object]:
-    """The settings of a file, with its folders relative to it. Raises InvalidSettings."""
+    """The settings of a file, with its folder and its application relative to it. Raises InvalidSettings."""
     table = _table(path)
     if table is None:
         raise InvalidSettings("config", f"{path} has no table [tool.perdure]")
     folder = table.get("data_dir")
     if isinstance(folder, str):
         table["data_dir"] = path.parent / folder
+    app = table.get("app")
+    if isinstance(app, str) and app.partition(":")[0].endswith(".py"):
+        table["app"] = str(path.parent / app)
     return table
 
 

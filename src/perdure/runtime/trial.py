@@ -8,14 +8,12 @@ import importlib
 import sys
 import traceback
 from contextlib import redirect_stdout
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
 from perdure.domain.errors import PerdureError
-from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from perdure.runtime.loading import load_kinds
 
 OURS = (str(Path(__file__).parents[1]), "<frozen")
@@ -27,10 +25,6 @@ class JobOfApp(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     queue: str
     parameters: list[str]
-    priority: int = DEFAULT_PRIORITY
-    retries: int = DEFAULT_RETRIES
-    timeout: timedelta | None = DEFAULT_TIMEOUT
-    labels: tuple[str, ...] = ()
 
 
 class NotImportable(PerdureError):
@@ -71,10 +65,6 @@ def main(app: str) -> int:
                     name=kind.name,
                     queue=kind.options.queue,
                     parameters=[parameter.name for parameter in kind.arguments.signature.parameters],
-                    priority=kind.options.priority,
-                    retries=kind.options.retries,
-                    timeout=kind.options.timeout,
-                    labels=kind.options.labels,
                 )
                 for kind in kinds.values()
             ]

@@ -41,6 +41,11 @@ class Layout:
         return self.root / "owner.log"
 
     @property
+    def application(self) -> Path:
+        """The name of the application that `perdure dev` runs."""
+        return self.root / "application"
+
+    @property
     def binaries(self) -> Path:
         """A copy of the server programs, made only when an unprivileged user cannot reach the originals."""
         return self.root / "binaries"

@@ -123,24 +123,28 @@ def _kind(conn: object) -> tuple[str, str]:
 
 async def _fetch(conn: Any, statement: Statement, values: Mapping[str, object]) -> Rows:
     library, name = _kind(conn)
+    rows: Rows
     if not is_async(conn):
         raise InvalidOption("conn", f"{name} is not async", next_step="use the method that ends in _sync")
     if library == "asyncpg":
-        rows: Rows = await conn.fetch(statement.numbered(), *_in_order(statement, values))
+        rows = await conn.fetch(statement.numbered(), *_in_order(statement, values))
         return rows
     if library == "psycopg":
         from psycopg.rows import tuple_row
 
         async with conn.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(statement.named(), values)
-            return await cursor.fetchall()  # type: ignore[no-any-return]
+            rows = await cursor.fetchall()
+            return rows
     connection = await conn.connection() if "session" in name.lower() else conn
     result = await connection.exec_driver_sql(*_driver_call(connection, statement, values))
-    return result.all()  # type: ignore[no-any-return]
+    rows = result.all()
+    return rows
 
 
 def _fetch_sync(conn: Any, statement: Statement, values: Mapping[str, object]) -> Rows:
     library, name = _kind(conn)
+    rows: Rows
     if is_async(conn):
         raise InvalidOption("conn", f"{name} is async", next_step="await the method without _sync")
     if library == "psycopg":
@@ -148,9 +152,11 @@ def _fetch_sync(conn: Any, statement: Statement, values: Mapping[str, object]) -
 
         with conn.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(statement.named(), values)
-            return cursor.fetchall()  # type: ignore[no-any-return]
+            rows = cursor.fetchall()
+            return rows
     connection = conn.connection() if "session" in name.lower() else conn
-    return connection.exec_driver_sql(*_driver_call(connection, statement, values)).all()  # type: ignore[no-any-return]
+    rows = connection.exec_driver_sql(*_driver_call(connection, statement, values)).all()
+    return rows
 
 
 def _driver_call(

@@ -231,7 +231,7 @@ class DedicatedDatabase:
 
 
 async def _repeated(
-    fetch: Callable[..., object],
+    fetch: Callable[..., Awaitable[list[asyncpg.Record]]],
     statement: Statement,
     values: tuple[object, ...],
     *,
@@ -240,10 +240,10 @@ async def _repeated(
     text = statement.numbered()
     for _ in range(REPEATS - 1):
         try:
-            return await fetch(text, *values, timeout=timeout)  # type: ignore[misc,no-any-return]
+            return await fetch(text, *values, timeout=timeout)
         except TRY_AGAIN:
             continue
-    return await fetch(text, *values, timeout=timeout)  # type: ignore[misc,no-any-return]
+    return await fetch(text, *values, timeout=timeout)
 
 
 async def _together(

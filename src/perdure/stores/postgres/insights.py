@@ -13,6 +13,7 @@ from perdure.domain.errors import DatabaseUnavailable
 from perdure.domain.explain import Facts
 from perdure.domain.job import JobState
 from perdure.domain.rank import Band
+from perdure.domain.serving import UNSERVED_COUNTED
 from perdure.domain.settlement import Outcome
 from perdure.domain.views import (
     CountView,
@@ -38,7 +39,8 @@ from perdure.stores.postgres.rows import (
     place_of,
     queue_of,
     report_of,
-    worker_of,
+    unserved_of,
+    worker_view_of,
 )
 from perdure.stores.postgres.search import (
     UNFINISHED,
@@ -69,6 +71,7 @@ BRIEF = timedelta(milliseconds=250)
 
 STATUS_PARTS: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("vitals", "workers, leader and queues", (SUSPECT_AFTER // MILLISECOND,)),
+    ("unserved", "jobs that no worker may take", (UNSERVED_COUNTED,)),
     ("dead_letters", "dead letters", (COUNTED,)),
     ("oldest_transaction", "oldest transaction", ()),
     ("last_minute", "rates", ()),
@@ -151,7 +154,7 @@ class PostgresInsights:
         self, *, alive_only: bool, key: str | None = None, budget: timedelta
     ) -> Sequence[WorkerView]:
         (rows,) = await self._together(budget, ("workers", (alive_only, key, SUSPECT_AFTER // MILLISECOND)))
-        return [worker_of(row) for row in rows]
+        return [worker_view_of(row) for row in rows]
 
     async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
         if JobState.DISCARDED not in criteria.states:
@@ -288,6 +291,7 @@ def _status(found: Mapping[str, Sequence[Row]], notes: tuple[str, ...]) -> Statu
         dead_letters=letters if letters is None else min(letters, COUNTED),
         dead_letters_approximate=letters is not None and letters > COUNTED,
         queues_paused=tuple(vitals["paused"]) if vitals else None,
+        unserved=tuple(map(unserved_of, found["unserved"])) if "unserved" in found else None,
         oldest_transaction_s=found["oldest_transaction"][0]["age_s"]
         if "oldest_transaction" in found
         else None,

@@ -8,6 +8,7 @@ import msgspec
 
 from perdure.domain.job import JobState, OnParentFailure
 from perdure.domain.rank import EPOCH, HEAD_START, Band, band_of, rank_of
+from perdure.domain.serving import Unserved
 from perdure.domain.settlement import ErrorReport, Outcome
 from perdure.domain.views import (
     AttemptView,
@@ -108,7 +109,7 @@ def detail_of(
         lease=None if row["token"] is None else _lease_of(row),
         place=place,
         progress=_progress_of(row),
-        dead_letter=None if row["dead_at"] is None else _own_letter_of(row),
+        dead_letter=None if row["dead_at"] is None else letter_of(row, of_job=True),
     )
 
 
@@ -132,24 +133,6 @@ def _progress_of(row: Row) -> ProgressView | None:
     if row["updated_at"] is None or (row["token"] is not None and row["token"] != row["progress_token"]):
         return None
     return ProgressView(fraction=row["fraction"], note=row["note"] or "", updated_at=row["updated_at"])
-
-
-def _own_letter_of(row: Row) -> DeadLetterView:
-    return DeadLetterView(
-        job_id=row["id"],
-        kind=row["kind"],
-        queue=row["queue"],
-        dead_at=row["dead_at"],
-        run=row["dead_run"],
-        attempt=row["dead_attempt"],
-        crashes=row["dead_crashes"],
-        interruptions=row["dead_interruptions"],
-        outcome=Outcome(row["dead_outcome"]),
-        fingerprint=row["fingerprint"],
-        cause=row["dead_cause"],
-        error=report_of(row["dead_error"]),
-        args=msgspec.Raw(row["args"].encode()),
-    )
 
 
 def attempt_of(row: Row) -> AttemptView:
@@ -217,21 +200,22 @@ def place_of(row: Row, most: int) -> PlaceView:
     )
 
 
-def letter_of(row: Row) -> DeadLetterView:
-    """A row of `letters`."""
+def letter_of(row: Row, *, of_job: bool = False) -> DeadLetterView:
+    """A row of `letters`, or the dead letter in a row of `job`, whose columns are named after it."""
+    own = "dead_" if of_job else ""
     return DeadLetterView(
-        job_id=row["job_id"],
+        job_id=row["id" if of_job else "job_id"],
         kind=row["kind"],
         queue=row["queue"],
         dead_at=row["dead_at"],
-        run=row["run"],
-        attempt=row["attempt"],
-        crashes=row["crashes"],
-        interruptions=row["interruptions"],
-        outcome=Outcome(row["outcome"]),
+        run=row[f"{own}run"],
+        attempt=row[f"{own}attempt"],
+        crashes=row[f"{own}crashes"],
+        interruptions=row[f"{own}interruptions"],
+        outcome=Outcome(row[f"{own}outcome"]),
         fingerprint=row["fingerprint"],
-        cause=row["cause"],
-        error=report_of(row["error"]),
+        cause=row[f"{own}cause"],
+        error=report_of(row[f"{own}error"]),
         args=msgspec.Raw(row["args"].encode()),
     )
 
@@ -299,9 +283,9 @@ def _lane_of(row: Row, most: int) -> LaneView:
     )
 
 
-def worker_of(row: Row) -> WorkerView:
-    """A row of `workers`."""
-    worker = Worker(
+def worker_of(row: Row) -> Worker:
+    """A row of `workers`, with the leases that it holds."""
+    return Worker(
         id=WorkerId(row["id"]),
         name=row["name"],
         host=row["host"],
@@ -320,7 +304,23 @@ def worker_of(row: Row) -> WorkerView:
         stopped_at=row["stopped_at"],
         cause=row["cause"] or "",
     )
+
+
+def worker_view_of(row: Row) -> WorkerView:
+    """A row of `workers` as faces see it."""
+    worker = worker_of(row)
     silent = max(0.0, row["silent_s"])
     return WorkerView(
         worker=worker, load=worker.load, silent_s=silent, suspect=row["suspect"], deaf=row["deaf"]
+    )
+
+
+def unserved_of(row: Row) -> Unserved:
+    return Unserved(
+        queue=row["queue"],
+        kind=row["kind"],
+        labels=tuple(row["labels"]),
+        workers_on_queue=row["on_queue"],
+        workers_on_kind=row["on_kind"],
+        jobs=row["jobs"],
     )

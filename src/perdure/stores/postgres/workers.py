@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from perdure.domain.errors import NotFound
 from perdure.domain.worker import Beat, NewWorker, Worker, WorkerId, WorkerState
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.rows import worker_of
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -63,37 +63,15 @@ class PostgresWorkers:
 
     async def list(self, *, alive_only: bool = False) -> Sequence[Worker]:
         """The workers, the newest first."""
-        return [_worker(row) for row in await self._database.fetch(self._sql["list"], alive_only)]
+        return [worker_of(row) for row in await self._database.fetch(self._sql["list"], alive_only)]
 
     async def get(self, worker_id: WorkerId) -> Worker:
         """One worker; raises NotFound."""
         rows = await self._database.fetch(self._sql["get"], worker_id)
         if not rows:
             raise NotFound("worker", worker_id, next_step="see `perdure worker list`")
-        return _worker(rows[0])
+        return worker_of(rows[0])
 
     async def forget(self, older_than: timedelta) -> int:
         """Drop the rows of workers that ended longer ago than that."""
         return len(await self._database.fetch(self._sql["forget"], older_than // MILLISECOND))
-
-
-def _worker(row: Any) -> Worker:
-    return Worker(
-        id=WorkerId(row["id"]),
-        name=row["name"],
-        host=row["host"],
-        pid=row["pid"],
-        type=row["type"],
-        state=WorkerState(row["state"]),
-        queues=tuple(row["queues"]),
-        kinds=tuple(row["kinds"]),
-        labels=tuple(row["labels"]),
-        capacity=row["capacity"],
-        processes=row["processes"],
-        version=row["version"],
-        running=row["running"],
-        started_at=row["started_at"],
-        heartbeat_at=row["heartbeat_at"],
-        stopped_at=row["stopped_at"],
-        cause=row["cause"] or "",
-    )

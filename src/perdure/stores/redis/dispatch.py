@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Protocol
@@ -86,7 +87,7 @@ class RedisDispatch:
         for keys, arguments in announcements(self._keys, places):
             if not self._link.usable:
                 return False
-            await self._link.ask(lambda redis, k=keys, a=arguments: script("announce").run(redis, k, a))  # type: ignore[misc]
+            await self._link.ask(partial(script("announce").run, keys=keys, arguments=arguments))
         return self._link.usable
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:

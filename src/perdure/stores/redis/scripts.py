@@ -17,11 +17,13 @@ class Script:
         self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | int]:
+        answer: list[str | int]
         try:
-            return await redis.evalsha(self._digest, len(keys), *keys, *arguments)  # type: ignore[no-any-return]
+            answer = await redis.evalsha(self._digest, len(keys), *keys, *arguments)
         except NoScriptError:
             await redis.script_load(self._text)
-            return await redis.evalsha(self._digest, len(keys), *keys, *arguments)  # type: ignore[no-any-return]
+            answer = await redis.evalsha(self._digest, len(keys), *keys, *arguments)
+        return answer
 
 
 @cache

@@ -1,6 +1,6 @@
 """What the commands that change jobs have in common: preview, confirmation, report, exit code."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,12 @@ class OneAct(Protocol):
     def __call__(
         self, job_id: UUID, /, *, actor: str, reason: str, dry_run: bool
     ) -> Awaitable[ActReport]: ...
+
+
+class Every(Protocol):
+    """A command of Act on all jobs that match."""
+
+    def __call__(self, *, actor: str, reason: str, dry_run: bool) -> Awaitable[ActReport]: ...
 
 
 def ids_of(texts: Sequence[str]) -> list[UUID]:
@@ -77,9 +83,17 @@ async def on_each(ids: Sequence[UUID], act: OneAct, caution: Caution, shown: Sho
     return code_of(failures[0]).exit if len(failures) == len(ids) else Exit.PARTLY
 
 
-async def in_bulk(act: Callable[[bool], Awaitable[ActReport]], caution: Caution, shown: Shown) -> Exit:
-    """Count what matches, ask, do it, and tell what came of it; `act` takes whether it is only a dry run."""
-    preview = await act(True)
+async def on_chosen(ids: Sequence[str], one: OneAct, every: Every, caution: Caution, shown: Shown) -> Exit:
+    """Do it to the jobs that are named, or to all that match."""
+    if ids:
+        return await on_each(ids_of(ids), one, caution, shown)
+    return await in_bulk(every, caution, shown)
+
+
+async def in_bulk(every: Every, caution: Caution, shown: Shown) -> Exit:
+    """Count what matches, ask, do it, and tell what came of it."""
+    by = {"actor": caution.actor, "reason": caution.reason}
+    preview = await every(**by, dry_run=True)
     if caution.dry_run:
         _show(preview, shown)
         return Exit.DONE
@@ -87,7 +101,7 @@ async def in_bulk(act: Callable[[bool], Awaitable[ActReport]], caution: Caution,
         for view in preview.sample[:SAMPLE]:
             tell(f"  {view.id}  {view.state}  {view.queue}  {view.kind}")
         confirm(preview.matched, f"jobs match and are to be changed ({preview.verb})", yes=caution.yes)
-    report = await act(False)
+    report = await every(**by, dry_run=False)
     _show(report, shown)
     return exit_of(report)
 

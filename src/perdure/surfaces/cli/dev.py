@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from perdure.domain.durations import format_duration
-from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from perdure.runtime.settings import Settings
 from perdure.surfaces.cli.options import AS_SET, Connection
 from perdure.surfaces.cli.output import tell
@@ -57,13 +55,15 @@ def dev(
     """
     tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
     settings = settings_of(connection, queues=queues, log_level="debug" if verbose else None)
-    with _database(settings, fresh=fresh, redis=redis) as found:
-        return asyncio.run(_develop(found, application))
+    with _database(settings, application, fresh=fresh, redis=redis) as found:
+        named = "" if found is not settings else application  # the note lies beside embedded servers only
+        return asyncio.run(_develop(found, application, Screen(named)))
 
 
 @contextmanager
-def _database(settings: Settings, *, fresh: bool, redis: bool) -> Iterator[Settings]:
+def _database(settings: Settings, application: str, *, fresh: bool, redis: bool) -> Iterator[Settings]:
     from perdure.domain.errors import InvalidOption
+    from perdure.runtime.current_application import noted
     from perdure.runtime.embedded import EmbeddedServers
     from perdure.runtime.locating import served_by
 
@@ -80,10 +80,11 @@ def _database(settings: Settings, *, fresh: bool, redis: bool) -> Iterator[Setti
         tell(f"  {urls.database_url}")
         if urls.redis_url:
             tell(f"  {urls.redis_url}")
-        yield served_by(urls, settings)
+        with noted(settings.data_dir, application):
+            yield served_by(urls, settings)
 
 
-async def _develop(settings: Settings, application: str) -> int:
+async def _develop(settings: Settings, application: str, screen: "Screen") -> int:
     from perdure.runtime.dev import Development
     from perdure.runtime.exported import export
     from perdure.stores.postgres.migrations import migrate
@@ -91,7 +92,6 @@ async def _develop(settings: Settings, application: str) -> int:
     for name in await migrate(settings.database_url.get_secret_value(), schema=settings.schema):
         tell(f"migrated: {name}")
     export(settings)
-    screen = Screen()
     development = Development(settings, application, screen.show, screen.jobs)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -100,11 +100,15 @@ async def _develop(settings: Settings, application: str) -> int:
 
 
 class Screen:
-    """The merged log on stderr: a colour for each process on a terminal, plain lines elsewhere."""
+    """The merged log on stderr: a colour for each process on a terminal, plain lines elsewhere.
 
-    def __init__(self) -> None:
+    `application` is named where the commands that it shows would not find it by themselves.
+    """
+
+    def __init__(self, application: str = "") -> None:
         from rich.console import Console
 
+        self._application = application
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self._colours: dict[str, str] = {}
 
@@ -127,25 +131,14 @@ class Screen:
         """How to enqueue the jobs that there are now."""
         tell("to enqueue, from another terminal in this folder:")
         for job in jobs[:EXAMPLES]:
-            tell(f"  {example(job)}")
+            tell(f"  {example(job, application=self._application)}")
 
 
-def example(job: "JobOfApp") -> str:
-    """A command that enqueues such a job as its decorator says, but for the values of its arguments.
-
-    `job enqueue` does not read the application: what differs from the defaults has to be said.
-    """
+def example(job: "JobOfApp", *, application: str = "") -> str:
+    """A command that enqueues such a job, but for the values of its arguments; it finds `application` where it is named."""
     words = ["perdure", "job", "enqueue", job.name]
-    if job.queue != "default":
-        words += ["--queue", job.queue]
-    if job.priority != DEFAULT_PRIORITY:
-        words += ["--priority", str(job.priority)]
-    if job.retries != DEFAULT_RETRIES:
-        words += ["--retries", str(job.retries)]
-    if job.timeout != DEFAULT_TIMEOUT:
-        words += ["--timeout", "none" if job.timeout is None else format_duration(job.timeout)]
-    for label in job.labels:
-        words += ["--labels", label]
+    if application:
+        words += ["--app", application]
     if job.parameters:
         words += ["--args", "{" + ", ".join(f'"{name}": …' for name in job.parameters) + "}"]
     return shlex.join(words)

@@ -1,13 +1,13 @@
 """`perdure dlq`: see what gave up, replay it or discard it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from perdure.domain.errors import InvalidOption, NotFound
-from perdure.domain.views import ActReport, DeadLetterView
-from perdure.surfaces.cli.acting import id_of, ids_of, in_bulk, on_each, one_selection
+from perdure.surfaces.cli.acting import id_of, on_chosen, one_selection
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import (
     ANY,
@@ -27,7 +27,7 @@ from perdure.surfaces.cli.options import (
     Shown,
 )
 from perdure.surfaces.cli.output import Listing, show_list, show_one
-from perdure.surfaces.cli.records import Record, record_of
+from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import opened
 from perdure.surfaces.cli.tables import Column
 
@@ -126,7 +126,7 @@ async def list_(
             schema="perdure.dead_letters/1",
             item="perdure.dead_letter/1",
             columns=COLUMNS,
-            records=[_record(letter) for letter in found.letters],
+            records=[record_of(letter) for letter in found.letters],
             key="job_id",
             next_cursor=found.cursor,
             note=found.note,
@@ -151,7 +151,7 @@ async def show(
         page = await stores.read.dead_letters(f"id:{job_id}", limit=1, as_of=moment.at)
     if not page.letters:
         raise NotFound("dead letter", job_id, next_step="see `perdure dlq list`")
-    show_one("perdure.dead_letter/1", _record(page.letters[0]), shown, key="job_id")
+    show_one("perdure.dead_letter/1", record_of(page.letters[0]), shown, key="job_id")
 
 
 @app.command
@@ -172,20 +172,8 @@ async def replay(
     """
     one_selection(jobs, matching.text)
     async with opened(connection) as stores:
-        if jobs:
-            return await on_each(ids_of(jobs), stores.act.replay, caution, shown)
-
-        async def act(dry_run: bool) -> ActReport:
-            return await stores.act.replay(
-                matching.text,
-                actor=caution.actor,
-                reason=caution.reason,
-                dry_run=dry_run,
-                sample=pace.sample,
-                rate=pace.rate,
-            )
-
-        return await in_bulk(act, caution, shown)
+        every = partial(stores.act.replay, matching.text, sample=pace.sample, rate=pace.rate)
+        return await on_chosen(jobs, stores.act.replay, every, caution, shown)
 
 
 @app.command
@@ -209,16 +197,5 @@ async def discard(
             "reason", "say why, for those who look for the jobs later", next_step="add --reason '...'"
         )
     async with opened(connection) as stores:
-        if jobs:
-            return await on_each(ids_of(jobs), stores.act.discard, caution, shown)
-
-        async def act(dry_run: bool) -> ActReport:
-            return await stores.act.discard(
-                matching.text, actor=caution.actor, reason=caution.reason, dry_run=dry_run
-            )
-
-        return await in_bulk(act, caution, shown)
-
-
-def _record(letter: DeadLetterView) -> Record:
-    return record_of(letter)
+        every = partial(stores.act.discard, matching.text)
+        return await on_chosen(jobs, stores.act.discard, every, caution, shown)

@@ -3,29 +3,26 @@
 import secrets
 import sys
 import time
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
-from uuid import UUID
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Group, Parameter
 
-from perdure.domain.bounds import (
-    OnDuplicate,
-    checked_count,
-    checked_labels,
-    checked_name,
-    checked_parent_failure,
-    checked_priority,
-    checked_timeout,
-)
-from perdure.domain.durations import parse_duration
-from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge
+from perdure.domain.bounds import OnDuplicate, checked_name
+from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge, PerdureError
+from perdure.domain.explain import Hold
 from perdure.domain.ids import JobIds
-from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, LIVE, Dependency, JobId, NewJob, UniqueRule
-from perdure.runtime.wiring import connected
+from perdure.domain.job import Disposition, JobId, NewJob
+from perdure.domain.kind import Kind, KindOptions
+from perdure.domain.options import EnqueueOptions, effective, new_job
+from perdure.runtime.current_application import noted_application
+from perdure.runtime.loading import kind_of
+from perdure.runtime.settings import Settings
+from perdure.runtime.wiring import Stores, connected
 from perdure.surfaces.cli.acting import id_of
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown, moment
@@ -44,6 +41,8 @@ new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
 class What:
     """What a job is given."""
 
+    app: Annotated[str | None, Parameter(group=JOB)] = None
+    "Application that has the kind; otherwise that of the settings, or what `perdure dev` runs here. `''`: none."
     args: Annotated[str, Parameter(group=JOB, allow_leading_hyphen=True)] = "{}"
     "Arguments by parameter name, as a JSON object; `@FILE` reads them from a file, `-` from stdin."
     id: Annotated[str | None, Parameter(group=JOB)] = None
@@ -63,52 +62,55 @@ class When:
     "Start no sooner than then: an ISO time."
     depends_on: Annotated[list[str] | None, Parameter(group=JOB, negative="")] = None
     "Id of a job that must complete before; may be given again."
-    on_parent_failure: Annotated[str, Parameter(group=JOB)] = "hold"
-    "What to do when such a job does not complete: hold, cancel or run."
+    on_parent_failure: Annotated[str | None, Parameter(group=JOB)] = None
+    "What to do when such a job does not complete: hold (the usual), cancel or run."
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How a job is treated."""
+    """How a job is treated; what is not given is as the kind's decorator says."""
 
-    queue: Annotated[str, Parameter(group=JOB)] = "default"
+    queue: Annotated[str | None, Parameter(group=JOB)] = None
     "Queue that it waits in."
-    priority: Annotated[int, Parameter(group=JOB)] = DEFAULT_PRIORITY
+    priority: Annotated[int | None, Parameter(group=JOB)] = None
     "From 1 to 5, the highest."
-    retries: Annotated[int, Parameter(group=JOB)] = DEFAULT_RETRIES
+    retries: Annotated[int | None, Parameter(group=JOB)] = None
     "Attempts after the first that fails."
-    timeout: Annotated[str | None, Parameter(group=JOB)] = "5m"
+    timeout: Annotated[str | None, Parameter(group=JOB)] = None
     "Longest run of one attempt; `none` for no limit."
     labels: Annotated[list[str] | None, Parameter(group=JOB, negative="")] = None
     "Label that a worker must have; may be given again."
     unique_key: Annotated[str | None, Parameter(group=JOB)] = None
     "Refuse the job while another holds this key."
     unique_for: Annotated[str | None, Parameter(group=JOB)] = None
-    "Let go of the key after this time at the latest."
-    on_duplicate: Annotated[OnDuplicate, Parameter(group=JOB)] = "raise"
-    "When another job holds the key: fail, or print that job's id."
+    "Hold the key for this time, whatever becomes of the job; without a key, that of the kind and its arguments."
+    on_duplicate: Annotated[OnDuplicate | None, Parameter(group=JOB)] = None
+    "When another job holds the key: fail (raise), or print that job's id (return)."
     concurrency_key: Annotated[str | None, Parameter(group=JOB)] = None
     "Run only so many jobs of this key at a time."
-    concurrency_limit: Annotated[int, Parameter(group=JOB)] = 1
+    concurrency_limit: Annotated[int | None, Parameter(group=JOB)] = None
     "How many."
 
 
 EMPTY = What()
 AT_ONCE = When()
-AS_ALWAYS = How()
+AS_DECLARED = How()
 
 
 async def enqueue(
     kind: str,
     *,
     what: What = EMPTY,
-    how: How = AS_ALWAYS,
+    how: How = AS_DECLARED,
     when: When = AT_ONCE,
     connection: Connection = AS_SET,
     shown: Shown = AS_USUAL,
 ) -> Exit:
     """Enqueue one job, and print its id.
+
+    With an application the kind and its arguments are checked, and the job has the options of its decorator. Without
+    one nothing is known of the kind but what live workers say: a warning tells when none would take the job.
 
     Parameters
     ----------
@@ -116,46 +118,32 @@ async def enqueue(
         Name of the kind, as `@job` gives it: the function's module and name, such as `app.resize`.
     """
     settings = settings_of(connection)
-    job_id = JobId(id_of(what.id)) if what.id else new_job_id()
+    application = _application(what.app, settings)
+    options = _options(how, when, what.id, asked=bool(application))
     text = arguments(what.args, most=settings.max_payload_bytes)
-    job = new_job(kind, job_id, text, how, when)
+    declared = undeclared(kind)
+    if application:
+        declared = kind_of(application, kind)
+        args, kwargs = declared.arguments.decode(text)
+        text = declared.arguments.encode(args, kwargs, max_bytes=settings.max_payload_bytes)
+    job = new_job(declared, options, text, new_job_id())
     if what.dry_run:
         tell("nothing was enqueued: this was a dry run")
-        record = {"job_id": job.id, "disposition": "dry run", "holder": None}
-        _show(record, shown)
+        _show({"job_id": job.id, "disposition": "dry run", "holder": None}, shown)
         return Exit.DONE
+    on_duplicate = effective(declared.options, options).on_duplicate
     with located(settings) as found:
         async with connected(found) as stores:
             try:
-                enqueued, places = await stores.jobs.enqueue_placed([job], on_duplicate=how.on_duplicate)
+                enqueued, places = await stores.jobs.enqueue_placed([job], on_duplicate=on_duplicate)
             except DuplicateJob as error:
                 error.next_step = "add --on-duplicate return to get the other job's id instead"
                 raise
             await stores.dispatch.announce(places)
+            if enqueued[0].disposition is Disposition.CREATED:
+                await _warn(stores, job)
     _show(record_of(enqueued[0]), shown, printed=enqueued[0].holder)
     return Exit.DONE
-
-
-def new_job(kind: str, job_id: JobId, args: str, how: How, when: When) -> NewJob:
-    """The job that the options describe. Raises InvalidOption."""
-    if when.delay is not None and when.run_at is not None:
-        raise InvalidOption("run_at", "give a delay or a time, not both")
-    return NewJob(
-        id=job_id,
-        queue=checked_name(how.queue, "queue"),
-        kind=checked_name(kind, "kind"),
-        args=args,
-        priority=checked_priority(how.priority),
-        max_attempts=checked_count(how.retries, "retries", low=0) + 1,
-        timeout=checked_timeout(None if how.timeout in {None, "none"} else how.timeout),
-        labels=checked_labels(how.labels or ()),
-        run_at=_time(when.run_at),
-        delay=parse_duration(when.delay, "delay") if when.delay else None,
-        depends_on=_parents(when),
-        unique=_unique(how),
-        concurrency_key=how.concurrency_key and checked_name(how.concurrency_key, "concurrency_key"),
-        concurrency_limit=checked_count(how.concurrency_limit, "concurrency_limit", low=1),
-    )
 
 
 def arguments(text: str, *, most: int) -> str:
@@ -179,23 +167,53 @@ def arguments(text: str, *, most: int) -> str:
     return text
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else moment(text, "run_at")
+def undeclared(name: str) -> Kind[..., object]:
+    """A kind of which nothing but the name is known; its options are the usual ones."""
+
+    async def anything(**_: object) -> None: ...
+
+    return Kind(anything, name=checked_name(name, "kind"), mode="async", options=KindOptions())
 
 
-def _parents(when: When) -> tuple[Dependency, ...]:
-    on_failure = checked_parent_failure(when.on_parent_failure)
-    ids = [JobId(UUID(str(id_of(text)))) for text in when.depends_on or ()]
-    return tuple(Dependency(parent_id=parent, on_failure=on_failure) for parent in dict.fromkeys(ids))
+def _application(given: str | None, settings: Settings) -> str:
+    if given is not None:
+        return given
+    embedded = not settings.database_url
+    return settings.app or (noted_application(settings.data_dir) if embedded else "")
 
 
-def _unique(how: How) -> UniqueRule | None:
-    if how.unique_key is None:
-        if how.unique_for is not None:
-            raise InvalidOption("unique_for", "needs a unique_key")
-        return None
-    period = parse_duration(how.unique_for, "unique_for") if how.unique_for else None
-    return UniqueRule(key=checked_name(how.unique_key, "unique_key"), states=LIVE, period=period)
+def _options(how: How, when: When, job_id: str | None, *, asked: bool) -> EnqueueOptions:
+    """What was given, as options of one enqueue. Raises InvalidOption."""
+    given: dict[str, Any] = {name: value for name, value in asdict(how).items() if value is not None}
+    if how.timeout == "none":
+        given["timeout"] = None
+    if how.unique_for is not None and how.unique_key is None and not asked:
+        raise InvalidOption(
+            "unique_for", "needs a unique_key", next_step="or name the application with --app"
+        )
+    if when.on_parent_failure is not None:
+        given["on_parent_failure"] = when.on_parent_failure
+    return EnqueueOptions(
+        **given,
+        delay=when.delay,
+        run_at=None if when.run_at is None else moment(when.run_at, "run_at"),
+        depends_on=[id_of(text) for text in when.depends_on or ()],
+        id=id_of(job_id) if job_id else None,
+    )
+
+
+async def _warn(stores: Stores, job: NewJob) -> None:
+    """Tell when no worker would take the job as things are; it is stored and waits."""
+    with suppress(PerdureError):
+        reasons = (await stores.read.explain(job.id)).reasons
+        for reason in reasons:
+            if reason.hold is Hold.UNSERVED:
+                kinds = {
+                    name for worker in await stores.workers.list(alive_only=True) for name in worker.kinds
+                }
+                near = [] if job.kind in kinds else get_close_matches(job.kind, kinds, n=1)
+                meant = f" Did you mean {near[0]}?" if near else ""
+                tell(f"warning: the job waits. {reason.sentence}{meant}")
 
 
 def _show(record: dict[str, object], shown: Shown, *, printed: JobId | None = None) -> None:

@@ -51,6 +51,7 @@ SETTINGS = """\
 
 # database_url = "postgresql://user@host/name"   # without one, `perdure dev` starts a server of its own
 data_dir = ".perdure"
+app = "app.py"   # `perdure job enqueue` asks it for kinds, arguments and options
 queues = "default"
 processes = 1
 """

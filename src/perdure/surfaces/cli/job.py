@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -13,8 +14,8 @@ from cyclopts import App, Parameter
 from perdure.domain.durations import parse_duration
 from perdure.domain.errors import JobFailed, NotFound, ResultTimeout
 from perdure.domain.job import TERMINAL, JobState
-from perdure.domain.views import ActReport, JobDetail, ResultView
-from perdure.surfaces.cli.acting import id_of, ids_of, in_bulk, on_each, one_selection
+from perdure.domain.views import JobDetail, ResultView
+from perdure.surfaces.cli.acting import id_of, on_chosen, one_selection
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import (
     ANY,
@@ -192,15 +193,8 @@ async def retry(
     """
     one_selection(jobs, matching.text)
     async with opened(connection) as stores:
-        if jobs:
-            return await on_each(ids_of(jobs), stores.act.retry, caution, shown)
-
-        async def act(dry_run: bool) -> ActReport:
-            return await stores.act.retry_matching(
-                matching.text, actor=caution.actor, reason=caution.reason, dry_run=dry_run, most=most
-            )
-
-        return await in_bulk(act, caution, shown)
+        every = partial(stores.act.retry_matching, matching.text, most=most)
+        return await on_chosen(jobs, stores.act.retry, every, caution, shown)
 
 
 @app.command
@@ -223,15 +217,8 @@ async def cancel(
     """
     one_selection(jobs, matching.text)
     async with opened(connection) as stores:
-        if jobs:
-            return await on_each(ids_of(jobs), stores.act.cancel, caution, shown)
-
-        async def act(dry_run: bool) -> ActReport:
-            return await stores.act.cancel_matching(
-                matching.text, actor=caution.actor, reason=caution.reason, dry_run=dry_run, most=most
-            )
-
-        return await in_bulk(act, caution, shown)
+        every = partial(stores.act.cancel_matching, matching.text, most=most)
+        return await on_chosen(jobs, stores.act.cancel, every, caution, shown)
 
 
 async def _ended(result_of: ResultOf, job_id: UUID, limit: timedelta) -> ResultView:

@@ -1,8 +1,10 @@
 """`perdure status`: the system on one screen."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from perdure.domain.job import JobState
+from perdure.domain.serving import UNSERVED_COUNTED, Unserved
 from perdure.domain.settlement import Outcome
 from perdure.domain.views import StatusView
 from perdure.surfaces.cli.exits import Exit
@@ -12,6 +14,7 @@ from perdure.surfaces.cli.records import Record, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened
 
+NAMED = 3
 LONG_WAIT = timedelta(minutes=5)
 LONG_TRANSACTION = timedelta(minutes=15)
 EXITS = {"ok": Exit.DONE, "degraded": Exit.DEGRADED, "critical": Exit.CRITICAL}
@@ -51,7 +54,9 @@ def judge(view: StatusView) -> tuple[str, list[str]]:
         critical.append(
             f"no worker is active, and jobs wait for one (now {waiting}): run `perdure worker run APP`"
         )
-    elif live and (view.leader is None or not view.leader.leads):
+    else:
+        degraded += _unserved(view.unserved or ())
+    if live and (view.leader is None or not view.leader.leads):
         degraded.append(
             "no worker leads, so retries and delays wait: a new leader should come within seconds"
         )
@@ -73,6 +78,19 @@ def judge(view: StatusView) -> tuple[str, list[str]]:
         )
     degraded += [f"not known: {note}" for note in view.notes]
     return ("critical" if critical else "degraded" if degraded else "ok"), critical + degraded
+
+
+def _unserved(parts: Sequence[Unserved]) -> list[str]:
+    found = [
+        f"jobs wait that no worker may take ({_at_least(part.jobs)} {part.kind}): {part.sentence.rstrip('.')}; "
+        f"run `perdure worker run APP --queues {part.queue}` with the application that has it"
+        for part in parts[:NAMED]
+    ]
+    return found + ([f"{len(parts) - NAMED} more such kinds of jobs wait"] if len(parts) > NAMED else [])
+
+
+def _at_least(count: int) -> str:
+    return f"{count:,}" if count < UNSERVED_COUNTED else f"{UNSERVED_COUNTED:,} or more"
 
 
 def _screen(view: StatusView, state: str, reasons: list[str]) -> Record:

@@ -315,6 +315,23 @@ CROSS JOIN LATERAL (
 LEFT JOIN perdure.leaders l ON l.name = 'duties'
 LEFT JOIN perdure.workers h ON h.id = l.holder;
 
+-- name: unserved(most)
+-- What waits in a queue that is not paused and that no active worker may take, the largest part first; jobs are counted to `most`.
+SELECT n.queue, n.kind, n.labels, v.on_queue, v.on_kind, c.jobs
+FROM perdure.lanes n
+JOIN perdure.queues q ON q.name = n.queue AND q.paused_at IS NULL
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE n.queue = ANY (a.queues)) AS on_queue,
+        count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds)) AS on_kind,
+        count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds) AND n.labels <@ a.labels) AS serving
+    FROM perdure.workers a WHERE a.state = 'active'
+) v
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM (SELECT FROM perdure.available_jobs j WHERE j.lane = n.lane LIMIT :most::integer) j
+) c
+WHERE v.serving = 0 AND c.jobs > 0
+ORDER BY c.jobs DESC, n.queue, n.kind LIMIT 20;
+
 -- name: dead_letters(most)
 -- How many dead letters wait, counted to `most` and one more.
 SELECT count(*) AS letters FROM (SELECT FROM perdure.dead_letter_queue LIMIT :most::integer + 1) c;
