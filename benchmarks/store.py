@@ -8,6 +8,7 @@ has claims wait for the disk, to show what `CLAIM_SETTINGS` is worth (docs/decis
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import time
@@ -19,16 +20,18 @@ from perdure.domain.ids import JobIds
 from perdure.domain.job import NewJob
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, settle
-from perdure.domain.worker import WorkerId
+from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.event_loop import quick_loop
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.dispatch import CLAIM_SETTINGS, PostgresDispatch
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.migrations import migrate
+from perdure.stores.postgres.workers import PostgresWorkers
 
 SCHEMA = "perdure_bench"
 BULK = 1000
+WORKER = WorkerId(uuid.uuid4())
 SCOPE = Scope(queues=("bench",), kinds=("bench.noop",))
 
 
@@ -50,7 +53,7 @@ async def fill(jobs: PostgresJobs, count: int) -> float:
 
 async def drain(dispatch: PostgresDispatch, jobs: PostgresJobs, batch: int) -> float:
     """Claim the next batch while the last one is settled, as a worker's process does."""
-    claimer = Claimer(worker_id=WorkerId(uuid.uuid4()), process=1)
+    claimer = Claimer(worker_id=WORKER, process=1)
     began = time.perf_counter()
     done = 0
     held: list[Lease] = list(await dispatch.claim(claimer, SCOPE, limit=batch))
@@ -77,6 +80,8 @@ async def run(options: argparse.Namespace) -> None:
         claims = DedicatedDatabase(options.database_url, application_name="bench claims", settings=settings)
         others = DedicatedDatabase(options.database_url, application_name="bench")
         jobs = PostgresJobs(others, schema=SCHEMA)
+        bench = NewWorker(id=WORKER, name="bench", host="here", pid=os.getpid())
+        await PostgresWorkers(others, schema=SCHEMA).register(bench)
         enqueued.append(await fill(jobs, options.jobs))
         drained.append(await drain(PostgresDispatch(claims, schema=SCHEMA), jobs, options.batch))
         await claims.close()

@@ -165,7 +165,10 @@ class Dispatch(Protocol):
         ...
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
-        """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none."""
+        """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none.
+
+        Raises WorkerGone unless the row of the claimer's worker says that it lives; one that drains gets none.
+        """
         ...
 
     async def wait(self, timeout: timedelta) -> bool:

@@ -5,18 +5,21 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, pairwise
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perdure.domain.errors import WorkerGone
 from perdure.domain.job import PRIORITIES, NewJob
 from perdure.domain.lease import Lease
 from perdure.domain.rank import Band, rank_of
 from perdure.domain.settlement import Completed, Crashed, Interrupted, settle
-from perdure.ports import Dispatch, Place, Scope
+from perdure.domain.worker import WorkerId
+from perdure.ports import Claimer, Dispatch, Place, Scope
 from tests.contract.conftest import Bench
 from tests.support.database import SCOPE, Store, claimer, new_job
 
@@ -173,6 +176,43 @@ async def test_a_doubled_announcement_gives_one_lease(bench: Bench) -> None:
     assert await claim(bench) == [job.id]
     await bench.dispatch.announce(places)
     assert await claim(bench) == []
+
+
+@pytest.mark.parametrize("concurrency_key", [None, "k"], ids=["plain", "keyed"])
+@pytest.mark.parametrize("isolated", [False, True])
+async def test_who_was_given_up_for_dead_claims_nothing(
+    bench: Bench, isolated: bool, concurrency_key: str | None
+) -> None:
+    """Its processes may not know yet; what they claimed would be taken for lost in a crash at once."""
+    job, me = new_job(concurrency_key=concurrency_key), claimer(isolated=isolated)
+    await bench.add(job)
+    for ended in ("dead", "stopped"):
+        await bench.store.sql(f"UPDATE perdure.workers SET state = '{ended}' WHERE id = $1", me.worker_id)
+        with pytest.raises(WorkerGone, match=str(me.worker_id)):
+            await bench.dispatch.claim(me, SCOPE, limit=5)
+    with pytest.raises(WorkerGone):
+        await bench.dispatch.claim(Claimer(worker_id=WorkerId(uuid4()), process=0), SCOPE, limit=5)
+    assert await claim(bench) == [job.id]
+
+
+async def test_who_drains_claims_nothing_and_is_not_gone(bench: Bench) -> None:
+    job, me = new_job(), claimer()
+    await bench.add(job)
+    await bench.store.sql("UPDATE perdure.workers SET state = 'draining' WHERE id = $1", me.worker_id)
+    assert await bench.dispatch.claim(me, SCOPE, limit=5) == []
+    assert await claim(bench) == [job.id]
+
+
+async def test_who_dies_between_the_look_and_the_slot_gets_no_slot(store: Store) -> None:
+    """Keyed jobs are leased in a second statement, which asks again; so does the confirmation of what Redis hands out."""
+    job, me = new_job(concurrency_key="k"), claimer()
+    places = await store.add(job)
+    await store.sql("UPDATE perdure.workers SET state = 'dead' WHERE id = $1", me.worker_id)
+    with pytest.raises(asyncpg.PostgresError, match="may not claim"):
+        await store.dispatch._claim_gated(me, [job.id], 1)
+    with pytest.raises(WorkerGone):
+        await store.dispatch.confirm(me, places)
+    assert await store.state(job.id) == "available"
 
 
 async def test_suspects_go_to_isolated_claimers_alone(bench: Bench) -> None:

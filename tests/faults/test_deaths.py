@@ -6,6 +6,7 @@ from time import monotonic
 import psutil
 import pytest
 
+from perdure.testing.faults import pause_heartbeat
 from tests.support import fault_jobs as jobs
 from tests.support.fleet import Fleet, drained, freeze, promises_hold, query, thaw, tree, until
 
@@ -61,6 +62,42 @@ async def test_a_frozen_host_that_wakes_has_its_late_results_refused(fleet: Flee
     assert await query(url, accepted, other.worker_id) == 5
     assert await query(url, accepted, sleeper.worker_id) == 0
     await promises_hold(url, fleet.app.settings)
+
+
+@pytest.mark.parametrize("dispatch", ["postgres"], indirect=True)
+async def test_processes_of_a_frozen_supervisor_claim_nothing_more_and_end(fleet: Fleet) -> None:
+    """The supervisor alone is stopped: only what ran at the verdict is lost with it, and no innocent becomes a suspect.
+
+    When it wakes up it starts anew under another id.
+    """
+    url = fleet.app.settings.database_url.get_secret_value()
+    quick = {"heartbeat_interval_s": 0.5, "suspect_after_s": 1.0, "dead_after_s": 3.0, "leader_ttl_s": 1.0}
+    sleeper = await fleet.host(concurrency=2, **quick)
+    _, *children = tree(sleeper)
+    await fleet.host(concurrency=2, prefetch_max=1, **quick)
+    await fleet.app.enqueue_many([fleet.app.prepare(jobs.nap, 50) for _ in range(600)])
+    await until(lambda: query(url, IN_FLIGHT, sleeper.worker_id), within_s=10, what="claims")
+    with pause_heartbeat(sleeper):
+        dead = "SELECT count(*) FROM perdure.workers WHERE id = $1 AND state = 'dead' HAVING count(*) > 0"
+        await until(lambda: query(url, dead, sleeper.worker_id), within_s=20, what="the verdict")
+        await until(lambda: all_gone(children), within_s=20, what="its processes end by themselves")
+        late = (
+            f"{ENDED} e JOIN perdure.workers w ON w.id = e.worker_id"
+            " WHERE e.worker_id = $1 AND e.claimed_at > w.stopped_at + interval '0.5 s'"
+        )
+        assert await query(url, late, sleeper.worker_id) == 0
+    await drained(url, within_s=60)
+    anew = "SELECT count(*) FROM perdure.workers WHERE state = 'active' HAVING count(*) = 2"
+    await until(lambda: query(url, anew), within_s=20, what="it starts anew")
+    handle = await fleet.app.enqueue(jobs.nap, 1)
+    assert await handle.result("20s") == 1
+    assert await query(url, f"{ENDED} WHERE isolated") == 0
+    assert await query(url, f"{ENDED} WHERE outcome = 'crashed'") <= 10
+    await promises_hold(url, fleet.app.settings)
+
+
+async def all_gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
 async def test_a_job_that_kills_its_process_ends_in_the_dead_letter_queue_alone(fleet: Fleet) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from perdure.domain.errors import WorkerGone
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, Failed, Interrupted
 from perdure.ports import Claimer, LeaseOf, Scope
@@ -90,7 +91,12 @@ class Process:
     """An execution with one group of one slot, and what surrounds it."""
 
     def __init__(
-        self, jobs: Sequence[Lease], *, isolated: bool = False, stuck: Any = lambda attempt: None
+        self,
+        jobs: Sequence[Lease],
+        *,
+        isolated: bool = False,
+        stuck: Any = lambda attempt: None,
+        gone: Any = lambda: None,
     ) -> None:
         self.source, self.results, self.handlers = Source(jobs), Results(), Handlers()
         limits = Limits(prefetch_max=10, prefetch_s=1.0)
@@ -101,6 +107,7 @@ class Process:
             [self.group],
             limits=limits,
             on_stuck=stuck,
+            on_gone=gone,
         )
 
     def learn(self, seconds: float) -> None:
@@ -178,3 +185,12 @@ async def test_an_unforeseen_error_of_a_claim_does_not_end_what_runs() -> None:
     await until(lambda: second.job_id in process.handlers.started)
     await process.execution.drain(0)
     await running
+
+
+async def test_an_execution_whose_worker_was_given_up_claims_no_more_and_says_so_once() -> None:
+    gone: list[None] = []
+    process = Process([lease()], gone=lambda: gone.append(None))
+    process.source.failures.append(WorkerGone(uuid4()))
+    await asyncio.wait_for(process.execution.run(), 10)
+    assert len(gone) == 1
+    assert not process.handlers.started

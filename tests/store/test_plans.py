@@ -52,6 +52,10 @@ INSERT INTO perdure.job_dependencies (child_id, parent_id)
 ALTER TABLE perdure.job_dependencies ENABLE TRIGGER ALL;
 INSERT INTO perdure.unique_keys (key, job_id, states) SELECT m.n::text, m.id, 31 FROM made m WHERE m.n <= {ROWS};
 """
+ALIVE = """
+INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
+VALUES ($1, 'w', 'h', 1, 't', '{}', '{}', '{}', 1, 1, '')
+"""
 SOME_LEASES = """
 WITH made AS (SELECT n, perdure.new_job_id() AS id FROM generate_series({first}, {last}) n), bodies AS (
     INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args) SELECT m.id, 1, 3, 4, '{{}}' FROM made m
@@ -164,7 +168,7 @@ def streams(lanes: int = 3) -> tuple[str, str]:
 async def claim_plan(connection: Connection, most: int) -> Plan:
     lanes, bands = streams()
     floors = f"array_fill('{-(2**63)}'::bigint, ARRAY[9])"
-    terms = f"{most}", f"'{uuid4()}'", "1", "false", "5000"
+    terms = f"{most}", f"'{WORKER}'", "1", "false", "5000"
     return await plan_of(connection, "dispatch", "claim", lanes, bands, floors, *terms)
 
 
@@ -194,6 +198,7 @@ async def test_a_claim_keeps_its_plan_when_the_tables_were_empty_at_first(databa
     connection = await connect(database_url, application_name="tests")
     await connection.execute(CLAIM_SETTINGS)
     await connection.execute("ANALYZE")
+    await connection.execute(ALIVE, WORKER)
     plan = await claim_plan(connection, 100)
     assert plan.scanned == set()
     await connection.close()
@@ -205,7 +210,7 @@ async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connec
     columns = [
         f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("lane", "band", "rank", "job_id")
     ]
-    plan = await plan_of(filled, "dispatch", "claim_places", *columns, f"'{uuid4()}'", "1", "false", "5000")
+    plan = await plan_of(filled, "dispatch", "claim_places", *columns, f"'{WORKER}'", "1", "false", "5000")
     assert plan.scanned == set()
     assert {"available_jobs_claim", "available_jobs_pkey"} & plan.indexes
     assert plan.rows_of("available_jobs") <= 300
@@ -218,7 +223,7 @@ async def test_gated_jobs_are_claimed_by_their_keys(filled: Connection) -> None:
         " WHERE j.concurrency_key IS NOT NULL AND a.rank <= 5000"
     )
     plan = await plan_of(
-        filled, "dispatch", "claim_gated", f"'{ids}'", "50", f"'{uuid4()}'", "1", "false", "5000"
+        filled, "dispatch", "claim_gated", f"'{ids}'", "50", f"'{WORKER}'", "1", "false", "5000"
     )
     assert plan.scanned == set()
     assert {"available_jobs_pkey", "leases_slot"} <= plan.indexes

@@ -12,7 +12,7 @@ from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.migrations import migrate, migrations, plain_sql, require_current, rollback
 from perdure.stores.postgres.schema_dump import committed, describe
-from tests.support.database import SCOPE, claimer, new_job
+from tests.support.database import SCOPE, claimer, new_job, register_workers
 
 ODD_SCHEMA = 'other-name "of" ours'
 
@@ -45,6 +45,7 @@ async def described_at(database_url: str, number: int) -> str:
 async def test_undoing_goes_through_with_rows_in_all_tables(database_url: str) -> None:
     database = await PooledDatabase.open(database_url, application_name="tests", most=1)
     await PostgresJobs(database).enqueue([new_job(), new_job(concurrency_key="k")])
+    await register_workers(database)
     await PostgresDispatch(database).claim(claimer(), SCOPE, limit=1)
     await database.close()
     assert len(await rollback(database_url, to=0)) == len(migrations())

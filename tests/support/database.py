@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import cycle
 from secrets import randbits
 from time import time_ns
 from typing import Any
@@ -15,12 +16,13 @@ from perdure.domain.ids import JobIds
 from perdure.domain.job import Dependency, NewJob, OnParentFailure
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, Interrupted, settle
-from perdure.domain.worker import WorkerId
+from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Claimer, Place, Scope, Settled
 from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, in_schema
+from perdure.stores.postgres.workers import PostgresWorkers
 
 SCOPE = Scope(queues=("default",), kinds=("app.work",))
 TABLES = (
@@ -61,8 +63,14 @@ def failure(*, give_up: bool = False, retry_in: timedelta = timedelta(0), messag
     return Failed(error=report, retry_in=retry_in, give_up=give_up)
 
 
+WORKERS = [WorkerId(uuid4()) for _ in range(16)]
+"""Who claims in tests; each store knows them as workers that live."""
+_turns = cycle(WORKERS)
+
+
 def claimer(*, process: int = 0, isolated: bool = False) -> Claimer:
-    return Claimer(worker_id=WorkerId(uuid4()), process=process, isolated=isolated)
+    """A claimer of a worker that lives; each call takes the next of a few."""
+    return Claimer(worker_id=next(_turns), process=process, isolated=isolated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +135,20 @@ class Store:
         return {table: await self.value(f"SELECT count(*) FROM perdure.{table}") for table in TABLES}
 
 
+async def register_workers(database: PooledDatabase, *, schema: str = DEFAULT_SCHEMA) -> None:
+    """Let the claimers of the tests be workers that live."""
+    workers = PostgresWorkers(database, schema=schema)
+    for number, worker_id in enumerate(WORKERS):
+        await workers.register(NewWorker(id=worker_id, name=f"w{number}", host="here", pid=1))
+
+
 @asynccontextmanager
 async def store_on(database_url: str, *, schema: str = DEFAULT_SCHEMA) -> AsyncIterator[Store]:
     database = await PooledDatabase.open(database_url, application_name="tests", most=10)
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=4)
     claims = claimer_database(database_url, application_name="tests claim")
     try:
+        await register_workers(database, schema=schema)
         yield Store(
             url=database_url,
             schema=schema,

@@ -14,6 +14,7 @@
     ├── NotFound                no such job, worker, queue or dead letter
     ├── Conflict                the world moved on (exit code 4, HTTP 409)
     │   ├── ClaimLost               the lease is gone: another worker owns the job, or it has ended
+    │   ├── WorkerGone              the worker was declared dead or has ended: it may not claim
     │   ├── IllegalTransition       the job's state does not allow this
     │   └── DuplicateJob            another job holds the unique key
     ├── ResultUnavailable       a job that ended without a result, or has not ended in time
@@ -131,6 +132,16 @@ class ClaimLost(Conflict):
             next_step="undo what the handler did, or let the other attempt repeat it",
         )
         self.job_id = job_id
+
+
+class WorkerGone(Conflict):
+    """The worker was declared dead, has ended or was never registered: its leases are gone and it may not claim."""
+
+    next_step = "register anew, under another id"
+
+    def __init__(self, worker_id: UUID) -> None:
+        super().__init__(f"worker {worker_id} is not alive by its row and may not claim")
+        self.worker_id = worker_id
 
 
 class IllegalTransition(Conflict):

@@ -10,21 +10,24 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import PerdureError
+from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.event_loop import quick_loop
 from perdure.runtime.exported import export
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
+from perdure.runtime.loops import every
 from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.process_wiring import ProcessStores, process_stores
 from perdure.runtime.runners import frames
@@ -72,6 +75,7 @@ class Child:
         self._stopping: asyncio.Task[None] | None = None
         self._counts: Counter[str] = Counter()
         self._deaf = False
+        self._lost = False
 
     async def live(self, kinds: Kinds) -> None:
         """Work until told to drain, or until recycling is due; everything claimed is settled or given back then."""
@@ -97,7 +101,10 @@ class Child:
             self._execution = self._execution_of(stores, completion, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
-            helpers = [asyncio.create_task(task) for task in (self._obey(), self._report())]
+            watch = every(
+                self._settings.suspect_after_s, partial(self._look_at_worker, stores), name="worker"
+            )
+            helpers = [asyncio.create_task(task) for task in (self._obey(), self._report(), watch)]
             await self._execution.run()
             if self._stopping is not None:
                 await self._stopping
@@ -151,6 +158,7 @@ class Child:
             groups,
             limits=self._limits(),
             on_stuck=self._stuck,
+            on_gone=self._lose,
         )
 
     def _stuck(self, attempt: Attempt) -> None:
@@ -182,9 +190,23 @@ class Child:
                 case {"hold": holding}:
                     self._execution.holding = holding
                 case {"lost": True}:
-                    self._execution.stop_all(StopReason.LOST)
-                    self._drain(LOST_GRACE_S, "the worker lost its leases")
+                    self._lose()
         os._exit(1)
+
+    async def _look_at_worker(self, stores: ProcessStores) -> None:
+        """Learn that the worker was given up for dead also when the supervisor is frozen and everything here is busy."""
+        with suppress(Unavailable):
+            if not self._lost and not await stores.workers.alive(self._worker_id):
+                self._lose()
+
+    def _lose(self) -> None:
+        """The worker is not alive by its row: what runs here belongs to others, and nothing more can be claimed."""
+        if not self._lost:
+            self._lost = True
+            log.warning("the worker was given up for dead by the others; this process ends")
+            self._writer.write(frames.pack({"lost": True}))
+        self._execution.stop_all(StopReason.LOST)
+        self._drain(LOST_GRACE_S, "the worker lost its leases")
 
     async def _report(self) -> None:
         idle = 0.0

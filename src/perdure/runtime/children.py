@@ -24,6 +24,7 @@ class ChildProcess:
         self.figures: Mapping[str, int] = {}
         self.ready = asyncio.Event()
         self.said_goodbye = False
+        self.lost = False
         self.error: tuple[str, str] | None = None
         self.fault = ""
         self.kinds: tuple[str, ...] = ()
@@ -32,8 +33,11 @@ class ChildProcess:
         self._untold: list[object] = []
         self._killed = False
 
-    async def run(self, orders: Mapping[str, object], on_ready: Callable[["ChildProcess"], None]) -> str:
-        """Start the process, hear it until it ends, and tell how it ended, in words. Raises OSError if it cannot start."""
+    async def run(self, orders: Mapping[str, object], on_news: Callable[["ChildProcess"], None]) -> str:
+        """Start the process, hear it until it ends, and tell how it ended, in words. Raises OSError if it cannot start.
+
+        `on_news` is called when it is ready, and when it has learned that its worker was given up for dead.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -53,7 +57,7 @@ class ChildProcess:
         if self._killed:
             self.kill()
         while (message := await frames.read(reader)) is not None:
-            self._hear(message, on_ready)
+            self._hear(message, on_news)
         code = await process.wait()
         writer.close()
         self.ready.set()
@@ -71,18 +75,21 @@ class ChildProcess:
             start_new_session=True,
         )
 
-    def _hear(self, message: Mapping[str, Any], on_ready: Callable[["ChildProcess"], None]) -> None:
+    def _hear(self, message: Mapping[str, Any], on_news: Callable[["ChildProcess"], None]) -> None:
         self.silent_looks = 0
         match message:
             case {"ready": kinds}:
                 self.kinds = tuple(kinds)
                 self.ready.set()
-                on_ready(self)
+                on_news(self)
             case {"figures": dict() as figures}:
                 self.figures = figures
             case {"bye": True, "running": running, "finished": finished}:
                 self.figures = {"running": running, "finished": finished}
                 self.said_goodbye = True
+            case {"lost": True}:
+                self.lost = True
+                on_news(self)
             case {"error": error, "next_step": next_step}:
                 self.error = (error, next_step)
             case {"fault": fault}:

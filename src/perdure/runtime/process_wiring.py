@@ -28,6 +28,7 @@ class ProcessStores:
 
     jobs: PostgresJobs
     leases: PostgresLeases
+    workers: PostgresWorkers
     dispatch: Dispatch
     postgres: PostgresDispatch
 
@@ -76,6 +77,7 @@ async def process_stores(
         yield ProcessStores(
             jobs=PostgresJobs(settles, schema=settings.schema),
             leases=PostgresLeases(settles if isolated else reports, schema=settings.schema),
+            workers=PostgresWorkers(settles if isolated else reports, schema=settings.schema),
             postgres=postgres,
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )

@@ -55,13 +55,14 @@ class Worker:
         self._seen_since = monotonic()
         self._last_beat = monotonic()
         self._stopping = asyncio.Event()
+        self._renewal = asyncio.Lock()
         self._failed: tuple[str, str] | None = None
         self._signals = 0
 
     async def run(self) -> int:
         """Work until told to stop; the exit code says how it went."""
         self._stores.heartbeats.on_open = self._listen
-        await self._register()
+        await self._register(self._id)
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
         loops = [
@@ -98,12 +99,12 @@ class Worker:
             )
         self._stopping.set()
 
-    async def _register(self) -> None:
+    async def _register(self, worker_id: WorkerId) -> None:
         settings = self._settings
         capacity = settings.processes * settings.concurrency
         await self._stores.beats.register(
             NewWorker(
-                id=self._id,
+                id=worker_id,
                 name=f"{socket.gethostname()}-{os.getpid()}",
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -115,9 +116,9 @@ class Worker:
                 version=__version__,
             )
         )
-        structlog.contextvars.bind_contextvars(worker=str(self._id)[:8])
+        structlog.contextvars.bind_contextvars(worker=str(worker_id)[:8])
         log.info(
-            "worker started", worker_id=str(self._id), queues=settings.queues, processes=settings.processes
+            "worker started", worker_id=str(worker_id), queues=settings.queues, processes=settings.processes
         )
 
     def _spawn(self, *, isolated: bool, pause: float = 0.0) -> None:
@@ -138,7 +139,7 @@ class Worker:
         orders = {"app": self._app, "settings": plain(self._settings), "worker_id": str(worker_id)}
         child.started = monotonic()
         try:
-            how = await child.run(orders, self._ready)
+            how = await child.run(orders, self._hear)
         except Exception as error:
             log.exception("process could not be started or understood", process=child.number)
             child.kill()
@@ -150,15 +151,18 @@ class Worker:
                 self._stopping.set()
                 return
             log.error("a process cannot start; trying again", process=child.number, why=child.error[0])
-        if not self._stopping.is_set() and worker_id == self._id and not child.isolated:
+        if not (self._stopping.is_set() or worker_id != self._id or child.isolated or child.lost):
             short = monotonic() - child.started < SHORT_LIFE_S and not child.said_goodbye
             self._spawn(isolated=False, pause=min(LONGEST_PAUSE_S, pause * 2 or 0.2) if short else 0.0)
         if not child.said_goodbye:
             log.warning("process ended", process=child.number, how=how)
         await self._give_back(worker_id, child, how)
 
-    def _ready(self, child: ChildProcess) -> None:
-        if child.kinds != self._kinds:
+    def _hear(self, child: ChildProcess) -> None:
+        """One of the processes is ready, or has learned that this worker was given up for dead."""
+        if child.lost:
+            self._beat_soon()
+        elif child.kinds != self._kinds:
             self._kinds = child.kinds
             self._beat_soon()
             log.info("process ready", process=child.number, kinds=len(child.kinds))
@@ -210,7 +214,7 @@ class Worker:
             self._seen_since = now
         self._last_beat = now
         if beat is None:
-            await self._begin_anew()
+            await self._begin_anew(worker_id)
         elif beat.state is WorkerState.DRAINING and not self._stopping.is_set():
             log.info("asked to drain")
             self.stop()
@@ -220,17 +224,30 @@ class Worker:
                 if child.hears:
                     child.tell({"cancel": leases})
 
-    async def _begin_anew(self) -> None:
-        """The others gave this worker up for dead: its leases are lost. Start again under a new id."""
+    async def _begin_anew(self, gone: WorkerId) -> None:
+        """The others gave this worker up for dead: its leases are lost. Start again under a new id.
+
+        The new id counts once its row is there, so that a database that goes away in between leaves it to the next beat.
+        """
+        async with self._renewal:
+            if gone != self._id:
+                return  # another beat was faster
+            worker_id = WorkerId(uuid.uuid4())
+            await self._register(worker_id)
+            self._id = worker_id
         log.error("declared dead by the others; all leases are lost, starting anew")
         lost = list(self._children.values())
-        self._id = WorkerId(uuid.uuid4())
         for child in lost:
             child.tell({"lost": True})
+        replacing = asyncio.create_task(self._replace(lost))
+        self._lives.add(replacing)
+        replacing.add_done_callback(self._lives.discard)
+
+    async def _replace(self, lost: Sequence[ChildProcess]) -> None:
+        """End processes that may still act, and then start as many anew; heartbeats go on meanwhile."""
         await asyncio.sleep(LOST_GRACE_S)
         for child in lost:
             child.kill()
-        await self._register()
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import Unavailable
+from perdure.domain.errors import Unavailable, WorkerGone
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Cancelled, Ending, Interrupted
 from perdure.ports import Claimer, Dispatch, Leases, Scope
@@ -177,6 +177,7 @@ class Execution:
         *,
         limits: Limits,
         on_stuck: Callable[[Attempt], None] = lambda attempt: None,
+        on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatch = seams.dispatch
         self._leases = seams.leases
@@ -184,12 +185,11 @@ class Execution:
         self._claimer = claimer
         self._groups = groups
         self._limits = limits
-        self._on_stuck = on_stuck
+        self._on_stuck, self._on_gone = on_stuck, on_gone
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
-        self._draining = False
+        self._draining = self._in_doubt = False
         self._patience_ends = float("inf")
-        self._in_doubt = False
         self.holding = False
         self.finished = 0
         self.pause = 0.0
@@ -210,6 +210,10 @@ class Execution:
                 try:
                     claimed = await self._claim_round()
                     self.pause = 0.0
+                except WorkerGone:
+                    self._draining = True
+                    self._on_gone()
+                    return
                 except Exception as error:
                     # What runs here must not end because a claim was cancelled or met a deadlock.
                     if not isinstance(error, Unavailable):

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from operator import itemgetter
 from time import monotonic
@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from perdure.domain.errors import WorkerGone
 from perdure.domain.lease import Lease
 from perdure.domain.rank import Band
 from perdure.ports import Claimer, Place, Scope
@@ -82,6 +83,18 @@ class Watermarks:
 
 
 FIRST_RANK = -(2**63)
+NOT_ALIVE = "PD006"
+
+
+@contextmanager
+def refused(claimer: Claimer) -> Iterator[None]:
+    """Raise WorkerGone in place of the error code of a claim whose worker does not live."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == NOT_ALIVE:
+            raise WorkerGone(claimer.worker_id) from error
+        raise
 
 
 class PostgresDispatch:
@@ -131,16 +144,17 @@ class PostgresDispatch:
             return []
         bands = (Band.SUSPECT,) if claimer.isolated else BANDS
         streams = [(lane, int(band)) for lane in lanes for band in bands]
-        for _ in range(FRUITLESS_LOOKS):
-            rows = await self._look(claimer, streams, limit)
-            if not rows:
-                self._lanes.expire()
-                return []
-            leases = await self._with_gated(claimer, rows, limit)
-            if leases:
-                self._hearing.found()
-                return leases
-            await self._park(claimer, streams)
+        with refused(claimer):
+            for _ in range(FRUITLESS_LOOKS):
+                rows = await self._look(claimer, streams, limit)
+                if not rows:
+                    self._lanes.expire()
+                    return []
+                leases = await self._with_gated(claimer, rows, limit)
+                if leases:
+                    self._hearing.found()
+                    return leases
+                await self._park(claimer, streams)
         return []
 
     async def _look(
@@ -166,16 +180,17 @@ class PostgresDispatch:
         return rows
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
-        """Lease exactly these jobs, of those still available."""
-        rows = await self._database.fetch(
-            self._sql["claim_places"],
-            [place.lane for place in places],
-            [place.band for place in places],
-            [place.rank for place in places],
-            [place.job_id for place in places],
-            *self._terms(claimer),
-        )
-        return await self._with_gated(claimer, rows, len(places))
+        """Lease exactly these jobs, of those still available. Raises WorkerGone."""
+        with refused(claimer):
+            rows = await self._database.fetch(
+                self._sql["claim_places"],
+                [place.lane for place in places],
+                [place.band for place in places],
+                [place.rank for place in places],
+                [place.job_id for place in places],
+                *self._terms(claimer),
+            )
+            return await self._with_gated(claimer, rows, len(places))
 
     async def _with_gated(self, claimer: Claimer, rows: list[asyncpg.Record], limit: int) -> list[Lease]:
         gated = [row["job_id"] for row in rows if row["token"] is None]

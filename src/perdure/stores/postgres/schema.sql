@@ -831,6 +831,20 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.may_claim(worker uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    found perdure.worker_state := (SELECT w.state FROM perdure.workers w WHERE w.id = worker);
+BEGIN
+    IF found IN ('active', 'draining') THEN
+        RETURN found = 'active';
+    END IF;
+    RAISE EXCEPTION 'worker % is % and may not claim', worker, coalesce(found::text, 'unknown') USING ERRCODE = 'PD006';
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.missing_partitions(ahead integer)
  RETURNS TABLE(parent text, name text, day timestamp with time zone)
  LANGUAGE sql

@@ -49,6 +49,11 @@ class PostgresWorkers:
             cancel=tuple((request["job_id"], request["token"]) for request in requests),
         )
 
+    async def alive(self, worker_id: WorkerId) -> bool:
+        """Whether the worker's row says that it lives."""
+        rows = await self._database.fetch(self._sql["alive"], worker_id)
+        return bool(rows[0]["alive"])
+
     async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
         rows = await self._database.fetch(self._sql["declare_dead"], silent_for // MILLISECOND)
         return [WorkerId(row["id"]) for row in rows]

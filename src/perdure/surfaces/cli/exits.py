@@ -70,6 +70,7 @@ CODES: Mapping[str, ErrorCode] = {
     "NotFound": ErrorCode(2001, Exit.NOT_FOUND),
     "Conflict": ErrorCode(3001, Exit.REFUSED),
     "ClaimLost": ErrorCode(3002, Exit.REFUSED),
+    "WorkerGone": ErrorCode(3005, Exit.REFUSED),
     "IllegalTransition": ErrorCode(3003, Exit.REFUSED),
     "DuplicateJob": ErrorCode(3004, Exit.REFUSED),
     "ResultUnavailable": ErrorCode(4001, Exit.FAILED),

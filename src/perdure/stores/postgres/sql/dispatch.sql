@@ -8,7 +8,8 @@ WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.la
     AND q.paused_at IS NULL;
 
 -- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms)
--- Lease the best ranked jobs of the streams (lane, band), each read from its floor on. `heads` counts how many of the best
+-- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
+-- it is asked once, and PD006 is raised when it does not. `heads` counts how many of the best
 -- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds.
 -- Gated rows are not leased here but named, with a null token, for `claim_gated`. The tokens are made with the bodies and not
 -- by the table, so that what is leased need not be joined to what is known of it: that join would be a nested loop.
@@ -21,6 +22,7 @@ WITH heads AS MATERIALIZED (
         WHERE w.lane = s.lane AND w.band = s.band AND w.rank >= s.floor
         ORDER BY w.rank, w.job_id LIMIT :most
     ) a
+    WHERE (SELECT perdure.may_claim(:worker_id))
     ORDER BY a.rank, a.job_id LIMIT :most
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
@@ -74,6 +76,7 @@ WHERE h.gated ORDER BY h.rank, h.job_id LIMIT :most;
 -- from: available   to: running, available
 WITH found AS MATERIALIZED (
     SELECT w.ctid AS at, w.* FROM perdure.available_jobs w WHERE w.job_id = ANY (:job_ids::uuid[])
+        AND (SELECT perdure.may_claim(:worker_id))
     ORDER BY w.rank, w.job_id FOR UPDATE SKIP LOCKED
 ), bodies AS (
     SELECT f.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
@@ -126,6 +129,7 @@ WITH found AS MATERIALIZED (
         WHERE a.lane = p.lane AND a.band = p.band AND a.rank = p.rank AND a.job_id = p.job_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     ) w
+    WHERE (SELECT perdure.may_claim(:worker_id))
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT f.at FROM found f WHERE NOT f.gated))
     RETURNING *

@@ -12,6 +12,10 @@ UPDATE perdure.workers SET heartbeat_at = now(), kinds = :kinds, processes = :pr
 WHERE id = :id AND state IN ('active', 'draining')
 RETURNING state;
 
+-- name: alive(id)
+-- Whether a worker lives, as its processes ask when their supervisor may be frozen.
+SELECT EXISTS (SELECT FROM perdure.workers w WHERE w.id = :id AND w.state IN ('active', 'draining')) AS alive;
+
 -- name: cancel_requests(id)
 -- The leases that this worker is asked to stop.
 SELECT c.job_id, c.token, c.reason FROM perdure.cancel_requests c WHERE c.worker_id = :id;

@@ -1,0 +1,1 @@
+DROP FUNCTION perdure.may_claim(uuid);
