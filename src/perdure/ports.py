@@ -10,6 +10,7 @@ from perdure.domain.criteria import Criteria
 from perdure.domain.explain import Facts
 from perdure.domain.job import Enqueued, JobId, JobState, NewJob
 from perdure.domain.lease import Lease
+from perdure.domain.liveness import Heartbeat
 from perdure.domain.rank import Band
 from perdure.domain.settlement import Settlement
 from perdure.domain.views import (
@@ -130,8 +131,17 @@ class Workers(Protocol):
         """
         ...
 
-    async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
-        """Mark the workers dead whose last heartbeat is older, by the database's clock."""
+    async def heartbeats(self) -> Sequence[Heartbeat]:
+        """The last heartbeats of all workers that live."""
+        ...
+
+    async def declare_dead(
+        self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
+    ) -> Sequence[WorkerId]:
+        """Mark the workers dead whose last heartbeat is still the one given, and tell which were.
+
+        Nobody is, unless the observer's own heartbeat is younger than `fresh_within` by the same clock.
+        """
         ...
 
     async def stop(self, worker_id: WorkerId, *, cause: str) -> None:

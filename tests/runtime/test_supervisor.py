@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from perdure.domain.lease import Lease
+from perdure.domain.liveness import Sight
 from perdure.domain.settlement import Crashed, Outcome, Settlement
 from perdure.domain.worker import WorkerId
 from perdure.ports import By, LeaseOf, Settled
@@ -172,7 +173,12 @@ async def test_a_cancelled_job_stays_cancelled_when_its_attempt_ends_in_another_
     settings = Settings(database_url=store.url)  # type: ignore[arg-type]
     async with supervisor_stores(settings) as stores:
         holder: UUID = uuid4()
-        duties = Duties(settings, stores, holder=holder, seeing_for=lambda: NOW - NOW)
+        duties = Duties(
+            settings,
+            stores,
+            holder=holder,
+            sight=lambda: Sight(worker_id=WorkerId(holder), now=0.0, unbroken_for=NOW - NOW),
+        )
         running = asyncio.create_task(duties.run())
 
         async def ended() -> bool:

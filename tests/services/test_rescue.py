@@ -6,12 +6,19 @@ from uuid import UUID
 
 import pytest
 
-from perdure.services.rescue import Rescue, Rules
+from perdure.domain.liveness import Sight
+from perdure.domain.worker import WorkerId
+from perdure.services.rescue import Rescue, RescueReport, Rules
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.leases import PostgresLeases
 from tests.support.system import System, system_on
 
-RULES = Rules(dead_after=timedelta(seconds=15), crash_limit=3, interruption_limit=50)
+RULES = Rules(
+    suspect_after=timedelta(seconds=6),
+    dead_after=timedelta(seconds=15),
+    crash_limit=3,
+    interruption_limit=50,
+)
 
 
 @pytest.fixture
@@ -20,15 +27,36 @@ async def system(database_url: str) -> AsyncIterator[System]:
         yield system
 
 
-def rescue(system: System, *, seeing_for: timedelta = timedelta(hours=1)) -> Rescue:
-    return Rescue(
-        system.jobs,
-        PostgresLeases(system.database),
-        system.workers,
-        PostgresDispatch(system.database),
-        rules=RULES,
-        seeing_for=lambda: seeing_for,
-    )
+class Observer:
+    """A worker that beats and judges; its own clock goes only when it is told to."""
+
+    def __init__(self, system: System, worker_id: WorkerId) -> None:
+        self.system, self.worker_id = system, worker_id
+        self.now = 1000.0
+        self.seeing_since = -1e6
+        self.rescue = Rescue(
+            system.jobs,
+            PostgresLeases(system.database),
+            system.workers,
+            PostgresDispatch(system.database),
+            rules=RULES,
+            sight=self.sight,
+        )
+
+    def sight(self) -> Sight:
+        seen = timedelta(seconds=self.now - self.seeing_since)
+        return Sight(worker_id=self.worker_id, now=self.now, unbroken_for=seen)
+
+    async def look(self, *, after: float = 0.0, beats: bool = True) -> RescueReport:
+        """One round, that many seconds after the last one by the observer's clock."""
+        self.now += after
+        if beats:
+            await self.system.workers.beat(self.worker_id, kinds=(), processes=1)
+        return await self.rescue.run_once()
+
+
+async def observer(system: System) -> Observer:
+    return Observer(system, await system.worker("observer"))
 
 
 async def silent(system: System, worker_id: UUID, seconds: float) -> None:
@@ -39,12 +67,21 @@ async def silent(system: System, worker_id: UUID, seconds: float) -> None:
     )
 
 
+async def clock_steps(system: System, seconds: float) -> None:
+    """Set the database's clock forward: everything that it wrote before is so much older now."""
+    await system.sql.execute(
+        "UPDATE perdure.workers SET heartbeat_at = heartbeat_at - $1::float * interval '1 second'", seconds
+    )
+
+
 async def test_the_jobs_of_a_silent_worker_are_given_back_with_the_cause(system: System) -> None:
+    watching = await observer(system)
     worker = await system.worker()
     job = await system.add()
     await system.claim(worker)
     await silent(system, worker, 16)
-    report = await rescue(system).run_once()
+    await watching.look()
+    report = await watching.look(after=6)
     assert (report.dead, report.rescued) == (1, 1)
     assert await system.state(job) == "available"
     assert await system.count("job_executions", "outcome = 'crashed' AND cause LIKE '%fell silent'") == 1
@@ -52,30 +89,100 @@ async def test_the_jobs_of_a_silent_worker_are_given_back_with_the_cause(system:
 
 
 async def test_a_worker_that_is_only_late_is_left_alone(system: System) -> None:
+    watching = await observer(system)
     worker = await system.worker()
     job = await system.add()
     await system.claim(worker)
-    await silent(system, worker, 14)
-    report = await rescue(system).run_once()
+    await silent(system, worker, 12)
+    await watching.look()
+    report = await watching.look(after=14)
     assert (report.dead, report.rescued) == (0, 0)
     assert await system.state(job) == "running"
 
 
+async def test_one_look_is_no_verdict(system: System) -> None:
+    """However old a heartbeat is, it must have stood still before the observer's own eyes."""
+    watching = await observer(system)
+    await silent(system, await system.worker(), 3600)
+    assert (await watching.look()).dead == 0
+    assert (await watching.look(after=5.9)).dead == 0
+    assert (await watching.look(after=0.1)).dead == 1
+
+
+async def test_a_worker_that_beats_between_the_look_and_the_verdict_lives(system: System) -> None:
+    watching = await observer(system)
+    worker = await system.worker()
+    await silent(system, worker, 3600)
+    await watching.look()
+    last = {beat.worker_id: beat.at for beat in await system.workers.heartbeats()}
+    await system.workers.beat(worker, kinds=(), processes=1)
+    verdict = await system.workers.declare_dead(
+        {worker: last[worker]}, observer=watching.worker_id, fresh_within=RULES.suspect_after
+    )
+    assert not verdict
+
+
+@pytest.mark.parametrize("step", [60.0, 3600.0])
+async def test_a_clock_that_is_set_forward_kills_nobody_who_beats(system: System, step: float) -> None:
+    """The observer may beat first after the step; the others follow at their pace."""
+    watching = await observer(system)
+    workers = [await system.worker(f"w{n}") for n in range(3)]
+    for _ in range(20):
+        await watching.look(after=1)
+    await clock_steps(system, step)
+    assert (await watching.look(after=1, beats=False)).dead == 0
+    assert (await watching.look(after=1)).dead == 0
+    for worker in workers:
+        await system.workers.beat(worker, kinds=(), processes=1)
+    for _ in range(14):
+        assert (await watching.look(after=1)).dead == 0
+
+
+async def test_a_clock_that_is_set_back_saves_nobody_who_is_silent(system: System) -> None:
+    """Its last heartbeat lies in the future then; what counts is that it stands still."""
+    watching = await observer(system)
+    await silent(system, await system.worker(), -3600)
+    await watching.look()
+    assert (await watching.look(after=14.9)).dead == 0
+    assert (await watching.look(after=0.1)).dead == 1
+
+
+async def test_who_does_not_beat_itself_judges_nobody(system: System) -> None:
+    """As when something locks the rows of all workers, or the clock has just stepped."""
+    watching = await observer(system)
+    await silent(system, await system.worker(), 3600)
+    await silent(system, watching.worker_id, 7)
+    for _ in range(4):
+        assert (await watching.look(after=6, beats=False)).dead == 0
+    assert (await watching.look(after=1)).dead == 1
+
+
 async def test_an_observer_that_was_blind_itself_judges_nobody(system: System) -> None:
     """After an outage of the database all heartbeats are old: no mass verdict."""
+    watching = await observer(system)
     workers = [await system.worker(f"w{n}") for n in range(3)]
     for worker in workers:
         await silent(system, worker, 600)
-    report = await rescue(system, seeing_for=timedelta(seconds=14)).run_once()
-    assert report.dead == 0
-    assert (await rescue(system, seeing_for=timedelta(seconds=15)).run_once()).dead == 3
+    await watching.look()
+    watching.seeing_since = watching.now + 20
+    assert (await watching.look(after=34)).dead == 0
+    assert (await watching.look(after=1)).dead == 3
 
 
 async def test_a_job_past_its_deadline_is_taken_from_a_worker_that_lives(system: System) -> None:
+    watching = await observer(system)
     worker = await system.worker()
     job = await system.add()
     await system.claim(worker)
     await system.sql.execute("UPDATE perdure.leases SET deadline = now() - interval '1 second'")
-    assert (await rescue(system).run_once()).overdue == 1
+    assert (await watching.look()).overdue == 1
     assert await system.state(job) == "retryable"
     assert await system.count("job_executions", "outcome = 'timed_out' AND attempt = 1") == 1
+
+
+async def test_a_heartbeat_tells_its_gap_by_the_databases_clock(system: System) -> None:
+    worker = await system.worker()
+    await silent(system, worker, 100)
+    beat = await system.workers.beat(worker, kinds=(), processes=1)
+    assert beat is not None
+    assert timedelta(seconds=100) <= beat.gap < timedelta(seconds=160)

@@ -29,3 +29,12 @@ async def test_who_resigns_is_followed_at_once_and_can_end_no_term_of_another(st
     assert await second.lead() is None
     await first.resign()
     assert await second.lead() == 2
+
+
+async def test_a_clock_that_is_set_back_leaves_nobody_without_a_leader(store: Store) -> None:
+    """The term of a leader that has died then seems to end hours from now."""
+    dead, other = candidate(store, LONG), candidate(store, LONG)
+    assert await dead.lead() == 1
+    assert await other.lead() is None
+    await store.sql("UPDATE perdure.leaders SET expires_at = expires_at + interval '1 hour'")
+    assert await other.lead() == 2

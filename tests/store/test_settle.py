@@ -237,8 +237,11 @@ async def test_guardians_find_the_leases_of_the_dead_the_gone_and_the_hung(store
         PostgresLeases(store.database, schema=store.schema),
     )
     dead, stopped, gone, alive, hung = [await worker_holding(store, 2) for _ in range(5)]
-    await store.sql("UPDATE perdure.workers SET heartbeat_at = now() - interval '1 hour' WHERE id = $1", dead)
-    assert list(await workers.declare_dead(timedelta(seconds=30))) == [dead]
+    last = {beat.worker_id: beat.at for beat in await workers.heartbeats()}
+    verdict = await workers.declare_dead(
+        {dead: last[dead]}, observer=alive, fresh_within=timedelta(seconds=30)
+    )
+    assert list(verdict) == [dead]
     await workers.stop(stopped, cause="the end")
     await store.sql("DELETE FROM perdure.workers WHERE id = $1", gone)
     await store.sql("UPDATE perdure.leases SET deadline = now() - interval '1 s' WHERE worker_id = $1", hung)

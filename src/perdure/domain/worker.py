@@ -1,7 +1,7 @@
 """A worker: one supervisor with its processes, and one row in the database."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 from uuid import UUID
@@ -64,7 +64,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What a heartbeat brings back: the worker's own state and the leases it is asked to stop."""
+    """What a heartbeat brings back: the worker's own state and the leases it is asked to stop.
+
+    `gap` is the time since the heartbeat before, by the database's clock; negative when that was set back.
+    """
 
     state: WorkerState
+    gap: timedelta = timedelta(0)
     cancel: tuple[tuple[UUID, UUID], ...] = field(default=())

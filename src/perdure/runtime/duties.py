@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from perdure.domain.errors import Unavailable
+from perdure.domain.liveness import Sight
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
 from perdure.runtime.settings import Settings
@@ -42,7 +43,7 @@ class Duties:
         stores: SupervisorStores,
         *,
         holder: UUID,
-        seeing_for: Callable[[], timedelta],
+        sight: Callable[[], Sight],
     ) -> None:
         self._leadership = PostgresLeadership(
             stores.duties,
@@ -57,11 +58,12 @@ class Duties:
             stores.workers,
             stores.dispatch,
             rules=Rules(
+                suspect_after=timedelta(seconds=settings.suspect_after_s),
                 dead_after=timedelta(seconds=settings.dead_after_s),
                 crash_limit=settings.crash_limit,
                 interruption_limit=settings.interruption_limit,
             ),
-            seeing_for=seeing_for,
+            sight=sight,
         )
         self._wishes = stores.wishes
         self._upkeep = Upkeep(

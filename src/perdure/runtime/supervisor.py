@@ -16,6 +16,7 @@ from time import monotonic
 import structlog
 
 from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.liveness import Sight
 from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
 from perdure.domain.worker import NewWorker, WorkerId, WorkerState
 from perdure.ports import LeaseOf, Scope
@@ -73,7 +74,7 @@ class Worker:
                 (1.0, self._watch_silent, "silence"),
             )
         ]
-        duties = Duties(self._settings, self._stores, holder=self._id, seeing_for=self._seeing_for)
+        duties = Duties(self._settings, self._stores, holder=self._id, sight=self._sight)
         loops.append(asyncio.create_task(duties.run()))
         await self._stopping.wait()
         await self._drain()
@@ -210,7 +211,8 @@ class Worker:
         if worker_id != self._id:
             return  # another beat heard the verdict first
         now = monotonic()
-        if now - self._last_beat > self._settings.suspect_after_s:
+        gap = 0.0 if beat is None else abs(beat.gap.total_seconds())
+        if max(now - self._last_beat, gap) > self._settings.suspect_after_s:
             self._seen_since = now
         self._last_beat = now
         if beat is None:
@@ -251,11 +253,12 @@ class Worker:
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
 
-    def _seeing_for(self) -> timedelta:
-        """For how long this observer has been in touch with the database without a break."""
-        if monotonic() - self._last_beat > self._settings.suspect_after_s:
-            return timedelta(0)
-        return timedelta(seconds=monotonic() - self._seen_since)
+    def _sight(self) -> Sight:
+        """For how long this observer has been in touch with the database without a break, or a step of its clock."""
+        now = monotonic()
+        blind = now - self._last_beat > self._settings.suspect_after_s
+        unbroken_for = timedelta(seconds=0.0 if blind else now - self._seen_since)
+        return Sight(worker_id=self._id, now=now, unbroken_for=unbroken_for)
 
     async def _watch_suspects(self) -> None:
         """Keep one isolated process while suspects wait to be run alone."""

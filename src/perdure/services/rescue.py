@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from perdure.domain.liveness import Sight, Silence
 from perdure.domain.settlement import Crashed, Ending, ErrorReport, Failed, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Workers
@@ -32,6 +33,7 @@ class RescueReport:
 class Rules:
     """How long a worker may be silent, and how many crashes and interruptions a job may have."""
 
+    suspect_after: timedelta
     dead_after: timedelta
     crash_limit: int
     interruption_limit: int
@@ -40,9 +42,9 @@ class Rules:
 class Rescue:
     """Ends the leases of workers that are dead and of handlers that are past their deadline.
 
-    A verdict needs sight: an observer that was itself cut off from the database sees everyone's heartbeats as
-    old. `seeing_for` tells for how long its own contact has been unbroken; before that has
-    lasted as long as a worker may be silent, nobody is declared dead.
+    A verdict needs sight: an observer that was itself cut off from the database, or whose database's clock has stepped, sees
+    everyone's heartbeats as old. `sight` tells for how long its own contact has been unbroken; before that has
+    lasted as long as a worker may be silent, nobody is declared dead (`perdure.domain.liveness`).
     """
 
     def __init__(
@@ -53,25 +55,34 @@ class Rescue:
         dispatch: Dispatch,
         *,
         rules: Rules,
-        seeing_for: Callable[[], timedelta],
+        sight: Callable[[], Sight],
     ) -> None:
         self._jobs = jobs
         self._leases = leases
         self._workers = workers
         self._dispatch = dispatch
         self._rules = rules
-        self._seeing_for = seeing_for
+        self._sight = sight
+        self._silence = Silence(suspect_after=rules.suspect_after, dead_after=rules.dead_after)
 
     async def run_once(self) -> RescueReport:
         """One round: verdicts, then the leases of the dead, then the overdue ones."""
-        dead: Sequence[WorkerId] = ()
-        if self._seeing_for() >= self._rules.dead_after:
-            dead = await self._workers.declare_dead(self._rules.dead_after)
-            for worker_id in dead:
-                await self._dispatch.release(worker_id)
+        dead = await self._judge()
+        for worker_id in dead:
+            await self._dispatch.release(worker_id)
         rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
         overdue = await self._end_all(self._leases.overdue, _overdue)
         return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
+
+    async def _judge(self) -> Sequence[WorkerId]:
+        heartbeats = await self._workers.heartbeats()
+        sight = self._sight()
+        silent = self._silence.observe(heartbeats, sight)
+        if not silent:
+            return ()
+        return await self._workers.declare_dead(
+            silent, observer=sight.worker_id, fresh_within=self._rules.suspect_after
+        )
 
     async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> int:
         """End what is found, batch by batch, up to a bound that keeps the round short."""

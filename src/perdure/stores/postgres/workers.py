@@ -1,9 +1,10 @@
 """The rows of the workers."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from perdure.domain.errors import NotFound
+from perdure.domain.liveness import Heartbeat
 from perdure.domain.worker import Beat, NewWorker, Worker, WorkerId, WorkerState
 from perdure.stores.postgres.connections import Database
 from perdure.stores.postgres.rows import worker_of
@@ -46,6 +47,7 @@ class PostgresWorkers:
             return None
         return Beat(
             state=WorkerState(rows[0]["state"]),
+            gap=rows[0]["gap"],
             cancel=tuple((request["job_id"], request["token"]) for request in requests),
         )
 
@@ -54,8 +56,22 @@ class PostgresWorkers:
         rows = await self._database.fetch(self._sql["alive"], worker_id)
         return bool(rows[0]["alive"])
 
-    async def declare_dead(self, silent_for: timedelta) -> Sequence[WorkerId]:
-        rows = await self._database.fetch(self._sql["declare_dead"], silent_for // MILLISECOND)
+    async def heartbeats(self) -> Sequence[Heartbeat]:
+        return [
+            Heartbeat(worker_id=WorkerId(row["id"]), at=row["heartbeat_at"], silent_for=row["silent_for"])
+            for row in await self._database.fetch(self._sql["heartbeats"])
+        ]
+
+    async def declare_dead(
+        self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
+    ) -> Sequence[WorkerId]:
+        rows = await self._database.fetch(
+            self._sql["declare_dead"],
+            list(silent),
+            list(silent.values()),
+            observer,
+            fresh_within // MILLISECOND,
+        )
         return [WorkerId(row["id"]) for row in rows]
 
     async def drain(self, worker_id: WorkerId) -> None:

@@ -7,10 +7,14 @@ VALUES (:id, :name, :host, :pid, :type, :queues, :kinds, :labels, :capacity, :pr
 ON CONFLICT (id) DO NOTHING;
 
 -- name: beat(id, kinds, processes, deaf)
--- Say that the worker lives. No row comes back when it has been declared dead; then it must register anew.
-UPDATE perdure.workers SET heartbeat_at = now(), kinds = :kinds, processes = :processes, deaf = :deaf
-WHERE id = :id AND state IN ('active', 'draining')
-RETURNING state;
+-- Say that the worker lives. No row comes back when it has been declared dead; then it must register anew. The gap to the
+-- heartbeat before is told by the database's clock, so that a step of it is noticed.
+WITH before AS MATERIALIZED (
+    SELECT w.heartbeat_at FROM perdure.workers w WHERE w.id = :id
+)
+UPDATE perdure.workers w SET heartbeat_at = now(), kinds = :kinds, processes = :processes, deaf = :deaf
+FROM before b WHERE w.id = :id AND w.state IN ('active', 'draining')
+RETURNING w.state, now() - b.heartbeat_at AS gap;
 
 -- name: alive(id)
 -- Whether a worker lives, as its processes ask when their supervisor may be frozen.
@@ -20,12 +24,20 @@ SELECT EXISTS (SELECT FROM perdure.workers w WHERE w.id = :id AND w.state IN ('a
 -- The leases that this worker is asked to stop.
 SELECT c.job_id, c.token, c.reason FROM perdure.cancel_requests c WHERE c.worker_id = :id;
 
--- name: declare_dead(silent_ms)
--- Mark the workers dead that have been silent for too long, judged by the database's clock in this very statement.
+-- name: heartbeats()
+-- The last heartbeats of the workers that live, and their ages by the database's clock.
+SELECT w.id, w.heartbeat_at, now() - w.heartbeat_at AS silent_for FROM perdure.workers w WHERE w.state IN ('active', 'draining');
+
+-- name: declare_dead(ids, heartbeats, observer, fresh_ms)
+-- Mark workers dead whose last heartbeat is still the one that was judged, while the observer's own is fresh by the same clock.
 UPDATE perdure.workers w
 SET state = 'dead', stopped_at = now(),
     cause = format('silent: last heartbeat %s, %s s ago', w.heartbeat_at, round(extract(epoch FROM now() - w.heartbeat_at)))
-WHERE w.state IN ('active', 'draining') AND w.heartbeat_at < now() - :silent_ms::bigint * interval '1 millisecond'
+FROM unnest(:ids::uuid[], :heartbeats::timestamptz[]) AS s (id, heartbeat_at)
+WHERE w.id = s.id AND w.heartbeat_at = s.heartbeat_at AND w.state IN ('active', 'draining') AND EXISTS (
+    SELECT FROM perdure.workers o WHERE o.id = :observer AND o.state IN ('active', 'draining')
+        AND o.heartbeat_at BETWEEN now() - :fresh_ms::bigint * interval '1 millisecond' AND now() + :fresh_ms * interval '1 millisecond'
+)
 RETURNING w.id;
 
 -- name: drain(id)
