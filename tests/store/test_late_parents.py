@@ -1,9 +1,10 @@
 """Children that are written while a parent ends, in transactions that do not see each other; and very many at once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from time import monotonic
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.jobs import PostgresJobs, encode_jobs
 from perdure.stores.postgres.statements import statements
 from tests.support.database import Store, after, new_job
+from tests.support.waiting import eventually
 
 
 async def race(store: Store, parent: NewJob, child: NewJob, *, child_first: bool) -> None:
@@ -74,6 +76,84 @@ async def test_a_child_seen_while_its_parent_still_ends_is_looked_at_again(store
     assert place.job_id == child.id
     await settling.close()
     await enqueueing.close()
+
+
+async def held_up(store: Store, parent: NewJob, isolation: str) -> Callable[[], Awaitable[None]]:
+    """Have a transaction that ends the parent stand still between its snapshot and its first write; gives what lets it go on."""
+    (lease,) = await store.claim()
+    assert lease.job_id == parent.id
+    obstacle, settling = await asyncpg.connect(store.url), await asyncpg.connect(store.url)
+    await obstacle.execute("SELECT pg_advisory_lock(1)")
+    await settling.execute(f"BEGIN ISOLATION LEVEL {isolation}")
+    text = statements("jobs")["settle_completed"].numbered()
+    end = text.replace("$1::uuid[]", "(SELECT $1::uuid[] FROM pg_advisory_xact_lock(1))")
+    assert end != text
+    settle_it = settling.fetch(end, [lease.job_id], [lease.token], [None], [0], [0])
+    if isolation == "READ COMMITTED":
+        waiting: Awaitable[object] = asyncio.create_task(settle_it)
+        stands = "SELECT wait_event = 'advisory' AND backend_xid IS NULL FROM pg_stat_activity WHERE pid = $1"
+        await eventually(lambda: store.value(stands, settling.get_server_pid()))
+    else:
+        await settling.execute("SELECT 1")  # its snapshot is taken here, and it writes later
+        waiting = settle_it
+
+    async def go_on() -> None:
+        await obstacle.close()
+        await waiting
+        await settling.execute("COMMIT")
+        await settling.close()
+
+    return go_on
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+async def test_a_settling_that_stalls_before_its_first_write_leaves_no_child_waiting(
+    store: Store, isolation: str
+) -> None:
+    """It has no transaction id yet, and it cannot see the child that is written meanwhile, however long it stalls."""
+    parent = new_job()
+    child = after(parent)
+    await store.add(parent)
+    go_on = await held_up(store, parent, isolation)
+    await store.add(child)
+    for _ in range(4):
+        assert await store.jobs.resolve(limit=10) == []
+        await store.sql("UPDATE perdure.blocked_jobs SET look_at = now()")
+    assert await store.value("SELECT verified FROM perdure.blocked_jobs") is False
+    await go_on()
+    (place,) = await store.jobs.resolve(limit=10)
+    assert place.job_id == child.id
+
+
+async def test_a_stall_that_has_ended_keeps_no_child_unverified(store: Store) -> None:
+    parent, other = new_job(), new_job()
+    await store.add(parent)
+    go_on = await held_up(store, parent, "READ COMMITTED")
+    await store.add(other)
+    await store.add(after(other))
+    await store.jobs.resolve(limit=10)
+    await go_on()
+    for verified in (False, True):
+        await store.sql("UPDATE perdure.blocked_jobs SET look_at = now()")
+        await store.jobs.resolve(limit=10)
+        assert await store.value("SELECT verified FROM perdure.blocked_jobs") is verified
+
+
+async def test_anybody_may_see_how_old_the_snapshots_of_others_are(store: Store) -> None:
+    """Without that right, a worker whose role is not the producer's would conclude too much."""
+    role = f"guest_{uuid4().hex}"
+    holder = await asyncpg.connect(store.url)
+    await holder.execute(f"CREATE ROLE {role}")
+    try:
+        await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        async with store.pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL ROLE {role}")
+            ages = "SELECT age(backend_xmin) FROM pg_stat_activity WHERE pid = $1"
+            assert await connection.fetchval(ages, holder.get_server_pid()) is not None
+    finally:
+        await holder.execute("ROLLBACK")
+        await holder.execute(f"DROP ROLE {role}")
+        await holder.close()
 
 
 async def test_children_are_verified_and_then_left_in_peace(store: Store) -> None:

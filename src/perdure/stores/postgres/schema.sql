@@ -1054,8 +1054,14 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     seen pg_snapshot := pg_current_snapshot();
+    oldest integer;
     ended record;
 BEGIN
+    -- Before this transaction gets an id, or one that has just let its snapshot go could have a later one.
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        SELECT coalesce(max(age(a.backend_xmin)), -1) INTO oldest FROM pg_stat_activity a
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker';
+    END IF;
     FOR ended IN
         SELECT e.state, array_agg(e.job_id) AS ids
         FROM perdure.endings(ARRAY(
@@ -1066,7 +1072,7 @@ BEGIN
         RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
     END LOOP;
     UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
-        looked_xid = coalesce(b.looked_xid, pg_current_xact_id()),
+        looked_xid = coalesce(b.looked_xid, CASE WHEN age(b.xid::xid) > oldest THEN pg_current_xact_id() END),
         look_at = now() + greatest(now() - b.since, interval '1 second')
     WHERE b.job_id = ANY (children) AND NOT b.verified AND b.xid <> pg_current_xact_id();
 END $function$
