@@ -138,10 +138,7 @@ class Workers(Protocol):
     async def declare_dead(
         self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
     ) -> Sequence[WorkerId]:
-        """Mark the workers dead whose last heartbeat is still the one given, and tell which were.
-
-        Nobody is, unless the observer's own heartbeat is younger than `fresh_within` by the same clock.
-        """
+        """Mark workers dead whose last heartbeat is still this one, while the observer's own is fresh; tells which."""
         ...
 
     async def stop(self, worker_id: WorkerId, *, cause: str) -> None:
@@ -177,7 +174,7 @@ class Dispatch(Protocol):
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
         """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none.
 
-        Raises WorkerGone unless the row of the claimer's worker says that it lives; one that drains gets none.
+        Raises WorkerGone unless the worker's row says that it lives; one that drains gets none.
         """
         ...
 

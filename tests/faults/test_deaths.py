@@ -119,6 +119,21 @@ async def test_a_job_that_kills_its_process_ends_in_the_dead_letter_queue_alone(
 
 
 @pytest.mark.parametrize("dispatch", ["postgres"], indirect=True)
+async def test_what_a_dying_process_had_claimed_ahead_is_neither_blamed_nor_suspected(fleet: Fleet) -> None:
+    """One job at a time, many claimed ahead of it: the one that ran is the only one that is run alone."""
+    url = fleet.app.settings.database_url.get_secret_value()
+    await fleet.host(concurrency=1, prefetch_ms=5_000)
+    quick = [fleet.app.prepare(jobs.nap, 5) for _ in range(200)]
+    await fleet.app.enqueue_many([*quick[:100], fleet.app.prepare(jobs.poison), *quick[100:]])
+    await drained(url, within_s=60)
+    assert await query(url, f"{ENDED} WHERE outcome = 'interrupted'") > 0, "some had been claimed ahead"
+    assert await query(url, f"{ENDED} WHERE outcome = 'crashed'") == 3
+    assert await query(url, "SELECT count(DISTINCT job_id) FROM perdure.job_executions WHERE isolated") == 1
+    assert await query(url, f"{ENDED} WHERE outcome = 'completed'") == 200
+    await promises_hold(url, fleet.app.settings)
+
+
+@pytest.mark.parametrize("dispatch", ["postgres"], indirect=True)
 async def test_a_job_that_crashes_in_a_process_of_its_own_hurts_nobody(fleet: Fleet) -> None:
     url = fleet.app.settings.database_url.get_secret_value()
     host = await fleet.host(concurrency=20)

@@ -248,3 +248,26 @@ async def test_no_secret_is_in_the_log_or_the_arguments_of_a_worker(
         assert psutil.pid_exists(host.process.pid) is False
         assert "Redis is away" in fleet.log()
         assert SECRET not in fleet.log()
+
+
+HANGS_TWICE = """
+import pathlib, time
+
+tries = pathlib.Path(__file__).with_suffix(".tries")
+with tries.open("a") as file:
+    file.write("x")
+if len(tries.read_text()) <= 2:
+    time.sleep(600)
+from tests.support.fault_jobs import nap
+"""
+
+
+@pytest.mark.parametrize("dispatch", ["postgres"], indirect=True)
+async def test_a_process_that_hangs_while_it_imports_the_application_is_replaced_and_named(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    app = tmp_path / "hangs.py"
+    app.write_text(HANGS_TWICE)
+    await fleet.host(application=str(app), start_timeout_s=3.0)
+    assert fleet.log().count("the application hangs while it is imported") == 2
+    assert len((tmp_path / "hangs.tries").read_text()) == 3

@@ -34,6 +34,8 @@ class Held:
 
     def __init__(self, *looks: int) -> None:
         self.looks = list(looks)
+        self.tokens = [uuid4() for _ in range(sum(max(0, look) for look in looks))]
+        self._untold = iter(self.tokens)
         self.outcomes: list[Outcome] = []
         self.crashes: list[int] = []
 
@@ -43,7 +45,7 @@ class Held:
             raise RuntimeError("the statement was cancelled by an administrator")
         return [
             LeaseOf(
-                lease=Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW),
+                lease=Lease(uuid4(), next(self._untold), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW),
                 worker_id=worker_id,
                 process=process,
                 isolated=False,
@@ -55,6 +57,13 @@ class Held:
         self.outcomes += [settlement.outcome for settlement in settlements]
         self.crashes += [settlement.crashes for settlement in settlements]
         return Settled(accepted=frozenset(settlement.token for settlement in settlements))
+
+
+def dead(*ran: UUID) -> ChildProcess:
+    """A process that died while it ran these attempts."""
+    child = ChildProcess(1, isolated=False)
+    child.ran = frozenset(ran)
+    return child
 
 
 def worker_with(held: Held, database_url: str = "postgresql://localhost/none") -> Worker:
@@ -94,7 +103,7 @@ async def test_a_claim_that_is_committed_after_the_death_of_its_process_is_given
     monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", (0.01, 0.01))
     held = Held(1, 0, 1)
     worker = worker_with(held)
-    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    await worker._give_back(worker._id, dead(held.tokens[0]), "was killed")
     assert held.outcomes == [Outcome.CRASHED, Outcome.RELEASED]
     assert held.crashes == [1, 0]
 
@@ -105,15 +114,45 @@ async def test_the_rest_of_many_leases_is_not_taken_for_a_job_that_ran_alone(
     monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
     held = Held(2, 1)
     worker = worker_with(held)
-    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    await worker._give_back(worker._id, dead(*held.tokens), "was killed")
     assert held.crashes == [0, 0, 0]
+    assert held.outcomes == [Outcome.CRASHED] * 3
+
+
+async def test_a_job_that_was_claimed_and_had_not_started_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
+    held = Held(1)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, dead(), "was killed")
+    assert (held.outcomes, held.crashes) == ([Outcome.INTERRUPTED], [0])
+
+
+async def test_only_what_ran_is_to_blame_whatever_else_was_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
+    held = Held(3)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, dead(held.tokens[1]), "was killed")
+    assert held.outcomes == [Outcome.INTERRUPTED, Outcome.CRASHED, Outcome.INTERRUPTED]
+    assert held.crashes == [0, 1, 0]
+
+
+async def test_when_nothing_can_be_told_all_are_suspects_and_none_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
+    held = Held(1)
+    worker = worker_with(held)
+    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    assert (held.outcomes, held.crashes) == ([Outcome.CRASHED], [0])
 
 
 async def test_an_unforeseen_error_does_not_leave_leases_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
     held = Held(-1, 1)
     worker = worker_with(held)
-    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
+    await worker._give_back(worker._id, dead(*held.tokens), "was killed")
     assert held.outcomes == [Outcome.CRASHED]
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 from perdure.stores.postgres.leadership import PostgresLeadership
 from tests.support.database import Store
 
-LONG, OVER = timedelta(hours=1), timedelta(seconds=-1)
+LONG, OVER = timedelta(minutes=5), timedelta(seconds=-1)
 
 
 def candidate(store: Store, ttl: timedelta) -> PostgresLeadership:

@@ -35,6 +35,7 @@ from perdure.runtime.runners.endings import Kinds
 from perdure.runtime.runners.loop import LoopRunner
 from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
+from perdure.runtime.running import NotedRunner, Running
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
 from perdure.services.completion import Bounds, Completion
@@ -59,6 +60,8 @@ class Orders:
     process: int
     isolated: bool
     supervisor: int
+    page: int
+    slots: int
 
 
 class Child:
@@ -131,12 +134,14 @@ class Child:
                 settings.cpu_processes,
             ),
         }
+        running = Running(self._orders.page, self._orders.slots)
         groups = []
         for mode, (runner, capacity) in runners.items():
             names = tuple(sorted(name for name, kind in kinds.items() if kind.mode == mode))
             if names:
                 scope = Scope(queues=settings.queues, kinds=names, labels=settings.labels)
-                groups.append(Group(scope, 1 if self._orders.isolated else capacity, runner, self._limits()))
+                slots = 1 if self._orders.isolated else capacity
+                groups.append(Group(scope, slots, NotedRunner(runner, running), self._limits()))
         return groups
 
     def _limits(self) -> Limits:

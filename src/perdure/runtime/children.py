@@ -8,16 +8,22 @@ import sys
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.processes import death
+from perdure.runtime.running import Running, shared_page
 
 
 class ChildProcess:
     """One process of a worker: started, told, listened to, and waited for."""
 
-    def __init__(self, number: int, *, isolated: bool) -> None:
+    def __init__(self, number: int, *, isolated: bool, slots: int = 1_000) -> None:
         self.number = number
+        self._slots = slots
+        self.ran: frozenset[UUID] | None = None
+        self.looks_at_start = 0
+        self.hung = False
         self.isolated = isolated
         self.started = monotonic()
         self.silent_looks = 0
@@ -38,17 +44,29 @@ class ChildProcess:
 
         `on_news` is called when it is ready, and when it has learned that its worker was given up for dead.
         """
+        page = shared_page(self._slots)
+        running = Running(page, self._slots)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = process = await self._start(theirs, str(orders["worker_id"]))
+                self._process = process = await self._start(theirs, page, str(orders["worker_id"]))
             except BaseException:
                 ours.close()
+                running.close()
                 raise
+            finally:
+                os.close(page)
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(
             frames.pack(
-                {**orders, "process": self.number, "isolated": self.isolated, "supervisor": os.getpid()}
+                {
+                    **orders,
+                    "process": self.number,
+                    "isolated": self.isolated,
+                    "supervisor": os.getpid(),
+                    "page": page,
+                    "slots": self._slots,
+                }
             )
         )
         self._writer = writer
@@ -59,18 +77,20 @@ class ChildProcess:
         while (message := await frames.read(reader)) is not None:
             self._hear(message, on_news)
         code = await process.wait()
+        self.ran = running.tokens()
+        running.close()
         writer.close()
         self.ready.set()
         return death(code)
 
-    async def _start(self, theirs: socket.socket, worker_id: str) -> asyncio.subprocess.Process:
+    async def _start(self, theirs: socket.socket, page: int, worker_id: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "perdure.runtime.child",
             str(theirs.fileno()),
             f"process {self.number} of worker {worker_id}",  # for `ps`
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), page],
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -107,6 +127,11 @@ class ChildProcess:
     def hears(self) -> bool:
         """Whether nothing lies in wait that it was told before."""
         return self._writer is not None and not self._writer.transport.get_write_buffer_size()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self._process is not None and self._process.returncode is None
 
     def kill(self) -> None:
         """End the process at once, or as soon as it has started."""

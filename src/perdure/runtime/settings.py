@@ -128,6 +128,12 @@ class Settings(BaseSettings):
         ge=0.15,
         le=3_600,
     )
+    start_timeout_s: float = Field(
+        default=120.0,
+        description="Time in which a process must have imported the application; one that has not is replaced.",
+        ge=1,
+        le=86_400,
+    )
     leader_ttl_s: float = Field(
         default=6.0,
         description="Length of a term of the leader; another takes over after it.",

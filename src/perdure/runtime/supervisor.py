@@ -35,6 +35,7 @@ KILL_GRACE_S = 5.0
 LOST_GRACE_S = 3.0
 SHORT_LIFE_S = 2.0
 LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_AFTER_HANGING_S = 60.0
 BATCH = 500
 LATE_CLAIMS_S = (0.2, 1.0, 5.0, 60.0)
 
@@ -124,7 +125,9 @@ class Worker:
 
     def _spawn(self, *, isolated: bool, pause: float = 0.0) -> None:
         self._number += 1
-        child = ChildProcess(self._number, isolated=isolated)
+        settings = self._settings
+        slots = 2 * (settings.concurrency + settings.thread_concurrency + settings.cpu_processes)
+        child = ChildProcess(self._number, isolated=isolated, slots=slots)
         self._children[child.number] = child
         task = asyncio.create_task(self._live(child, pause))
         self._lives.add(task)
@@ -154,7 +157,8 @@ class Worker:
             log.error("a process cannot start; trying again", process=child.number, why=child.error[0])
         if not (self._stopping.is_set() or worker_id != self._id or child.isolated or child.lost):
             short = monotonic() - child.started < SHORT_LIFE_S and not child.said_goodbye
-            self._spawn(isolated=False, pause=min(LONGEST_PAUSE_S, pause * 2 or 0.2) if short else 0.0)
+            longest = LONGEST_PAUSE_AFTER_HANGING_S if child.hung else LONGEST_PAUSE_S
+            self._spawn(isolated=False, pause=min(longest, pause * 2 or 0.2) if short or child.hung else 0.0)
         if not child.said_goodbye:
             log.warning("process ended", process=child.number, how=how)
         await self._give_back(worker_id, child, how)
@@ -171,25 +175,24 @@ class Worker:
     async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
         """Settle what a process that ended still held: at once, for its death was seen."""
         cause = f"process {child.number} of worker {worker_id} {how}"
-        ending: Ending | None = None
+        late: Ending | None = None
         pauses = iter(LATE_CLAIMS_S)
         while True:
             try:
                 held = await self._stores.leases.of_process(worker_id, child.number, limit=BATCH)
                 if not held:
                     # A claim that was under way in the database when the process died may be committed only now.
-                    ending = Interrupted(cause=f"{cause} before it started", started=False)
+                    late = Interrupted(cause=f"{cause} before it started", started=False)
                     pause = next(pauses, None)
                     if pause is None or await _set_within(self._stopping, pause):
                         return
                     continue
-                ending = ending or self._ending(child, held, cause)
                 limits = {
                     "crash_limit": self._settings.crash_limit,
                     "interruption_limit": self._settings.interruption_limit,
                 }
                 settled = await self._stores.jobs.settle(
-                    [settle(one.lease, ending, **limits) for one in held]
+                    [settle(one.lease, late or self._ending(child, one, cause), **limits) for one in held]
                 )
                 log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
                 if settled.released:
@@ -199,10 +202,15 @@ class Worker:
                     log.exception("jobs of an ended process could not be settled; trying again", why=cause)
                 await asyncio.sleep(1.0)
 
-    def _ending(self, child: ChildProcess, held: Sequence[LeaseOf], cause: str) -> Ending:
+    def _ending(self, child: ChildProcess, held: LeaseOf, cause: str) -> Ending:
+        """Only what ran when the process died can be to blame; what it had claimed ahead, or had finished, is not."""
         if child.said_goodbye or child.fault or child.error is not None or self._stopping.is_set():
             return Interrupted(cause=f"{cause}: {child.fault}" if child.fault else cause)
-        return Crashed(cause=cause, alone=child.isolated or len(held) == 1)
+        if child.ran is None:
+            return Crashed(cause=cause, alone=child.isolated)
+        if held.lease.token not in child.ran:
+            return Interrupted(cause=f"{cause}; this job did not run in it then")
+        return Crashed(cause=cause, alone=child.isolated or len(child.ran) == 1)
 
     async def _beat(self) -> None:
         worker_id, children = self._id, self._children.values()
@@ -275,12 +283,26 @@ class Worker:
         counted in looks, about a second each, so that a supervisor that was stopped itself accuses nobody.
         """
         for child in list(self._children.values()):
+            self._watch_start(child)
             child.silent_looks += bool(child.kinds)
             if child.silent_looks > self._settings.suspect_after_s:
                 held = await self._stores.leases.of_process(self._id, child.number, limit=1)
                 if not held and child.silent_looks:
                     log.warning("process is silent and is replaced", process=child.number)
                     child.kill()
+
+    def _watch_start(self, child: ChildProcess) -> None:
+        """Replace a process that does not become ready: the application hangs while it is imported."""
+        child.looks_at_start += child.alive and not child.kinds
+        if child.looks_at_start > self._settings.start_timeout_s and not child.hung:
+            child.hung = True
+            log.error(
+                "process does not become ready and is replaced: the application hangs while it is imported",
+                process=child.number,
+                app=self._app,
+                after_s=self._settings.start_timeout_s,
+            )
+            child.kill()
 
     async def _listen(self, connection: Connection) -> None:
         """Have a new connection tell at once of requests to cancel and drain; heartbeats find them anyway."""
