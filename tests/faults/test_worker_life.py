@@ -268,6 +268,7 @@ async def test_a_process_that_hangs_while_it_imports_the_application_is_replaced
 ) -> None:
     app = tmp_path / "hangs.py"
     app.write_text(HANGS_TWICE)
-    await fleet.host(application=str(app), start_timeout_s=3.0)
+    fleet.application = str(app)
+    await fleet.host(start_timeout_s=3.0)
     assert fleet.log().count("the application hangs while it is imported") == 2
     assert len((tmp_path / "hangs.tries").read_text()) == 3

@@ -37,7 +37,7 @@ def test_what_ran_is_known_after_the_process_was_killed(page: int) -> None:
     )
     assert process.returncode == -9
     seen = Running(page, SLOTS)
-    assert seen.tokens() == {running}
+    assert seen.tokens() == frozenset([running])
     seen.close()
 
 
@@ -48,7 +48,7 @@ def test_places_are_used_again_and_more_than_fit_tell_nothing(page: int) -> None
         tokens = [uuid4() for _ in range(SLOTS)]
         for token in tokens:
             running.add(token)
-        assert running.tokens() == set(tokens)
+        assert running.tokens() == frozenset(tokens)
         for token in tokens:
             running.remove(token)
         assert running.tokens() == frozenset()

@@ -33,13 +33,16 @@ class Fleet:
 
     app: Perdure
     folder: Path
+    application: str = APP
     settings: dict[str, object] = field(default_factory=dict)
     hosts: list[SpawnedWorker] = field(default_factory=list)
 
-    async def host(self, *, application: str = APP, **settings: object) -> SpawnedWorker:
+    async def host(self, **settings: object) -> SpawnedWorker:
         """Start a worker host and wait until it is ready."""
         log = self.folder / f"host-{len(self.hosts)}.log"
-        config = WorkerConfig(app=application, settings={**self.settings, **settings}, log=log, bound=True)
+        config = WorkerConfig(
+            app=self.application, settings={**self.settings, **settings}, log=log, bound=True
+        )
         host = await self.app.workers.spawn(config)
         self.hosts.append(host)
         return host

@@ -1,5 +1,7 @@
 -- A child is verified only when nobody is left who could end a parent without having seen it.
 
+DROP FUNCTION perdure.resolve_blocked(uuid[]);
+
 -- Look at the parents of blocked jobs once more and settle the edges of those that have ended. A parent that ended while its child
 -- was being written cannot have seen the edge. Who could end one so has taken its snapshot before the child was committed. As
 -- long as such a snapshot is in use anywhere, whether its transaction has an id already or not, nothing is concluded. Once none
@@ -7,7 +9,6 @@
 -- verified and needs no further look. (The end of a snapshot would not do for that: it may lie below transactions that run.)
 -- Looks grow rarer, so that an old transaction elsewhere neither makes them dear nor keeps others from their look.
 -- from: pending   to: available, scheduled, cancelled
-DROP FUNCTION perdure.resolve_blocked(uuid[]);
 CREATE FUNCTION perdure.resolve_blocked(children uuid[])
 RETURNS TABLE (lane integer, band smallint, rank bigint, job_id uuid) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
