@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         le=3_600,
     )
     start_timeout_s: float = Field(
-        default=120.0, ge=1, description="Time for a process to import the application; then it is replaced."
+        default=120.0, ge=1, le=86_400, description="Time for a process to import the application."
     )
     leader_ttl_s: float = Field(
         default=6.0,
