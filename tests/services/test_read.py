@@ -216,13 +216,38 @@ async def test_a_search_cut_short_again_and_again_by_its_budget_finds_everything
     jobs = set(await system.add_many(2_000, args='{"n": 1}'))
     found: list[object] = []
     cursor, cut_short, budget = None, 0, timedelta(milliseconds=1)
-    while cursor is not None or not found:
+    while cursor is not None or not cut_short:
         page = await system.read.jobs("args.n:1", limit=1_000, cursor=cursor, budget=budget)
         found += [job.id for job in page.jobs]
         cut_short += not page.complete
         assert page.complete == (not page.note)
         cursor, budget = page.cursor, budget * 1.2
     assert found == sorted(jobs, reverse=True)
+    assert cut_short > 0
+
+
+async def test_dead_letters_too_are_searched_on_to_the_end(system: System) -> None:
+    """A budget that ends a page leaves a cursor below what was looked at, so that asking on comes to an end."""
+    wanted = {await system.dead("app.rare", message="needle")}
+    await system.sql.execute(
+        """
+        INSERT INTO perdure.dead_letter_queue SELECT (jsonb_populate_record(d, jsonb_build_object(
+            'job_id', gen_random_uuid(), 'dead_at', d.dead_at + n * interval '1 ms', 'cause', 'hay', 'error', '{}'::jsonb))).*
+        FROM perdure.dead_letter_queue d CROSS JOIN generate_series(1, 3000) n
+        """
+    )
+    found: list[object] = []
+    cursor, cut_short, budget = None, 0, timedelta(milliseconds=1)
+    for _ in range(500):
+        page = await system.read.dead_letters("error~needle", cursor=cursor, budget=budget)
+        found += [letter.job_id for letter in page.letters]
+        cut_short += not page.complete
+        assert page.complete == (not page.note)
+        assert page.complete or page.cursor, "an unfinished page says where to go on"
+        cursor, budget = page.cursor, budget * 1.2
+        if cursor is None:
+            break
+    assert (found, cursor) == (sorted(wanted), None)
     assert cut_short > 0
 
 

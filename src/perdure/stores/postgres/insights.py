@@ -1,9 +1,10 @@
 """Reads for faces: by filter and in pages, within a time budget, never changing anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
 from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -35,7 +36,6 @@ from perdure.stores.postgres.rows import (
     detail_of,
     edge_of,
     group_of,
-    letter_of,
     place_of,
     queue_of,
     report_of,
@@ -43,12 +43,10 @@ from perdure.stores.postgres.rows import (
     worker_view_of,
 )
 from perdure.stores.postgres.search import (
-    UNFINISHED,
+    LetterSearch,
     Search,
     conditions,
-    cursor_after,
     job_cursor,
-    letter_cursor,
 )
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
@@ -80,6 +78,9 @@ STATUS_PARTS: tuple[tuple[str, str, tuple[object, ...]], ...] = (
 )
 
 
+S = TypeVar("S", Search, LetterSearch)
+
+
 class PostgresInsights:
     """The port `Insights` on PostgreSQL."""
 
@@ -89,16 +90,7 @@ class PostgresInsights:
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(criteria, limit, job_cursor(before))
-        ends = monotonic() + budget.total_seconds()
-        while not search.done:
-            if (left := timedelta(seconds=ends - monotonic())) <= timedelta(0):
-                return search.page(complete=False)
-            try:
-                await self._stretch(search, left)
-            except asyncpg.QueryCanceledError:
-                if not search.shorten():
-                    return search.page(complete=False)
-        return search.page(complete=True)
+        return search.page(complete=await self._searched(search, self._stretch, budget))
 
     async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
         with_limit = (job_id, HISTORY)
@@ -165,17 +157,8 @@ class PostgresInsights:
     async def letters(
         self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta
     ) -> DeadLetterPage:
-        cursor = letter_cursor(before)
-        if JobState.DISCARDED not in criteria.states:
-            return DeadLetterPage(letters=())
-        try:
-            rows = await self._within(budget, "letters", *conditions(criteria), *cursor, limit + 1)
-        except asyncpg.QueryCanceledError:
-            return DeadLetterPage(letters=(), cursor=before, complete=False, note=UNFINISHED)
-        letters = tuple(letter_of(row) for row in rows[:limit])
-        return DeadLetterPage(
-            letters=letters, cursor=cursor_after(letters[-1]) if len(rows) > limit else None
-        )
+        search = LetterSearch(criteria, limit, before)
+        return search.page(complete=await self._searched(search, self._stretch_of_letters, budget))
 
     async def status(self, *, budget: timedelta) -> StatusView:
         ends = monotonic() + budget.total_seconds()
@@ -188,6 +171,26 @@ class PostgresInsights:
             except asyncpg.QueryCanceledError:
                 notes.append(f"{what}: not known within the time budget")
         return _status(found, tuple(notes))
+
+    async def _searched(
+        self, search: S, stretch: Callable[[S, timedelta], Awaitable[None]], budget: timedelta
+    ) -> bool:
+        """Search on until the page is full or nothing is left; false when the budget ended it before."""
+        ends = monotonic() + budget.total_seconds()
+        while not search.done:
+            if (left := timedelta(seconds=ends - monotonic())) <= timedelta(0):
+                return False
+            try:
+                await stretch(search, left)
+            except asyncpg.QueryCanceledError:
+                if not search.stretch.shorten():
+                    return False
+        return True
+
+    async def _stretch_of_letters(self, search: LetterSearch, budget: timedelta) -> None:
+        candidates = await self._within(budget, "next_letters", *search.next())
+        rows = await self._within(budget, "letters", *search.wanted(candidates)) if candidates else []
+        search.take(candidates, rows)
 
     async def _stretch(self, search: Search, budget: timedelta) -> None:
         candidates = search.next()

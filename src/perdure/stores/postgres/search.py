@@ -1,4 +1,4 @@
-"""The search for a page of jobs: stretch by stretch, so that a budget that ends leaves what was found before it."""
+"""The search for a page of jobs or dead letters: stretch by stretch, so that a budget that ends leaves what was found before it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,18 +10,36 @@ from perdure.domain.criteria import Clause, Criteria
 from perdure.domain.errors import InvalidOption
 from perdure.domain.job import PRIORITIES, JobState
 from perdure.domain.rank import EPOCH
-from perdure.domain.views import DeadLetterView, JobPage, JobView
-from perdure.stores.postgres.rows import Row, job_of
+from perdure.domain.views import DeadLetterPage, DeadLetterView, JobPage, JobView
+from perdure.stores.postgres.rows import Row, job_of, letter_of
 
 LONGEST_STRETCH = 32_000
 SHORTEST_STRETCH = 50
 GROWTH = 4
 MILLISECOND = timedelta(milliseconds=1)
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
+END = datetime(9999, 1, 1, tzinfo=UTC)
 DRIFT = timedelta(days=2)
 """A producer's clock may be a day off, and this program's clock another."""
 
 UNFINISHED = "The time budget ended the search here; ask on with the cursor, or narrow the filter."
+
+
+class Stretch:
+    """How many candidates are looked at next: more and more while it goes well, fewer when a stretch took too long."""
+
+    def __init__(self, first: int) -> None:
+        self.length = first
+
+    def grow(self) -> None:
+        self.length = min(self.length * GROWTH, LONGEST_STRETCH)
+
+    def shorten(self) -> bool:
+        """Try a tenth of a stretch that took too long; false when it was a short one already."""
+        if self.length <= SHORTEST_STRETCH:
+            return False
+        self.length = max(self.length // 10, SHORTEST_STRETCH)
+        return True
 
 
 class Search:
@@ -36,7 +54,7 @@ class Search:
         self._limit = limit
         self._below = before
         self._floor = _floor(criteria.since)
-        self._span = limit + 1
+        self.stretch = Stretch(limit + 1)
         self._found: dict[UUID, JobView] = {}
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
 
@@ -45,7 +63,7 @@ class Search:
         below = self._below or LAST
         if self._criteria.ids is not None:
             return sorted((each for each in self._criteria.ids if each < below), reverse=True)
-        bounds = (below, self._floor, self._span)
+        bounds = (below, self._floor, self.stretch.length)
         if JobState.COMPLETED in self._criteria.states:
             return "next_bodies", bounds
         return "next_of_states", (sorted(self._criteria.states), *bounds)
@@ -57,17 +75,10 @@ class Search:
     def take(self, candidates: Sequence[UUID], rows: Sequence[Row]) -> None:
         """Keep what a stretch brought, and move on below its last candidate."""
         self._found.update({row["id"]: job_of(row) for row in rows})
-        last = self._criteria.ids is not None or len(candidates) < self._span
+        last = self._criteria.ids is not None or len(candidates) < self.stretch.length
         self._below = candidates[-1] if candidates else self._below
         self.done = last or len(self._found) > self._limit
-        self._span = min(self._span * GROWTH, LONGEST_STRETCH)
-
-    def shorten(self) -> bool:
-        """Try a tenth of a stretch that took too long; false when it was a short one already."""
-        if self._span <= SHORTEST_STRETCH:
-            return False
-        self._span = max(self._span // 10, SHORTEST_STRETCH)
-        return True
+        self.stretch.grow()
 
     def page(self, *, complete: bool) -> JobPage:
         """What has been found; an incomplete page goes on below the last candidate that was looked at."""
@@ -76,8 +87,50 @@ class Search:
             return JobPage(jobs=jobs, cursor=str(jobs[-1].id))
         if complete:
             return JobPage(jobs=jobs)
-        cursor = None if self._below is None else str(self._below)
-        return JobPage(jobs=jobs, cursor=cursor, complete=False, note=UNFINISHED)
+        return JobPage(jobs=jobs, cursor=str(self._below or LAST), complete=False, note=UNFINISHED)
+
+
+class LetterSearch:
+    """As `Search`, for one page of dead letters: by when they died."""
+
+    def __init__(self, criteria: Criteria, limit: int, before: str | None) -> None:
+        self._criteria = criteria
+        self._limit = limit
+        self._cursor = before
+        self._found: list[DeadLetterView] = []
+        self.stretch = Stretch(limit + 1)
+        self.done = JobState.DISCARDED not in criteria.states
+        letter_cursor(before)
+
+    def next(self) -> tuple[object, ...]:
+        """The values for `next_letters`, which gives the candidates of the next stretch."""
+        return (*letter_cursor(self._cursor), self.stretch.length)
+
+    def wanted(self, candidates: Sequence[Row]) -> tuple[object, ...]:
+        """The values for `letters`."""
+        last = candidates[-1]
+        bounds = (*letter_cursor(self._cursor), last["dead_at"], last["job_id"])
+        return (*conditions(self._criteria), *bounds)
+
+    def take(self, candidates: Sequence[Row], rows: Sequence[Row]) -> None:
+        """Keep what a stretch brought, and move on below its last candidate."""
+        self._found += [letter_of(row) for row in rows]
+        self.done = len(candidates) < self.stretch.length or len(self._found) > self._limit
+        if candidates:
+            self._cursor = _letter_place(candidates[-1]["dead_at"], candidates[-1]["job_id"])
+        self.stretch.grow()
+
+    def page(self, *, complete: bool) -> DeadLetterPage:
+        """What has been found; an incomplete page goes on below the last candidate that was looked at."""
+        letters = tuple(self._found[: self._limit])
+        if len(self._found) > self._limit:
+            return DeadLetterPage(
+                letters=letters, cursor=_letter_place(letters[-1].dead_at, letters[-1].job_id)
+            )
+        if complete:
+            return DeadLetterPage(letters=letters)
+        cursor = self._cursor or _letter_place(END, LAST)
+        return DeadLetterPage(letters=letters, cursor=cursor, complete=False, note=UNFINISHED)
 
 
 def _floor(since: datetime | timedelta | None) -> UUID:
@@ -137,9 +190,9 @@ def letter_cursor(text: str | None) -> tuple[datetime | None, UUID | None]:
     return moment, letter
 
 
-def cursor_after(letter: DeadLetterView) -> str:
+def _letter_place(dead_at: datetime, job_id: UUID) -> str:
     """The cursor from which the letters below this one follow."""
-    return f"{letter.dead_at.isoformat()}~{letter.job_id}"
+    return f"{dead_at.isoformat()}~{job_id}"
 
 
 def _bad_cursor(text: str | None) -> InvalidOption:

@@ -267,8 +267,14 @@ FROM (
 JOIN perdure.dead_letter_queue z ON z.job_id = g.job_id
 ORDER BY g.letters DESC, g.last_at DESC;
 
--- name: letters(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, before_at, before_id, most)
--- The dead letters that match, the newest first.
+-- name: next_letters(before_at, before_id, span)
+-- The next dead letters below a place, whatever they are.
+SELECT d.dead_at, d.job_id FROM perdure.dead_letter_queue d
+WHERE :before_at::timestamptz IS NULL OR (d.dead_at <= :before_at AND (d.dead_at, d.job_id) < (:before_at, :before_id::uuid))
+ORDER BY d.dead_at DESC, d.job_id DESC LIMIT :span;
+
+-- name: letters(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, before_at, before_id, last_at, last_id)
+-- Those dead letters from one place down to another that match, the newest first.
 SELECT d.job_id, n.kind, n.queue, d.dead_at, d.run, d.attempt, d.crashes, d.interruptions, d.outcome, d.fingerprint, d.cause,
     d.error::text AS error, coalesce(j.args::text, '{}') AS args
 FROM perdure.dead_letter_queue d
@@ -280,7 +286,8 @@ CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
     'error', d.error ->> 'type', 'error', d.error ->> 'message', 'error', d.cause,
     'word', d.error ->> 'type', 'word', d.error ->> 'message', 'word', d.cause, 'word', n.kind
 ], d.attempt, :words::jsonb) f
-WHERE (:before_at::timestamptz IS NULL OR (d.dead_at, d.job_id) < (:before_at, :before_id::uuid))
+WHERE (:before_at::timestamptz IS NULL OR (d.dead_at <= :before_at AND (d.dead_at, d.job_id) < (:before_at, :before_id::uuid)))
+    AND d.dead_at >= :last_at::timestamptz AND (d.dead_at, d.job_id) >= (:last_at, :last_id::uuid)
     AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
     AND (:ids::uuid[] IS NULL OR d.job_id = ANY (:ids)) AND (:without::uuid[] IS NULL OR d.job_id <> ALL (:without))
     AND (:since::timestamptz IS NULL OR d.dead_at >= :since)
@@ -288,7 +295,7 @@ WHERE (:before_at::timestamptz IS NULL OR (d.dead_at, d.job_id) < (:before_at, :
     AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
     AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
     AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-ORDER BY d.dead_at DESC, d.job_id DESC LIMIT :most;
+ORDER BY d.dead_at DESC, d.job_id DESC;
 
 -- name: last_minute()
 -- How attempts ended during the last minute.
