@@ -9,10 +9,10 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check fmt bench dist clean
+.PHONY: help setup demo test check fmt bench bench-health dist clean
 
 help: ## list the targets
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything in it; does nothing when pyproject.toml has not changed
 
@@ -58,6 +58,9 @@ fmt: setup ## format the code and mend what the linter can mend
 
 bench: setup ## measure throughput and latency on this machine [ARGS=...]
 	$(BIN)/perdure bench $(ARGS)
+
+bench-health: setup ## measure the health models on public data, and liveness on a simulated network [ARGS=--json DATA=folder]
+	$(BIN)/python benchmarks/health/run.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 dist: setup ## build wheel and source archive into dist/
 	echo "dist: building into dist/"

@@ -11,6 +11,7 @@
     │   ├── DependencyTooDeep       a chain of dependencies is longer than the limit
     │   ├── InvalidFilter           a filter that does not parse
     │   └── InvalidSettings         a setting that cannot be used
+    ├── ExtraMissing            an optional package is not installed; the message has the command
     ├── NotFound                no such job, worker, queue or dead letter
     ├── Conflict                the world moved on (exit code 4, HTTP 409)
     │   ├── ClaimLost               the lease is gone: another worker owns the job, or it has ended
@@ -108,6 +109,17 @@ class InvalidFilter(InvalidInput):
 
 class InvalidSettings(InvalidInput):
     """A setting cannot be used."""
+
+
+class ExtraMissing(PerdureError):
+    """An optional package is needed that is not installed; `extra` is the extra that brings it."""
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(
+            f"{package} is needed for this and is not installed", next_step=f"pip install 'perdure[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
 
 
 class NotFound(PerdureError):

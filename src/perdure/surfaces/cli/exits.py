@@ -68,6 +68,7 @@ CODES: Mapping[str, ErrorCode] = {
     "InvalidSettings": ErrorCode(1010, Exit.CONFIG),
     "CommandLine": ErrorCode(1011, Exit.USAGE),
     "NotFound": ErrorCode(2001, Exit.NOT_FOUND),
+    "ExtraMissing": ErrorCode(2002, Exit.FAILED),
     "Conflict": ErrorCode(3001, Exit.REFUSED),
     "ClaimLost": ErrorCode(3002, Exit.REFUSED),
     "WorkerGone": ErrorCode(3005, Exit.REFUSED),
