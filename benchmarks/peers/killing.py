@@ -1,0 +1,65 @@
+"""What a system does to the jobs of a worker that is killed: which are lost, which run twice, how long it takes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmarks.peers.measurements import Effort, prepare
+from benchmarks.peers.programs import Gap, Program, kill_tree, wait_until
+from benchmarks.peers.runlog import RunLog, aftermath
+
+QUIET_S = 3.0
+"""An empty store and a log that has not grown for so long: nothing will come any more."""
+LOOK_S = 0.05
+
+
+def kill(program: Program, effort: Effort) -> dict[str, object]:
+    """SIGKILL for the worker and its children once a quarter of the jobs has ended, and a new worker at once."""
+    prepare(program, effort)
+    count = effort.killed_jobs
+    settings = {
+        "PEER_RUN_LOG": str(program.folder / "run.log"),
+        "PEER_JOB_MS": str(effort.killed_job_ms),
+        "PEER_CONCURRENCY": str(effort.killed_concurrency),
+    }
+    program.ask("fill", str(count), within_s=effort.step_s, more=settings)
+    program.servers.settle()
+    log = RunLog(program.folder / "run.log")
+    with program.workers(1, settings) as workers:
+        if not wait_until(lambda: len(log) >= count // 2, within_s=effort.step_s):
+            raise Gap(f"{len(log)} records of {count} jobs after {effort.step_s:g} s; {program.why(workers)}")
+        for process in workers:
+            kill_tree(process)
+        killed_at_us = time.monotonic_ns() // 1000  # what is in the log now is all that they did
+    with program.workers(1, settings):
+        waited_s = _wait_for_the_end(program, log, count, within_s=effort.killed_wait_s)
+    told = aftermath(log.entries(), killed_at_us=killed_at_us, jobs=count)
+    held = program.system.waiting(program.servers)
+    return {**asdict(told), "jobs": count, "still_held": held, "waited_s": round(waited_s, 1)}
+
+
+def _wait_for_the_end(program: Program, log: RunLog, count: int, *, within_s: float) -> float:
+    """Until every job has ended or nothing can come any more; tells how long that was."""
+    began = grown = time.monotonic()
+    size = len(log)
+    while time.monotonic() - began < within_s:
+        time.sleep(LOOK_S)
+        if len(log) != size:
+            size, grown = len(log), time.monotonic()
+            continue
+        if time.monotonic() - grown > QUIET_S and program.system.waiting(program.servers) == 0:
+            break
+    return time.monotonic() - began
+
+
+def sentence(found: dict[str, object]) -> Sequence[str]:
+    """The cells of the table: lost, run twice, until the last orphan ran again."""
+    unfinished, held = int(str(found["unfinished"])), int(str(found["still_held"]))
+    waited = f"{float(str(found['waited_s'])):.0f} s"
+    lost = max(0, unfinished - held)
+    stuck = f"{unfinished - lost} still held after {waited}" if unfinished - lost else ""
+    missing = "; ".join(part for part in (f"**{lost}**" if lost else "0" if not stuck else "", stuck) if part)
+    again, orphans = found["orphans_ran_again"], found["orphans"]
+    last = found["last_again_s"]
+    when = "never" if last is None else f"{float(str(last)):.1f} s"
+    return [missing, str(found["doubled"]), f"{when} ({again} of {orphans})"]
