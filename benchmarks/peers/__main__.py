@@ -10,9 +10,10 @@ measures. With `--merge` it measures nothing and prints the table of the results
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +38,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(names: Sequence[str], figures: Sequence[str], repeats: int, effort: Effort, servers: Servers) -> Results:
-    """Measure these systems; a system that cannot be installed and a figure that cannot be had are gaps."""
+def run(
+    names: Sequence[str], figures: Sequence[str], repeats: int, effort: Effort, servers: Servers
+) -> Iterator[Results]:
+    """Measure these systems and give the results so far after each figure.
+
+    A system that cannot be installed and a figure that cannot be had are gaps.
+    """
     results = Results(runs=[_machine(servers, names, repeats)])
     programs = {name: _program(name, servers, results) for name in names if name not in FLOORS}
     for number in range(repeats):
@@ -47,7 +53,7 @@ def run(names: Sequence[str], figures: Sequence[str], repeats: int, effort: Effo
                 if number > 0 and figure in ONCE:
                     continue
                 _measure(name, figure, programs.get(name), effort, servers, results)
-    return results
+                yield results
 
 
 def _program(name: str, servers: Servers, results: Results) -> Program | None:
@@ -125,11 +131,19 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="NAME,…", help="systems and floors; by default all")
     parser.add_argument("--figures", metavar="NAME,…", help=f"some of: {', '.join(FIGURES)}")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; each figure is their median (default: 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds; each figure is their median (default: 3)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep all rounds here")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="only print what these files hold")
-    parser.add_argument("--quick", action="store_true", help="few jobs: shows that it works; its figures mean nothing")
-    parser.add_argument("--kill-wait", type=float, metavar="S", help="longest wait for the jobs of a killed worker")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="FILE", help="only print what these files hold"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few jobs: shows that it works; its figures mean nothing"
+    )
+    parser.add_argument(
+        "--kill-wait", type=float, metavar="S", help="longest wait for the jobs of a killed worker"
+    )
     options = parser.parse_args(words)
     if options.repeats < 1:
         parser.error("--repeats: at least 1")
@@ -149,10 +163,12 @@ def main(words: Sequence[str] | None = None) -> int:
     effort = QUICK if options.quick else THOROUGH
     if options.kill_wait is not None:
         effort = replace(effort, killed_wait_s=options.kill_wait)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and servers are ended, too
+    results = Results()
     with started_servers() as servers:
-        results = run(names, figures, options.repeats, effort, servers)
-    if options.json:
-        results.save(options.json)
+        for results in run(names, figures, options.repeats, effort, servers):
+            if options.json:
+                results.save(options.json)  # so that a run that is ended early leaves what it has found
     print(tables(results))
     return 0
 

@@ -118,7 +118,9 @@ SYSTEMS = (
         driver="saq_driver.py",
         variant="postgres",
         store=Store.POSTGRES,
-        waiting=count("SELECT count(*) FROM saq_jobs WHERE status IN ('new', 'queued', 'active', 'aborting')"),
+        waiting=count(
+            "SELECT count(*) FROM saq_jobs WHERE status IN ('new', 'queued', 'active', 'aborting')"
+        ),
         settings="concurrency 100, ttl=-1, default pool, uvloop",
         kept="nothing",
         slow=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.peers.programs import Gap
 
-PINS = Path(__file__).with_name("environments")
+PINS = Path(__file__).with_name("pins")
 BUILT = Path(__file__).parents[2] / ".venv-peers"
 INSTALL_WITHIN_S = 300
 OURS = "perdure"
@@ -40,7 +40,9 @@ def build(name: str) -> Environment:
     versions = dict(re.findall(r"^([\w.-]+)==(\S+)$", _pins(name), re.MULTILINE))
     if name != NODE:
         return Environment(interpreter=place / "bin" / "python", versions=versions)
-    versions |= dict(re.findall(r'"([\w-]+)": "(\d[\w.]*)"', (PINS / NODE / "package.json").read_text("utf-8")))
+    versions |= dict(
+        re.findall(r'"([\w-]+)": "(\d[\w.]*)"', (PINS / NODE / "package.json").read_text("utf-8"))
+    )
     return Environment(
         interpreter=_wheel_of_node(place) / "bin" / "node",
         versions=versions,
@@ -56,7 +58,15 @@ def _pins(name: str) -> str:
 def _build(name: str, place: Path) -> None:
     """Every package is pinned, so none is looked for beyond the file."""
     _run([sys.executable, "-m", "venv", str(place)])
-    pip = [str(place / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "-q", "install"]
+    pip = [
+        str(place / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "-q",
+        "install",
+    ]
     _run([*pip, "--no-deps", "--ignore-requires-python", "-r", str(PINS / f"{name}.txt")])
     if name == NODE:
         _install_packages(place)
@@ -94,7 +104,12 @@ def _make_older_python_read_it(place: Path) -> None:
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_WITHIN_S, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_WITHIN_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Gap(f"could not be installed: {error}") from None

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import asyncpg
 import redis.asyncio
@@ -127,7 +128,7 @@ async def _awaited(answer: "Awaitable[object] | object") -> None:
         await answer
 
 
-Way = Callable[[Servers, Effort], Awaitable[float]]
+Way = Callable[[Servers, Effort], Coroutine[Any, Any, float]]
 _postgres: Mapping[str, Way] = {
     "enqueue_one": _insert_one,
     "enqueue_concurrent": _insert_from_many,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from benchmarks.peers.measurements import Effort, prepare
-from benchmarks.peers.programs import Gap, Program, kill_tree, wait_until
+from benchmarks.peers.programs import Gap, Program, kill_tree
 from benchmarks.peers.runlog import RunLog, aftermath
 
 QUIET_S = 3.0
@@ -26,8 +26,8 @@ def kill(program: Program, effort: Effort) -> dict[str, object]:
     program.servers.settle()
     log = RunLog(program.folder / "run.log")
     with program.workers(1, settings) as workers:
-        if not wait_until(lambda: len(log) >= count // 2, within_s=effort.step_s):
-            raise Gap(f"{len(log)} records of {count} jobs after {effort.step_s:g} s; {program.why(workers)}")
+        if not program.wait(workers, lambda: len(log) >= count // 2, within_s=effort.step_s):
+            raise Gap(f"{len(log)} records of {count} jobs in {effort.step_s:g} s; {program.why(workers)}")
         for process in workers:
             kill_tree(process)
         killed_at_us = time.monotonic_ns() // 1000  # what is in the log now is all that they did

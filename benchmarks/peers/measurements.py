@@ -1,8 +1,9 @@
 """What is measured of each system, each measurement on an empty store and within a bounded time."""
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ QUICK = Effort(
     idle_s=0.5,
     killed_jobs=200,
     killed_wait_s=30.0,
+    step_s=30.0,
 )
 """Enough to see that everything works; its figures mean nothing."""
 
@@ -96,10 +98,14 @@ def _drained(program: Program, effort: Effort, processes: int) -> float:
     program.servers.settle()
     log = RunLog(program.folder / "run.log")
     with program.workers(processes, {"PEER_RUN_LOG": str(log.path)}) as workers:
-        if not wait_until(lambda: len(log) >= count, within_s=effort.step_s):
-            raise Gap(f"{len(log)} of {count} jobs had started after {effort.step_s:g} s; {program.why(workers)}")
+        if not program.wait(workers, lambda: len(log) >= count, within_s=effort.step_s):
+            raise Gap(
+                f"{len(log)} of {count} jobs had started in {effort.step_s:g} s; {program.why(workers)}"
+            )
         if not wait_until(lambda: program.system.waiting(program.servers) == 0, within_s=effort.step_s):
-            raise Gap(f"its store still held {program.system.waiting(program.servers)} jobs {effort.step_s:g} s later")
+            raise Gap(
+                f"its store still held {program.system.waiting(program.servers)} jobs {effort.step_s:g} s later"
+            )
         ended_us = time.monotonic_ns() // 1000
     starts = log.entries()
     if len({entry.job for entry in starts}) != count:
@@ -116,10 +122,10 @@ def latency(program: Program, effort: Effort) -> Figures:
     log = RunLog(program.folder / "run.log")
     count = effort.steady_jobs_per_s * effort.steady_s
     with program.workers(1, {"PEER_RUN_LOG": str(log.path)}) as workers:
-        warm(program, effort, log)
+        warm(program, effort, log, workers)
         pace = (str(effort.steady_jobs_per_s), str(effort.steady_s))
         answer = program.ask("steady", *pace, within_s=effort.step_s + effort.steady_s)
-        if not wait_until(lambda: len(log) > count, within_s=effort.step_s):
+        if not program.wait(workers, lambda: len(log) > count, within_s=effort.step_s):
             raise Gap(f"{len(log) - 1} of {count} jobs had started; {program.why(workers)}")
     started = {entry.job: entry.at_us for entry in reversed(log.entries())}
     delays = [(started[n] - sent_us) / 1000 for n, sent_us in enumerate(answer["sent_us"])]
@@ -132,7 +138,7 @@ def idle(program: Program, effort: Effort) -> Figures:
     prepare(program, effort)
     log = RunLog(program.folder / "run.log")
     with program.workers(1, {"PEER_RUN_LOG": str(log.path)}) as workers:
-        warm(program, effort, log)
+        warm(program, effort, log, workers)
         time.sleep(effort.idle_s)
         resident = 0
         for one in tree(workers[0]):
@@ -147,11 +153,11 @@ def prepare(program: Program, effort: Effort) -> None:
     program.ask("prepare", within_s=effort.step_s)
 
 
-def warm(program: Program, effort: Effort, log: RunLog) -> None:
+def warm(program: Program, effort: Effort, log: RunLog, workers: Sequence[subprocess.Popen[str]]) -> None:
     """Return when the worker has started a job."""
     program.ask("one", "1", str(WARM), within_s=effort.step_s)
-    if not wait_until(lambda: len(log) > 0, within_s=effort.step_s):
-        raise Gap(f"no job had started after {effort.step_s:g} s")
+    if not program.wait(workers, lambda: len(log) > 0, within_s=effort.step_s):
+        raise Gap(f"no job had started in {effort.step_s:g} s; {program.why(workers)}")
 
 
 MEASUREMENTS: Mapping[str, Callable[[Program, Effort], Figures]] = {

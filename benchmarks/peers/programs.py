@@ -35,17 +35,25 @@ class Program:
     folder: Path
     variables: Mapping[str, str]
 
+    @property
+    def driver(self) -> Path:
+        return DRIVERS / self.system.driver
+
     def command(self, *words: str) -> list[str]:
-        return [str(self.interpreter), str(DRIVERS / self.system.driver), *words]
+        driver = self.driver
+        by = [str(DRIVERS / "drive.py"), driver.stem] if driver.suffix == ".py" else [str(driver)]
+        return [str(self.interpreter), *by, *words]
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The variables of this program, and nothing of ours that a system could take for its own settings."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "PYTHON"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "PYTHON"))
+        }
         addresses = {
             "PEER_DATABASE_URL": self.servers.database_url,
             "PEER_REDIS_URL": self.servers.redis_url,
             "PEER_VARIANT": self.system.variant,
-            "PYTHONPATH": str(DRIVERS),
+            "PYTHONPATH": os.pathsep.join((str(DRIVERS), str(self.driver.parent))),
         }
         return {**kept, **self.variables, **addresses, **more}
 
@@ -60,6 +68,8 @@ class Program:
             raise Gap(f"`{words[0]}` was not done in {within_s:g} s") from None
         finally:
             kill_tree(process)
+            if process.stdout is not None:
+                process.stdout.close()
         if process.returncode != 0:
             raise Gap(f"`{shlex.join(words)}` failed: {last_lines(log)}")
         answer: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -79,6 +89,18 @@ class Program:
         finally:
             for process in started:
                 kill_tree(process)
+
+    def wait(
+        self, workers: Sequence[subprocess.Popen[str]], holds: Callable[[], bool], *, within_s: float
+    ) -> bool:
+        """Whether the condition came true in time, while all workers ran."""
+        ended: list[bool] = []
+
+        def over() -> bool:
+            ended[:] = [process.poll() is not None for process in workers]
+            return holds() or any(ended)
+
+        return wait_until(over, within_s=within_s) and holds()
 
     def why(self, workers: Sequence[subprocess.Popen[str]]) -> str:
         """Why nothing comes from these workers."""

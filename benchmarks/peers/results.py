@@ -59,7 +59,9 @@ class Results:
             for name, row in self.rows.items()
         }
         new = path.with_name(f"{path.name}.new")
-        new.write_text(json.dumps({"schema": SCHEMA, "runs": self.runs, "systems": rows}, indent=1) + "\n", "utf-8")
+        new.write_text(
+            json.dumps({"schema": SCHEMA, "runs": self.runs, "systems": rows}, indent=1) + "\n", "utf-8"
+        )
         new.replace(path)
 
 
@@ -115,7 +117,10 @@ def _killed(results: Results) -> str:
     rows = [(name, results.rows[name].killed[-1]) for name in _named(results) if results.rows[name].killed]
     if not rows:
         return ""
-    lines = [_line(["system", "lost", "ran twice", "last orphan ran again after"]), _line(["---", "---", "---:", "---"])]
+    lines = [
+        _line(["system", "lost", "ran twice", "last orphan ran again after"]),
+        _line(["---", "---", "---:", "---"]),
+    ]
     return "\n".join([*lines, *(_line([name, *sentence(found)]) for name, found in rows)])
 
 

@@ -14,8 +14,14 @@ import redis
 
 from perdure.runtime.embedded import postgres, run_as
 from perdure.runtime.embedded import redis as embedded_redis
-from perdure.runtime.embedded.binaries import PostgresBinaries, RedisBinary, find_postgres, find_redis
-from perdure.runtime.embedded.binaries import postgres_in, redis_at
+from perdure.runtime.embedded.binaries import (
+    PostgresBinaries,
+    RedisBinary,
+    find_postgres,
+    find_redis,
+    postgres_in,
+    redis_at,
+)
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
@@ -58,9 +64,12 @@ class Servers:
 @contextmanager
 def started_servers() -> Iterator[Servers]:
     """Debian's PostgreSQL 15 and Redis 7 where they are installed, otherwise those of the wheels; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="perdure-peers-", dir="/var/tmp"))  # noqa: S108 - a disk, and a private folder
+    folder = Path(tempfile.mkdtemp(prefix="perdure-peers-", dir="/var/tmp"))  # a disk, as servers have one
     try:
-        with _postgres(folder) as (postgres_port, postgres_version), _redis(folder) as (redis_port, redis_version):
+        with (
+            _postgres(folder) as (postgres_port, postgres_version),
+            _redis(folder) as (redis_port, redis_version),
+        ):
             address = f"postgresql://{postgres.SUPERUSER}@{LOOPBACK}:{postgres_port}"
             yield Servers(
                 postgres_url=f"{address}/postgres",

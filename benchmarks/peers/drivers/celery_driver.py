@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from celery import Celery
-from driving import BIN, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, drive, run_blocking
+from driving import BIN, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, run_blocking
 
 app = Celery("peers", broker=REDIS_URL)
 app.conf.task_ignore_result = True
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task
+@app.task(name="job")
 def job(n: int) -> None:
     run_blocking(n)
 
@@ -31,7 +31,3 @@ def worker() -> Sequence[str]:
     command = [str(BIN / "celery"), "-A", "celery_driver", "worker", "-l", "warning", "-P", pool]
     command += ["-c", str(concurrency(slots)), "-n", f"peer{os.getpid()}@%h"]
     return command if DEFAULTS else [*command, "--prefetch-multiplier", str(64 // slots)]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker, uvloop=False)

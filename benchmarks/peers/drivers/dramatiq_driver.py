@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from driving import BIN, REDIS_URL, Producer, concurrency, drive, run_blocking
+from driving import BIN, REDIS_URL, Producer, concurrency, run_blocking
 
 dramatiq.set_broker(RedisBroker(url=REDIS_URL))
 
@@ -26,7 +26,3 @@ async def producer() -> AsyncIterator[Producer]:
 
 def worker() -> Sequence[str]:
     return [str(BIN / "dramatiq"), "-p", "1", "-t", str(concurrency(8)), "dramatiq_driver"]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker, uvloop=False)

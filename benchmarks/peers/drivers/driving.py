@@ -1,7 +1,6 @@
-"""What all Python drivers share: the run log, the ways of enqueueing, the command line.
+"""What the Python drivers use: addresses, the run log, the bodies of jobs. Needs the standard library alone.
 
-It runs in the environment of each system, so it needs the standard library alone. A driver says how its system is used,
-by three things that it hands to `drive`:
+A driver is a module that says how its system is used, by three functions that `drive.py` calls:
 
 - `prepare()` makes what the system keeps in its store, which is empty,
 - `producer()` gives a connected `Producer` for as long as it is entered,
@@ -9,14 +8,10 @@ by three things that it hands to `drive`:
 """
 
 import asyncio
-import inspect
-import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,104 +74,3 @@ class Producer:
     many: Callable[[Sequence[int]], Awaitable[object]] | None = None
     many_at_a_time: int = 1_000
     many_callers: int = 1
-
-
-Prepare = Callable[[], Awaitable[object] | None]
-OpenProducer = Callable[[], AbstractAsyncContextManager[Producer]]
-Worker = Callable[[], Sequence[str]]
-
-
-def drive(*, prepare: Prepare, producer: OpenProducer, worker: Worker, uvloop: bool = True) -> None:
-    """Do what the command line says and print one line of JSON; `worker` becomes the worker instead."""
-    what, *numbers = sys.argv[1:]
-    if what == "worker":
-        command = worker()
-        os.execvp(command[0], command)  # a worker as a user has it, without this program around it
-    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        answer = runner.run(_answer(what, [int(number) for number in numbers], prepare, producer))
-    sys.stdout.write(json.dumps(answer) + "\n")
-
-
-def _loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if not uvloop:
-        return None
-    import uvloop as quick
-
-    return quick.new_event_loop
-
-
-async def _answer(what: str, numbers: list[int], prepare: Prepare, producer: OpenProducer) -> object:
-    if what == "prepare":
-        prepared = prepare()
-        if inspect.isawaitable(prepared):
-            await prepared
-        return {}
-    async with producer() as opened:
-        ways = {"one": _one, "concurrent": _concurrent, "bulk": _bulk, "fill": _fill, "steady": _steady}
-        return await ways[what](opened, *numbers)
-
-
-async def _call(producer: Producer, n: int) -> None:
-    answered = producer.one(n)
-    if inspect.isawaitable(answered):
-        await answered
-
-
-async def _one(producer: Producer, count: int, first: int = 0) -> object:
-    began = time.perf_counter()
-    for n in range(first, first + count):
-        await _call(producer, n)
-    return {"seconds": time.perf_counter() - began}
-
-
-async def _concurrent(producer: Producer, count: int, callers: int) -> object:
-    await _call(producer, 0)  # connections are opened before the clock starts
-    numbers = iter(range(1, count + 1))
-    began = time.perf_counter()
-    if inspect.iscoroutinefunction(producer.one):
-        await asyncio.gather(*(_caller(producer, numbers) for _ in range(callers)))
-    else:
-        with ThreadPoolExecutor(callers) as threads:
-            list(threads.map(producer.one, numbers))
-    return {"seconds": time.perf_counter() - began}
-
-
-async def _caller(producer: Producer, numbers: Iterator[int]) -> None:
-    for n in numbers:
-        await _call(producer, n)
-
-
-async def _bulk(producer: Producer, count: int) -> object:
-    many, size = producer.many, producer.many_at_a_time
-    if many is None:
-        return {}
-    starts = iter(range(0, count, size))
-
-    async def call() -> None:
-        for start in starts:
-            await many(range(start, min(start + size, count)))
-
-    began = time.perf_counter()
-    await asyncio.gather(*(call() for _ in range(producer.many_callers)))
-    return {"seconds": time.perf_counter() - began}
-
-
-async def _fill(producer: Producer, count: int) -> object:
-    """Have so many jobs wait, by whatever is quickest."""
-    return await (_bulk(producer, count) if producer.many else _concurrent(producer, count - 1, 20))
-
-
-async def _steady(producer: Producer, per_s: int, seconds: int) -> object:
-    """Enqueue on time, whether or not the call before has been answered; tell when each call was made."""
-    sent_us: list[int] = []
-    calls = []
-    began = time.monotonic()
-    for n in range(per_s * seconds):
-        await asyncio.sleep(max(0.0, began + n / per_s - time.monotonic()))
-        sent_us.append(time.monotonic_ns() // 1000)
-        if inspect.iscoroutinefunction(producer.one):
-            calls.append(asyncio.create_task(_call(producer, n)))
-        else:
-            producer.one(n)
-    await asyncio.gather(*calls)
-    return {"sent_us": sent_us}

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from driving import BIN, DATABASE_URL, Producer, concurrency, drive, run
+from driving import BIN, DATABASE_URL, Producer, concurrency, run
 from oban import Oban
 from oban import worker as oban_worker
 from oban.job import Job
@@ -12,6 +12,8 @@ from oban.schema import install
 
 @oban_worker(queue="default")
 class Noop:
+    """The job; a function as a job would have its arguments bound twice."""
+
     async def process(self, job: Job) -> None:
         await run(job.args["n"])
 
@@ -40,7 +42,3 @@ async def producer() -> AsyncIterator[Producer]:
 def worker() -> Sequence[str]:
     options = ["--queues", f"default:{concurrency(100)}", "--cron-modules", "oban_driver"]
     return [str(BIN / "oban"), "start", "--dsn", DATABASE_URL, "--log-level", "warning", *options]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)

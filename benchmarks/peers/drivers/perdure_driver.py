@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from driving import BIN, DATABASE_URL, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, drive, run
+from driving import BIN, DATABASE_URL, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, run
 
 from perdure import Perdure, job
 
@@ -41,12 +41,17 @@ async def producer() -> AsyncIterator[Producer]:
 
 
 def worker() -> Sequence[str]:
-    command = [str(BIN / "perdure"), "worker", "run", __file__, "--queues", "bench", "--database-url", DATABASE_URL]
+    command = [
+        str(BIN / "perdure"),
+        "worker",
+        "run",
+        __file__,
+        "--queues",
+        "bench",
+        "--database-url",
+        DATABASE_URL,
+    ]
     command += ["--processes", os.environ.get("PEER_PROCESSES", "1")]
     if VARIANT == "redis":
         command += ["--redis-url", REDIS_URL]
     return [*command, "--concurrency", str(concurrency(100))] if DEFAULTS else command
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
-from driving import BIN, DATABASE_URL, DEFAULTS, Producer, concurrency, drive, run
+from driving import BIN, DATABASE_URL, DEFAULTS, Producer, concurrency, run
 from pgqueuer import PgQueuer
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
@@ -47,7 +47,3 @@ def worker() -> Sequence[str]:
     best = ["--batch-size", "100"]
     limits = ["--max-concurrent-tasks", str(concurrency(20))] if DEFAULTS else best
     return [str(BIN / "pgq"), "run", "--log-level", "WARNING", *limits, "pgqueuer_driver:application"]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from driving import BIN, DATABASE_URL, DEFAULTS, Producer, concurrency, drive, run
+from driving import BIN, DATABASE_URL, DEFAULTS, Producer, concurrency, run
 from procrastinate import App, PsycopgConnector
 
 pool = {} if DEFAULTS else {"max_size": 20}
@@ -35,7 +35,3 @@ async def producer() -> AsyncIterator[Producer]:
 def worker() -> Sequence[str]:
     options = ["--log-level", "warning", "worker", "--concurrency", str(concurrency(100))]
     return [str(BIN / "procrastinate"), "--app", "procrastinate_driver.app", *options]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker, uvloop=False)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvloop
-from driving import BIN, DATABASE_URL, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, drive, run
+from driving import BIN, DATABASE_URL, DEFAULTS, REDIS_URL, VARIANT, Producer, concurrency, run
 from saq import Queue
 
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -38,7 +38,3 @@ async def producer() -> AsyncIterator[Producer]:
 
 def worker() -> Sequence[str]:
     return [str(BIN / "saq"), "saq_driver.settings"]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from driving import BIN, DEFAULTS, REDIS_URL, Producer, concurrency, drive, run
+from driving import BIN, DEFAULTS, REDIS_URL, Producer, concurrency, run
 from streaq import Worker
 
 worker_app = Worker(redis_url=REDIS_URL, concurrency=concurrency(100), anyio_kwargs={"use_uvloop": True})
@@ -34,7 +34,3 @@ async def producer() -> AsyncIterator[Producer]:
 
 def worker() -> Sequence[str]:
     return [str(BIN / "streaq"), "run", "streaq_driver:worker_app"]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)

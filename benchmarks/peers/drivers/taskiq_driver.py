@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from driving import BIN, REDIS_URL, Producer, concurrency, drive, run
+from driving import BIN, REDIS_URL, Producer, concurrency, run
 from taskiq_redis import RedisStreamBroker
 
 # `0` makes the group read what was sent before its first worker came.
@@ -28,9 +28,13 @@ async def producer() -> AsyncIterator[Producer]:
 
 
 def worker() -> Sequence[str]:
-    options = ["--workers", "1", "--max-async-tasks", str(concurrency(100)), "--no-parse", "--log-level", "WARNING"]
+    options = [
+        "--workers",
+        "1",
+        "--max-async-tasks",
+        str(concurrency(100)),
+        "--no-parse",
+        "--log-level",
+        "WARNING",
+    ]
     return [str(BIN / "taskiq"), "worker", *options, "taskiq_driver:broker"]
-
-
-if __name__ == "__main__":
-    drive(prepare=prepare, producer=producer, worker=worker)
