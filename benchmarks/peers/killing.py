@@ -1,8 +1,9 @@
 """What a system does to the jobs of a worker that is killed: which are lost, which run twice, how long it takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from benchmarks.peers.measurements import Effort, prepare
 from benchmarks.peers.programs import Gap, Program, kill_tree
@@ -52,14 +53,16 @@ def _wait_for_the_end(program: Program, log: RunLog, count: int, *, within_s: fl
     return time.monotonic() - began
 
 
-def sentence(found: dict[str, object]) -> Sequence[str]:
-    """The cells of the table: lost, run twice, until the last orphan ran again."""
-    unfinished, held = int(str(found["unfinished"])), int(str(found["still_held"]))
-    waited = f"{float(str(found['waited_s'])):.0f} s"
-    lost = max(0, unfinished - held)
-    stuck = f"{unfinished - lost} still held after {waited}" if unfinished - lost else ""
-    missing = "; ".join(part for part in (f"**{lost}**" if lost else "0" if not stuck else "", stuck) if part)
-    again, orphans = found["orphans_ran_again"], found["orphans"]
-    last = found["last_again_s"]
-    when = "never" if last is None else f"{float(str(last)):.1f} s"
-    return [missing, str(found["doubled"]), f"{when} ({again} of {orphans})"]
+def cells(found: Mapping[str, Any]) -> Sequence[str]:
+    """For the table: what was lost, what ran twice, until the last orphan ran again."""
+    held = min(found["unfinished"], found["still_held"])
+    lost = found["unfinished"] - held
+    parts = [f"**{lost}**"] if lost else []
+    parts += [f"{held} still held after {found['waited_s']:.0f} s"] if held else []
+    last, again, orphans = found["last_again_s"], found["orphans_ran_again"], found["orphans"]
+    when = "never" if last is None else f"{last:.1f} s"
+    return [
+        "; ".join(parts) or "0",
+        str(found["doubled"]),
+        f"{when} ({again} of {orphans})" if orphans else "-",
+    ]

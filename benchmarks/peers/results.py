@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.catalogue import BY_NAME, FLOORS, SYSTEMS
-from benchmarks.peers.killing import sentence
+from benchmarks.peers.killing import cells
 
 SCHEMA = "perdure.peers/1"
 COLUMNS: Mapping[str, str] = {
@@ -88,14 +88,8 @@ def load(paths: Iterable[Path]) -> Results:
 
 def tables(results: Results) -> str:
     """Everything as Markdown: figures, what killed workers left, spreads of what ran more than once, gaps."""
-    parts = [_figures(results), _killed(results), _gaps(results)]
+    parts = [_figures(results), _killed(results), _spreads(results), _gaps(results)]
     return "\n\n".join(part for part in parts if part)
-
-
-def spread(row: Row, figure: str) -> str:
-    """The least and the most of all rounds."""
-    values = row.rounds.get(figure, [])
-    return f"{_number(min(values))} to {_number(max(values))}" if len(values) > 1 else ""
 
 
 def _figures(results: Results) -> str:
@@ -103,8 +97,8 @@ def _figures(results: Results) -> str:
     lines = [_line(heads), _line(["---", "---", *["---:"] * len(COLUMNS), "---"])]
     for name in _named(results):
         row = results.rows[name]
-        cells = [_number(row.median(figure)) for figure in COLUMNS]
-        lines.append(_line([name, row.version or "-", *cells, _about(name)]))
+        numbers = [_number(row.median(figure)) for figure in COLUMNS]
+        lines.append(_line([name, row.version or "-", *numbers, _about(name)]))
     return "\n".join(lines)
 
 
@@ -121,7 +115,19 @@ def _killed(results: Results) -> str:
         _line(["system", "lost", "ran twice", "last orphan ran again after"]),
         _line(["---", "---", "---:", "---"]),
     ]
-    return "\n".join([*lines, *(_line([name, *sentence(found)]) for name, found in rows)])
+    return "\n".join([*lines, *(_line([name, *cells(found)]) for name, found in rows)])
+
+
+def _spreads(results: Results) -> str:
+    lines = []
+    for name in _named(results):
+        several = {figure: values for figure, values in results.rows[name].rounds.items() if len(values) > 1}
+        told = [
+            f"{COLUMNS[figure]} {_number(min(values))} to {_number(max(values))} ({len(values)})"
+            for figure, values in several.items()
+        ]
+        lines += [f"- {name}: {', '.join(told)}"] if told else []
+    return "\n".join(["Least and most of several rounds:", "", *lines]) if lines else ""
 
 
 def _gaps(results: Results) -> str:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.peers import environments
 from benchmarks.peers.__main__ import FIGURES, main, run
 from benchmarks.peers.catalogue import BY_NAME, SYSTEMS, System
+from benchmarks.peers.killing import cells
 from benchmarks.peers.measurements import MEASUREMENTS, QUICK, drain_one_process
 from benchmarks.peers.programs import DRIVERS, Gap, Program
 from benchmarks.peers.results import Results, load, tables
@@ -149,6 +150,22 @@ def test_what_a_killed_worker_left_is_read_from_the_log() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("unfinished", "held", "last_again_s", "shown"),
+    [
+        (0, 0, 16.62, ["0", "3", "16.6 s (20 of 20)"]),
+        (13, 0, None, ["**13**", "3", "never (20 of 20)"]),
+        (13, 4, None, ["**9**; 4 still held after 60 s", "3", "never (20 of 20)"]),
+        (7, 40, None, ["7 still held after 60 s", "3", "never (20 of 20)"]),
+    ],
+)
+def test_what_its_store_still_holds_is_not_lost(
+    unfinished: int, held: int, last_again_s: float | None, shown: list[str]
+) -> None:
+    found = {"unfinished": unfinished, "still_held": held, "waited_s": 60.0, "doubled": 3, "orphans": 20}
+    assert cells({**found, "orphans_ran_again": 20, "last_again_s": last_again_s}) == shown
+
+
 def test_runs_are_put_together_round_by_round(tmp_path: Path) -> None:
     paths = []
     for number, (value, gap) in enumerate(((100.0, {"enqueue_bulk": "no"}), (300.0, {}), (120.0, {}))):
@@ -160,6 +177,7 @@ def test_runs_are_put_together_round_by_round(tmp_path: Path) -> None:
     together = load(paths)
     assert together.rows["pgqueuer"].median("enqueue_one") == 120.0
     assert "| pgqueuer | - | 120 | - | 5,000 |" in tables(together)
+    assert "- pgqueuer: one 100 to 300 (3), bulk 5,000 to 5,000 (2)" in tables(together)
     assert "Gaps:" not in tables(together), "another run has the figure"
 
 
