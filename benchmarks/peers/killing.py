@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.peers.measurements import Effort, prepare
-from benchmarks.peers.programs import Gap, Program, kill_tree
+from benchmarks.peers.programs import Gap, Program, kill_tree, wait_until
 from benchmarks.peers.runlog import RunLog, aftermath
 
 QUIET_S = 3.0
 """An empty store and a log that has not grown for so long: nothing will come any more."""
 LOOK_S = 0.05
+BUSY_WITHIN_S = 2.0
 
 
 def kill(program: Program, effort: Effort) -> dict[str, object]:
@@ -29,6 +30,8 @@ def kill(program: Program, effort: Effort) -> dict[str, object]:
     with program.workers(1, settings) as workers:
         if not program.wait(workers, lambda: len(log) >= count // 2, within_s=effort.step_s):
             raise Gap(f"{len(log)} records of {count} jobs in {effort.step_s:g} s; {program.why(workers)}")
+        # A system that works in batches has moments when nothing runs; those would tell nothing.
+        wait_until(lambda: log.running() >= effort.killed_concurrency // 2, within_s=BUSY_WITHIN_S)
         for process in workers:
             kill_tree(process)
         killed_at_us = time.monotonic_ns() // 1000  # what is in the log now is all that they did

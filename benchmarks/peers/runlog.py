@@ -29,6 +29,11 @@ class RunLog:
         """How many records there are; costs next to nothing, so that looking disturbs nobody."""
         return self.path.stat().st_size // RECORD
 
+    def running(self) -> int:
+        """How many jobs have started and not ended, where the ends are recorded."""
+        text = self.path.read_bytes()
+        return text.count(b"S") - text.count(b"E")
+
     def entries(self) -> list[Entry]:
         """All records that are complete."""
         text = self.path.read_text("ascii")

@@ -119,10 +119,11 @@ def test_every_system_has_a_driver_and_is_pinned(system: System) -> None:
 
 def test_the_run_log_counts_whole_records_only(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "run.log")
-    log.path.write_text("S000007 0000042 0000000001500\nE000007 0000042 0000000021500\nS00")
+    log.path.write_text("S000007 0000042 0000000001500\nE000007 0000042 0000000021500\nS000008 0")
     assert len(log) == 2
     assert log.entries() == [Entry(True, 7, 42, 1_500), Entry(False, 7, 42, 21_500)]
-    assert log.path.stat().st_size == 2 * RECORD + 3
+    assert log.running() == 1
+    assert log.path.stat().st_size == 2 * RECORD + 9
 
 
 def test_two_processes_are_measured_from_when_both_work() -> None:
