@@ -21,7 +21,15 @@ from benchmarks.peers.servers import Servers
 from tests.support.servers import PostgresServer
 
 DATABASE = "peers"
-SMALL = replace(QUICK, single_enqueues=20, callers=5, bulk_jobs=200, drained_jobs=200, killed_jobs=150)
+SMALL = replace(
+    QUICK,
+    single_enqueues=20,
+    callers=5,
+    bulk_jobs=200,
+    drained_jobs=200,
+    killed_jobs=150,
+    killed_wait_s=120.0,
+)
 
 
 @pytest.fixture
