@@ -35,6 +35,8 @@ class Effort:
     killed_wait_s: float = 60.0
     step_s: float = 60.0
     """Longest time that one call of a driver or one wait for a worker may take."""
+    settled_s: float = 60.0
+    """Longest wait from the last start of a job until the store holds none."""
 
 
 THOROUGH = Effort()
@@ -102,9 +104,9 @@ def _drained(program: Program, effort: Effort, processes: int) -> float:
             raise Gap(
                 f"{len(log)} of {count} jobs had started in {effort.step_s:g} s; {program.why(workers)}"
             )
-        if not wait_until(lambda: program.system.waiting(program.servers) == 0, within_s=effort.step_s):
+        if not wait_until(lambda: program.system.waiting(program.servers) == 0, within_s=effort.settled_s):
             raise Gap(
-                f"its store still held {program.system.waiting(program.servers)} jobs {effort.step_s:g} s later"
+                f"its store still held {program.system.waiting(program.servers)} jobs {effort.settled_s:g} s later"
             )
         ended_us = time.monotonic_ns() // 1000
     starts = log.entries()

@@ -29,6 +29,7 @@ SMALL = replace(
     drained_jobs=200,
     killed_jobs=150,
     killed_wait_s=120.0,
+    step_s=90.0,
 )
 
 
@@ -55,7 +56,7 @@ def program(servers: Servers, tmp_path: Path) -> Program:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_perdure_and_the_floors_are_measured_and_a_killed_worker_loses_nothing(
     servers: Servers, tmp_path: Path
 ) -> None:
@@ -81,11 +82,12 @@ def test_latency_is_measured_from_the_call_to_the_start(program: Program) -> Non
     assert 0 < found["latency_p50_ms"] <= found["latency_p99_ms"]
 
 
+@pytest.mark.timeout(240)
 def test_a_store_that_still_holds_jobs_is_not_drained(program: Program) -> None:
     """However many jobs have started: what counts is what the store says."""
     holds = replace(program, system=replace(program.system, waiting=lambda _: 1))
     with pytest.raises(Gap, match="still held 1 jobs"):
-        drain_one_process(holds, replace(SMALL, drained_jobs=5, step_s=15.0))
+        drain_one_process(holds, replace(SMALL, drained_jobs=5, settled_s=0.1))
 
 
 def test_a_program_that_hangs_is_ended_and_named(program: Program, tmp_path: Path) -> None:
