@@ -1,12 +1,12 @@
 """Jobs that wait for others: how their parents' ends let them go, hold them or cancel them, and how priority passes on."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from perdure.domain.errors import DependencyCycle, DependencyTooDeep, UnknownParent
 from perdure.domain.job import Dependency, Disposition, NewJob, OnParentFailure, UniqueRule

@@ -3,12 +3,12 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from perdure.domain.errors import DuplicateJob, InvalidInput, InvalidOption
 from perdure.domain.ids import JobIds

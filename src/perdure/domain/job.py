@@ -1,11 +1,13 @@
 """A job, its states and the law of its transitions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 from uuid import UUID
+
+import msgspec
 
 JobId = NewType("JobId", UUID)
 LeaseToken = NewType("LeaseToken", UUID)
@@ -83,12 +85,11 @@ class UniqueRule:
     period: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job as a producer hands it in; the body never changes afterwards.
 
     `args` is a JSON object as text. `run_at` is a moment, `delay` counts from the database's clock at
-    enqueue; at most one of them is set.
+    enqueue; at most one of them is set. A msgspec struct, for one is built for every enqueue.
     """
 
     id: JobId
@@ -107,7 +108,19 @@ class NewJob:
     concurrency_key: str | None = None
     concurrency_limit: int = 1
     crash_limit: int | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] = {}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it may start at once and is tied to no other job: it has nothing but its arguments."""
+        return not (
+            self.depends_on
+            or self.unique
+            or self.concurrency_key
+            or self.metadata
+            or self.run_at
+            or self.delay is not None
+        )
 
 
 class Disposition(StrEnum):
@@ -118,8 +131,7 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
+class Enqueued(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer for one job: created, already there under this id, or refused for `holder`'s unique key."""
 
     job_id: JobId

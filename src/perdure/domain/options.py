@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from perdure.domain.bounds import CHECKS, Key, OnDuplicate, checked_moment, checked_name
 from perdure.domain.durations import Duration, parse_duration
@@ -17,6 +17,8 @@ from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.payload import check_plain, encode_plain
 
 T = TypeVar("T")
+
+NOBODY = JobId(UUID(int=0))
 
 
 class HasId(Protocol):
@@ -78,27 +80,53 @@ def effective(kind: KindOptions, options: EnqueueOptions) -> KindOptions:
 
 def new_job(kind: Kind[..., Any], options: EnqueueOptions, args: str, id: JobId) -> NewJob:
     """The job that an enqueue stores: `args` is the payload's JSON text, `id` counts unless the options have one."""
-    merged = effective(kind.options, options)
-    job_id = id if options.id is None else JobId(options.id)
-    return NewJob(
-        id=job_id,
-        queue=merged.queue,
-        kind=kind.name,
-        args=args,
-        priority=merged.priority,
-        max_attempts=merged.retries + 1,
-        timeout=merged.timeout,
-        labels=merged.labels,
-        run_at=options.run_at,
-        delay=None if options.delay is None else parse_duration(options.delay, "delay"),
-        depends_on=_edges(options.depends_on, merged.on_parent_failure, job_id),
-        inherit_priority=merged.inherit_priority,
-        unique=_unique_rule(kind, merged, args),
-        concurrency_key=_key(kind, merged.concurrency_key, args, "concurrency_key"),
-        concurrency_limit=merged.concurrency_limit,
-        crash_limit=merged.crash_limit,
-        metadata=options.metadata,
-    )
+    return Mould(kind, options).job(args, id)
+
+
+class Mould:
+    """The jobs that enqueues of one kind with the same options store; what they have in common is worked out once."""
+
+    def __init__(self, kind: Kind[..., Any], options: EnqueueOptions) -> None:
+        merged = effective(kind.options, options)
+        self._kind = kind
+        self._merged = merged
+        self._options = options
+        keys = (merged.unique_key, merged.unique_for, merged.unique_states, merged.concurrency_key)
+        self._is_tied = options.depends_on != () or keys != (None,) * len(keys)
+        self._blank = NewJob(
+            id=NOBODY,
+            queue=merged.queue,
+            kind=kind.name,
+            priority=merged.priority,
+            max_attempts=merged.retries + 1,
+            timeout=merged.timeout,
+            labels=merged.labels,
+            run_at=options.run_at,
+            delay=None if options.delay is None else parse_duration(options.delay, "delay"),
+            inherit_priority=merged.inherit_priority,
+            concurrency_limit=merged.concurrency_limit,
+            crash_limit=merged.crash_limit,
+            metadata=options.metadata,
+        )
+
+    @property
+    def on_duplicate(self) -> OnDuplicate:
+        """What happens when another job holds the unique key."""
+        return self._merged.on_duplicate
+
+    def job(self, args: str, id: JobId) -> NewJob:
+        """The job for these arguments, the payload's JSON text; `id` counts unless the options have one."""
+        job_id = id if self._options.id is None else JobId(self._options.id)
+        if not self._is_tied:
+            return structs.replace(self._blank, id=job_id, args=args)
+        return structs.replace(
+            self._blank,
+            id=job_id,
+            args=args,
+            depends_on=_edges(self._options.depends_on, self._merged.on_parent_failure, job_id),
+            unique=_unique_rule(self._kind, self._merged, args),
+            concurrency_key=_key(self._kind, self._merged.concurrency_key, args, "concurrency_key"),
+        )
 
 
 def _unique_rule(kind: Kind[..., Any], merged: KindOptions, args: str) -> UniqueRule | None:

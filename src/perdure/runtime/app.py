@@ -1,7 +1,6 @@
 """The application object: what a program enqueues with."""
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -15,7 +14,7 @@ from perdure.domain.errors import InvalidOption, InvalidSettings
 from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, Enqueued, JobId
 from perdure.domain.kind import Kind
-from perdure.domain.options import EnqueueOptions, new_job
+from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
@@ -30,11 +29,22 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class RandomBits:
+    """Numbers of up to 64 random bits from the system, asked for 512 at a time: each call of it costs a microsecond."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+
+    def __call__(self, bits: int) -> int:
+        if not self._numbers:
+            self._numbers = list(memoryview(os.urandom(4096)).cast("Q"))
+        return self._numbers.pop() >> (64 - bits)
+
+
 class _Ids:
     """Job ids for all threads of this process, drawn from the system's randomness, so that forks cannot repeat them."""
 
     def __init__(self) -> None:
-        self._next = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
         self._renew()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -43,6 +53,7 @@ class _Ids:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
+        self._next = JobIds(lambda: time.time_ns() // 1_000_000, RandomBits())
 
     def __call__(self) -> JobId:
         with self._lock:
@@ -69,6 +80,7 @@ class Perdure:
         self._overrides = overrides
         self._database = DatabaseProducer(lambda: self.settings)
         self._producer: Producer = self._database
+        self._plainly = Enqueuer(self, EnqueueOptions(), None)
 
     @property
     def settings(self) -> "Settings":
@@ -93,7 +105,7 @@ class Perdure:
 
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
-        return self.using().prepare(kind, *args, **kwargs)
+        return self._plainly.prepare(kind, *args, **kwargs)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store a job durably; it runs as soon as a worker has room.
@@ -101,11 +113,11 @@ class Perdure:
         Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
         unknown or nothing was stored: the same call with the same `id` may be repeated.
         """
-        return await self.using().enqueue(kind, *args, **kwargs)
+        return await self._plainly.enqueue(kind, *args, **kwargs)
 
     def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """As `enqueue`, for code that is not async."""
-        return self.using().enqueue_sync(kind, *args, **kwargs)
+        return self._plainly.enqueue_sync(kind, *args, **kwargs)
 
     async def enqueue_many(self, jobs: Sequence[Prepared[R]], *, conn: object = UNSET) -> list[Handle[R]]:
         """Store jobs, all or none; they may depend on each other."""
@@ -177,6 +189,7 @@ class Enqueuer:
         self._app = app
         self._options = options
         self._conn = conn
+        self._moulds: dict[Kind[..., Any], Mould] = {}
 
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
@@ -184,13 +197,11 @@ class Enqueuer:
             raise InvalidOption(
                 "kind", f"{kind!r} is not a job", next_step="decorate the function with `@perdure.job`"
             )
+        mould = self._moulds.get(kind)
+        if mould is None:
+            mould = self._moulds[kind] = Mould(kind, self._options)
         text = kind.arguments.encode(args, kwargs, max_bytes=self._app.settings.max_payload_bytes)
-        on_duplicate = self._options.on_duplicate
-        return Prepared(
-            job=new_job(kind, self._options, text, new_id()),
-            kind=kind,
-            on_duplicate=on_duplicate if isinstance(on_duplicate, str) else kind.options.on_duplicate,
-        )
+        return Prepared(job=mould.job(text, new_id()), kind=kind, on_duplicate=mould.on_duplicate)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """See `Perdure.enqueue`. With `conn`, the job exists once the caller's transaction has committed."""

@@ -27,6 +27,8 @@ Look = Callable[[UUID], Awaitable["ResultView | None"]]
 class Handle(Generic[R_co]):
     """An enqueued job; `created` is false when an earlier call had stored it already."""
 
+    __slots__ = ("__weakref__", "_look", "_wait", "created", "id", "kind")
+
     def __init__(
         self, id: UUID, kind: Kind[..., Any], look: Look, wait: Callable[[Any], Any], *, created: bool
     ) -> None:

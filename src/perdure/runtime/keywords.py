@@ -56,6 +56,7 @@ class SettingKeywords(TypedDict, total=False):
     max_connections: int
     heartbeat_interval_s: float
     suspect_after_s: float
+    start_timeout_s: float
     dead_after_s: float
     leader_ttl_s: float
     drain_timeout_s: float

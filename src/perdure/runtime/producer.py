@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.kind import Kind
 from perdure.runtime.background import BackgroundLoop
@@ -24,8 +26,7 @@ T = TypeVar("T")
 CONNECTIONS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared(Generic[R_co]):
+class Prepared(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, gc=False):
     """A job that is ready to be enqueued; its id is known already, so that others can depend on it."""
 
     job: NewJob
@@ -153,7 +154,8 @@ class DatabaseProducer:
             stores = await stack.enter_async_context(
                 connected(settings, application_name="perdure producer", most=CONNECTIONS)
             )
-            return _Opened(settings, stores, Enqueue(stores.jobs, stores.dispatch), stack.pop_all())
+            enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch)
+            return _Opened(settings, stores, enqueue, stack.pop_all())
 
 
 def _policy(jobs: Sequence[Prepared[Any]]) -> str:

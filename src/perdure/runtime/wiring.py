@@ -10,7 +10,7 @@ from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.check import Check
 from perdure.services.read import Read
-from perdure.stores.postgres.connections import PooledDatabase, connect
+from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.history import PostgresHistory
@@ -18,6 +18,7 @@ from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.migrations import require_current
+from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_OF_A_COMMAND = 4
@@ -29,6 +30,7 @@ class Stores:
 
     database: PooledDatabase
     jobs: PostgresJobs
+    plain: PlainJobs
     workers: PostgresWorkers
     leases: PostgresLeases
     dispatch: Dispatch
@@ -39,14 +41,20 @@ class Stores:
     check: Check
 
 
-def wired(database: PooledDatabase, settings: Settings, dispatch: Dispatch | None = None) -> Stores:
-    """The services on a database that is open already."""
+def wired(
+    database: PooledDatabase,
+    settings: Settings,
+    dispatch: Dispatch | None = None,
+    singles: Database | None = None,
+) -> Stores:
+    """The services on a database that is open already; single enqueues take `singles` where it is given."""
     schema = settings.schema
     insights = PostgresInsights(database, schema=schema)
     control = PostgresControl(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
+        plain=PlainJobs(singles or database, database, schema=schema),
         workers=PostgresWorkers(database, schema=schema),
         leases=PostgresLeases(database, schema=schema),
         dispatch=dispatch or PostgresDispatch(database, schema=schema),
@@ -74,10 +82,12 @@ async def connected(
     await _check_schema(url, settings.schema, application_name)
     async with AsyncExitStack() as stack:
         database = await PooledDatabase.open(url, application_name=application_name, most=most)
-        stack.push_async_callback(database.close)
+        singles = DedicatedDatabase(url, application_name=f"{application_name}: enqueues")
+        for opened in (database, singles):
+            stack.push_async_callback(opened.close)
         postgres = PostgresDispatch(database, schema=settings.schema)
         dispatch = await quickest_dispatch(settings, postgres, stack) if redis else postgres
-        yield wired(database, settings, dispatch)
+        yield wired(database, settings, dispatch, singles)
 
 
 async def _check_schema(url: str, schema: str, application_name: str) -> None:

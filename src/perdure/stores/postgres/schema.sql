@@ -1,6 +1,18 @@
 -- What the migrations make, for reading; a test compares it with a migrated database. Written by
 -- perdure.stores.postgres.schema_dump, the same on every version of PostgreSQL.
 
+CREATE DOMAIN perdure.arguments AS jsonb CHECK ((jsonb_typeof(VALUE) = 'object'::text));
+
+CREATE DOMAIN perdure.depth AS smallint CHECK (((VALUE >= 0) AND (VALUE <= 500)));
+
+CREATE DOMAIN perdure.key AS text CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 500)));
+
+CREATE DOMAIN perdure.milliseconds AS integer CHECK ((VALUE > 0));
+
+CREATE DOMAIN perdure.positive AS smallint CHECK ((VALUE >= 1));
+
+CREATE DOMAIN perdure.priority AS smallint CHECK (((VALUE >= 1) AND (VALUE <= 5)));
+
 CREATE TYPE perdure.edge_state AS ENUM ('waiting', 'satisfied', 'cancelled');
 
 CREATE TYPE perdure.job_state AS ENUM ('pending', 'scheduled', 'available', 'running', 'retryable', 'completed', 'cancelled', 'discarded');
@@ -140,31 +152,20 @@ CREATE TABLE perdure.job_progress (
 CREATE TABLE perdure.jobs (
     id uuid NOT NULL,
     lane integer NOT NULL,
-    priority smallint NOT NULL,
-    max_attempts smallint NOT NULL,
-    depth smallint NOT NULL DEFAULT 0,
-    timeout_ms integer,
-    crash_limit smallint,
+    priority perdure.priority NOT NULL,
+    max_attempts perdure.positive NOT NULL,
+    depth perdure.depth NOT NULL DEFAULT 0,
+    timeout_ms perdure.milliseconds,
+    crash_limit perdure.positive,
     unique_states smallint,
-    concurrency_limit smallint,
+    concurrency_limit perdure.positive,
     enqueued_at timestamp with time zone NOT NULL DEFAULT now(),
     unique_until timestamp with time zone,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    args jsonb NOT NULL,
-    unique_key text,
-    concurrency_key text,
+    args perdure.arguments NOT NULL,
+    unique_key perdure.key,
+    concurrency_key perdure.key,
     metadata jsonb,
-    CONSTRAINT jobs_args_check CHECK ((jsonb_typeof(args) = 'object'::text)),
-    CONSTRAINT jobs_check CHECK (((unique_key IS NULL) = (unique_states IS NULL))),
-    CONSTRAINT jobs_check1 CHECK (((concurrency_key IS NULL) = (concurrency_limit IS NULL))),
-    CONSTRAINT jobs_concurrency_key_check CHECK (((length(concurrency_key) >= 1) AND (length(concurrency_key) <= 500))),
-    CONSTRAINT jobs_concurrency_limit_check CHECK ((concurrency_limit >= 1)),
-    CONSTRAINT jobs_crash_limit_check CHECK ((crash_limit >= 1)),
-    CONSTRAINT jobs_depth_check CHECK (((depth >= 0) AND (depth <= 500))),
-    CONSTRAINT jobs_max_attempts_check CHECK ((max_attempts >= 1)),
-    CONSTRAINT jobs_priority_check CHECK (((priority >= 1) AND (priority <= 5))),
-    CONSTRAINT jobs_timeout_ms_check CHECK ((timeout_ms > 0)),
-    CONSTRAINT jobs_unique_key_check CHECK (((length(unique_key) >= 1) AND (length(unique_key) <= 500))),
     CONSTRAINT jobs_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
@@ -728,7 +729,7 @@ CREATE OR REPLACE FUNCTION perdure.id_floor(moment timestamp with time zone)
  RETURNS uuid
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN ((lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid
+RETURN ((lpad(to_hex(((EXTRACT(epoch FROM (moment - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid
 ;
 
 CREATE OR REPLACE FUNCTION perdure.lanes_that_fit(clauses jsonb)
@@ -910,7 +911,7 @@ CREATE OR REPLACE FUNCTION perdure.rank_of(ready timestamp with time zone, prior
  RETURNS bigint
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN (((EXTRACT(epoch FROM ready) * (1000000)::numeric))::bigint - CASE WHEN (priority >= 4) THEN 180000000 WHEN (priority >= 2) THEN 60000000 ELSE 0 END)
+RETURN (((EXTRACT(epoch FROM (ready - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::numeric))::bigint - CASE WHEN (priority >= 4) THEN 180000000 WHEN (priority >= 2) THEN 60000000 ELSE 0 END)
 ;
 
 CREATE OR REPLACE FUNCTION perdure.read_jobs(jobs jsonb)

@@ -1,7 +1,7 @@
 """Loads the named statements of the `.sql` files and renders them for a schema and a driver's style of parameters."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -20,11 +20,15 @@ class Statement:
     parameters: tuple[str, ...]
     text: str
     comment: str
+    _numbered: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        order = {name: f"${number}" for number, name in enumerate(self.parameters, start=1)}
+        object.__setattr__(self, "_numbered", _PARAMETER.sub(lambda match: order[match[1]], self.text))
 
     def numbered(self) -> str:
-        """The text with `$1, $2, ...`, as asyncpg takes it."""
-        order = {name: f"${number}" for number, name in enumerate(self.parameters, start=1)}
-        return _PARAMETER.sub(lambda match: order[match[1]], self.text)
+        """The text with `$1, $2, ...`, as asyncpg takes it; made once, for it is asked for with every call."""
+        return self._numbered
 
     def named(self) -> str:
         """The text with `%(name)s`, as psycopg takes it."""

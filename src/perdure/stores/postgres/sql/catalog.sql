@@ -2,11 +2,16 @@
 -- The partitions of single days are left out: they come and go. Run with an empty search path, so that names are qualified.
 
 -- name: types(schema)
--- The enumerations.
+-- The enumerations, and the domains with what they allow.
+SELECT format('CREATE DOMAIN %s AS %s CHECK (%s);', t.oid::regtype, format_type(t.typbasetype, t.typtypmod),
+    (SELECT pg_get_expr(k.conbin, 0) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) AS text
+FROM pg_type t
+WHERE t.typnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = :schema) AND t.typtype = 'd'
+UNION ALL
 SELECT format('CREATE TYPE %s AS ENUM (%s);', t.oid::regtype, string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)) AS text
 FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
 WHERE t.typnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = :schema)
-GROUP BY t.oid ORDER BY t.oid::regtype::text;
+GROUP BY t.oid ORDER BY text;
 
 -- name: tables(schema)
 -- The tables with columns and constraints; a constraint that NOT NULL says already is not repeated.

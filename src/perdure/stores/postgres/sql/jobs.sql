@@ -6,6 +6,37 @@
 SELECT e.ordinal, e.job_id, e.disposition, e.holder, e.lane, e.band, e.rank
 FROM perdure.enqueue_jobs(:jobs::jsonb, :on_duplicate) e ORDER BY e.ordinal;
 
+-- name: shape(queue, kind, labels, priority)
+-- Where plain jobs of one shape go: their lane, and the ids that are in time; no row where the lane is not known yet.
+SELECT l.lane, perdure.band_of(:priority::smallint, 0::smallint) AS band, perdure.rank_of(now(), :priority::smallint) AS rank,
+    perdure.id_floor(now() - interval '1 day') AS first_id, perdure.id_floor(now() + interval '1 day') AS last_id
+FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :labels::text[];
+
+-- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit)
+-- Store one plain job. Nothing but two rows, for each further node of the plan would be felt in a single enqueue.
+-- from: none   to: available
+WITH body AS (
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
+    VALUES (:id, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :args)
+)
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
+VALUES (:id, perdure.rank_of(now(), :priority::smallint), :lane, perdure.band_of(:priority::smallint, 0::smallint))
+RETURNING rank;
+
+-- name: enqueue_several(ids, args, lane, priority, max_attempts, timeout_ms, crash_limit)
+-- Store plain jobs of one shape.
+-- from: none   to: available
+WITH bodies AS (
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
+    SELECT u.id, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, u.args::jsonb
+    FROM unnest(:ids::uuid[], :args::text[]) AS u (id, args)
+), available AS (
+    INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
+    SELECT i.id, perdure.rank_of(now(), :priority::smallint), :lane, perdure.band_of(:priority::smallint, 0::smallint)
+    FROM unnest(:ids::uuid[]) AS i (id)
+)
+SELECT perdure.rank_of(now(), :priority::smallint) AS rank;
+
 -- name: settle_completed(job_ids, tokens, results, started_us, finished_us)
 -- Record success for the leases that still stand, let go their unique keys, and release children and parked jobs in the same
 -- transaction. Times are counted back in microseconds. Each accepted token comes back, and each place that became available.

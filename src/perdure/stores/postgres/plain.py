@@ -1,0 +1,132 @@
+"""Plain jobs, which have nothing but their arguments and may start at once: stored at a small part of the general cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from time import monotonic
+from uuid import UUID
+
+import asyncpg
+
+from perdure.domain.job import NewJob
+from perdure.ports import Place
+from perdure.stores.postgres.connections import Database, PooledDatabase
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+KNOWN_S = 1.0
+SHAPES_MAX = 1_000
+MILLISECOND = timedelta(milliseconds=1)
+BODY_COLUMNS = ("id", "args", "lane", "priority", "max_attempts", "timeout_ms", "crash_limit")
+PLACE_COLUMNS = ("lane", "band", "rank", "job_id")
+
+Shape = tuple[str, str, tuple[str, ...], int, int, int | None, int | None]
+"""What plain jobs have in common: queue, kind, labels, priority, attempts, time limit in milliseconds, crash limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """Where jobs of a shape go, as the database said at `asked_at`, and which ids are in time."""
+
+    asked_at: float
+    lane: int
+    band: int
+    rank: int
+    first_id: UUID
+    last_id: UUID
+
+    def takes(self, job_id: UUID) -> bool:
+        return self.first_id <= job_id <= self.last_id
+
+
+class PlainJobs:
+    """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
+
+    `singles` should be a connection of its own, which no other work holds up.
+    """
+
+    def __init__(self, singles: Database, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._singles = singles
+        self._bulk = bulk
+        self._schema = schema
+        self._sql = statements("jobs", schema)
+        self._known: dict[Shape, Berth] = {}
+
+    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
+        placed: dict[UUID, Place] = {}
+        for shape, group in shaped(jobs):
+            berth = await self._berth(shape)
+            taken = [] if berth is None else [job for job in group if berth.takes(job.id)]
+            if berth is not None and taken:
+                rank = await self._store(taken, berth, shape)
+                if rank is not None:
+                    placed |= {job.id: Place(berth.lane, berth.band, rank, job.id) for job in taken}
+        return placed
+
+    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape) -> int | None:
+        """The rank that the jobs got; none when the database refused them."""
+        terms = (berth.lane, *shape[3:])
+        try:
+            if len(jobs) == 1:
+                rows = await self._singles.fetch(self._sql["enqueue_one"], jobs[0].id, jobs[0].args, *terms)
+            else:
+                ids, args = [job.id for job in jobs], [job.args for job in jobs]
+                rows = await self._singles.fetch(self._sql["enqueue_several"], ids, args, *terms)
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+            return None
+        except BaseException:
+            self._known.clear()  # the server that answers next may be another one
+            raise
+        return int(rows[0]["rank"])
+
+    async def _berth(self, shape: Shape) -> Berth | None:
+        now = monotonic()
+        berth = self._known.get(shape)
+        if berth is None or now - berth.asked_at > KNOWN_S:
+            rows = await self._singles.fetch(self._sql["shape"], *shape[:4])
+            if not rows:
+                return None
+            if len(self._known) >= SHAPES_MAX:
+                self._known.clear()
+            berth = self._known[shape] = Berth(now, *rows[0])
+        return berth
+
+    async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
+        """Copy the jobs in, all or none; None when none was stored."""
+        try:
+            async with self._bulk.transaction() as connection:
+                bodies: list[tuple[object, ...]] = []
+                places: list[Place] = []
+                for shape, group in shaped(jobs):
+                    rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
+                    berth = Berth(0.0, *rows[0]) if rows else None
+                    if berth is None or not all(berth.takes(job.id) for job in group):
+                        return None
+                    terms = (berth.lane, *shape[3:])
+                    bodies += [(job.id, job.args, *terms) for job in group]
+                    places += [Place(berth.lane, berth.band, berth.rank, job.id) for job in group]
+                for table, columns, records in (
+                    ("jobs", BODY_COLUMNS, bodies),
+                    ("available_jobs", PLACE_COLUMNS, places),
+                ):
+                    await connection.copy_records_to_table(
+                        table, schema_name=self._schema, columns=columns, records=records
+                    )
+                return places
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+            return None
+
+
+def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
+    """The jobs by their shapes."""
+    groups: dict[Shape, list[NewJob]] = {}
+    for shape, group in groupby(jobs, shape_of):
+        groups.setdefault(shape, []).extend(group)
+    return list(groups.items())
+
+
+def shape_of(job: NewJob) -> Shape:
+    """What `job` has in common with others that can be stored by one statement."""
+    timeout_ms = None if job.timeout is None else max(1, job.timeout // MILLISECOND)
+    return job.queue, job.kind, job.labels, job.priority, job.max_attempts, timeout_ms, job.crash_limit

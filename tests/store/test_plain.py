@@ -1,0 +1,147 @@
+"""Plain jobs: stored the quick way exactly as `enqueue_jobs` would, and left to it wherever there is a doubt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.domain.errors import InvalidOption
+from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
+from perdure.services.enqueue import MANY, Enqueue
+from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.plain import PlainJobs
+from tests.support.database import Store, new_id, new_job
+
+BODY = "SELECT to_jsonb(j) - '{id,enqueued_at,xid}'::text[] FROM perdure.jobs j WHERE j.id = $1"
+PLACE = """
+SELECT to_jsonb(a) - '{job_id,available_at,xid,rank}'::text[] || jsonb_build_object(
+    'head_start', round((extract(epoch FROM a.available_at) * 1000000 - a.rank) / 1000000))
+FROM perdure.available_jobs a WHERE a.job_id = $1
+"""
+YEAR = timedelta(days=365)
+SHAPES = [
+    {},
+    {"priority": 1, "args": '{"a": [1, "é"]}'},
+    {"priority": 5, "timeout": None, "crash_limit": 2, "max_attempts": 1},
+    {"labels": ("gpu", "big"), "kind": "app.other", "queue": "media", "timeout": timedelta(microseconds=1)},
+]
+
+
+@pytest.fixture
+async def plain(store: Store, database_url: str) -> AsyncIterator[PlainJobs]:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    yield PlainJobs(database, database)
+    await database.close()
+
+
+@pytest.fixture
+async def enqueue(store: Store, plain: PlainJobs) -> AsyncIterator[Enqueue]:
+    service = Enqueue(store.jobs, plain, store.dispatch)
+    yield service
+    await service.close()
+
+
+def long_ago() -> JobId:
+    return JobId(UUID(int=new_id().int - (int(YEAR.total_seconds()) * 1000 << 80)))
+
+
+async def rows_of(store: Store, job: NewJob) -> tuple[object, object]:
+    return await store.value(BODY, job.id), await store.value(PLACE, job.id)
+
+
+@pytest.mark.parametrize("options", SHAPES)
+async def test_each_way_leaves_the_rows_that_enqueue_jobs_leaves(
+    store: Store, plain: PlainJobs, options: dict[str, Any]
+) -> None:
+    slow, one, *several, many = (new_job(**options) for _ in range(5))
+    await store.jobs.enqueue([slow])
+    placed = {**await plain.few([one]), **await plain.few(several)}
+    copied = await plain.many([many])
+    assert copied is not None
+    for job, place in ((one, placed[one.id]), (several[0], placed[several[0].id]), (many, copied[0])):
+        assert await rows_of(store, job) == await rows_of(store, slow)
+        stored = await store.sql(
+            "SELECT lane, band, rank, job_id FROM perdure.available_jobs WHERE job_id = $1", job.id
+        )
+        assert place == tuple(stored[0])
+
+
+@given(
+    st.builds(
+        NewJob,
+        id=st.just(new_id()),
+        queue=st.just("q"),
+        kind=st.just("k"),
+        depends_on=st.sampled_from([(), (Dependency(parent_id=new_id()),)]),
+        unique=st.sampled_from([None, UniqueRule(key="u")]),
+        concurrency_key=st.sampled_from([None, "c"]),
+        metadata=st.sampled_from([{}, {"a": 1}]),
+        delay=st.sampled_from([None, timedelta(0)]),
+    )
+)
+def test_only_a_job_without_ties_or_delay_is_plain(job: NewJob) -> None:
+    tied = bool(job.depends_on or job.unique or job.concurrency_key or job.metadata) or job.delay is not None
+    assert job.is_plain is not tied
+
+
+async def test_a_lane_that_is_not_known_yet_is_left_to_enqueue_jobs(store: Store, plain: PlainJobs) -> None:
+    job = new_job(queue="new")
+    assert await plain.few([job]) == {}
+    assert await plain.many([job]) is None
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
+
+
+async def test_an_id_that_is_there_already_is_answered_so_and_its_neighbours_are_stored(
+    store: Store, enqueue: Enqueue
+) -> None:
+    first = new_job()
+    await enqueue.one(first, on_duplicate="raise")
+    fresh = [new_job() for _ in range(MANY)]
+    answers = await asyncio.gather(*(enqueue.one(job, on_duplicate="raise") for job in [*fresh, first]))
+    assert [answer.disposition for answer in answers] == [Disposition.CREATED] * MANY + [Disposition.EXISTS]
+    again = await enqueue.many([*fresh, new_job()], on_duplicate="raise")
+    assert [answer.disposition for answer in again] == [Disposition.EXISTS] * MANY + [Disposition.CREATED]
+    assert await store.value("SELECT count(*) FROM perdure.available_jobs") == MANY + 2
+
+
+async def test_an_id_out_of_time_is_refused_alone_among_singles_and_with_all_in_a_call(
+    store: Store, enqueue: Enqueue
+) -> None:
+    await enqueue.one(new_job(), on_duplicate="raise")
+    old, good = new_job(id=long_ago()), new_job()
+    one, other = await asyncio.gather(
+        enqueue.one(old, on_duplicate="raise"),
+        enqueue.one(good, on_duplicate="raise"),
+        return_exceptions=True,
+    )
+    assert isinstance(one, InvalidOption)
+    assert not isinstance(other, BaseException)
+    with pytest.raises(InvalidOption):
+        await enqueue.many([*(new_job() for _ in range(MANY)), old], on_duplicate="raise")
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 2
+
+
+async def test_what_postgresql_cannot_store_is_refused_and_takes_nobody_along(
+    store: Store, enqueue: Enqueue
+) -> None:
+    await enqueue.one(new_job(), on_duplicate="raise")
+    bad, good = new_job(args='{"a": "\\u0000"}'), new_job()
+    one, other = await asyncio.gather(
+        enqueue.one(bad, on_duplicate="raise"),
+        enqueue.one(good, on_duplicate="raise"),
+        return_exceptions=True,
+    )
+    assert isinstance(one, Exception)
+    assert not isinstance(other, BaseException)
+
+
+@pytest.mark.parametrize("store", ["perdure", "other"], indirect=True)
+async def test_lanes_do_not_begin_at_one(store: Store) -> None:
+    """What a producer remembers of a schema that was dropped should name no lane of the one in its place."""
+    await store.jobs.enqueue([new_job()])
+    assert await store.value("SELECT min(lane) FROM perdure.lanes") > 1
