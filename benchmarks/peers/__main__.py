@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -45,18 +45,33 @@ def run(
 
     A system that cannot be installed and a figure that cannot be had are gaps.
     """
-    results = Results(runs=[_machine(servers, names, repeats)])
-    programs = {name: _program(name, servers, results) for name in names if name not in FLOORS}
+    with tempfile.TemporaryDirectory(prefix="perdure-peers-") as folder:
+        yield from _rounds(names, figures, repeats, effort, _Place(servers, Path(folder)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a run takes place: its servers, and a folder for the logs of drivers, workers and jobs."""
+
+    servers: Servers
+    folder: Path
+
+
+def _rounds(
+    names: Sequence[str], figures: Sequence[str], repeats: int, effort: Effort, place: _Place
+) -> Iterator[Results]:
+    results = Results(runs=[_machine(place.servers, names, repeats)])
+    programs = {name: _program(name, place, results) for name in names if name not in FLOORS}
     for number in range(repeats):
         for name in names:
             for figure in figures:
                 if number > 0 and figure in ONCE:
                     continue
-                _measure(name, figure, programs.get(name), effort, servers, results)
+                _measure(name, figure, programs.get(name), effort, place.servers, results)
                 yield results
 
 
-def _program(name: str, servers: Servers, results: Results) -> Program | None:
+def _program(name: str, place: _Place, results: Results) -> Program | None:
     system = BY_NAME[name]
     say(f"{name}: its environment")
     try:
@@ -65,11 +80,12 @@ def _program(name: str, servers: Servers, results: Results) -> Program | None:
         results.row(name).gaps["all"] = str(gap)
         return None
     results.row(name).version = environment.versions[system.package]
-    folder = Path(tempfile.mkdtemp(prefix=f"perdure-peers-{name}-"))
+    folder = place.folder / name
+    folder.mkdir()
     return Program(
         system=system,
         interpreter=environment.interpreter,
-        servers=servers,
+        servers=place.servers,
         folder=folder,
         variables=environment.variables,
     )

@@ -102,8 +102,8 @@ def _postgres(folder: Path) -> Iterator[tuple[int, str]]:
             throwaway=True,
         )
     )
-    server.start()
     try:
+        server.start()
         yield port, binaries.version
     finally:
         server.stop(immediate=True)
@@ -122,8 +122,8 @@ def _redis(folder: Path) -> Iterator[tuple[int, str]]:
             settings={**REDIS_SETTINGS, "bind": LOOPBACK, "port": str(port)},
         )
     )
-    server.start()
     try:
+        server.start()
         yield port, f"{binary.product} {binary.version}"
     finally:
         server.stop(immediate=True)

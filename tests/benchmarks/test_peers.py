@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,8 +101,10 @@ def test_a_program_that_hangs_is_ended_and_named(program: Program, tmp_path: Pat
 def test_a_worker_that_ends_is_noticed_at_once_with_its_last_words(program: Program, tmp_path: Path) -> None:
     (tmp_path / "ending_driver.py").write_text("raise SystemExit('no such queue')\n")
     ending = replace(program, system=_system(driver=str(tmp_path / "ending_driver.py")))
+    began = time.monotonic()
     with ending.workers(1, {}) as workers:
-        assert not ending.wait(workers, lambda: False, within_s=60.0)
+        assert not ending.wait(workers, lambda: False, within_s=100.0)
+        assert time.monotonic() - began < 50.0
         assert ending.why(workers) == "the worker ended with code 1: no such queue"
 
 
