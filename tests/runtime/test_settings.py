@@ -112,7 +112,7 @@ def test_an_address_without_password_is_shown_as_it_is(url: str) -> None:
         ({"concurrency": "many"}, "concurrency", "integer"),
         ({"processes": 6}, "max_connections", "processes"),
         ({"dead_after_s": 5}, "dead_after_s", "heartbeat_interval_s"),
-        ({"suspect_after_s": 40}, "suspect_after_s", "dead_after_s"),
+        ({"suspect_after_s": 20}, "suspect_after_s", "dead_after_s"),
         ({"database_url": "mysql://host"}, "database_url", "postgresql://"),
         ({"database_url": "postgresql+asyncpg://host/x"}, "database_url", "leave out the driver"),
         ({"database_url": "just words"}, "database_url", "postgresql://"),

@@ -128,7 +128,7 @@ async def test_what_was_claimed_ahead_of_a_slow_job_is_given_back_before_it_is_o
     process = Process([long, *behind])
     process.learn(0.2)
     running = asyncio.create_task(process.execution.run())
-    await until(lambda: len(process.group.queued) == 5)
+    await until(lambda: len(process.group.waiting) == 5)
     await until(lambda: len(process.results.endings) == 5, within_s=3)
     assert set(process.results.endings) == {one.job_id for one in behind}
     for ending in process.results.endings.values():
@@ -148,7 +148,7 @@ async def test_nothing_starts_in_the_place_of_a_handler_that_was_left_behind() -
     process = Process([first, second], stuck=stuck.append)
     process.learn(0.2)
     running = asyncio.create_task(process.execution.run())
-    await until(lambda: process.group.queued)
+    await until(lambda: process.group.waiting)
     await until(lambda: stuck)
     assert isinstance(process.results.endings[first.job_id], Failed)
     assert process.results.endings[second.job_id] == Interrupted(

@@ -70,6 +70,7 @@ class Payload:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.signature = Signature(function)
         self._names = tuple(p.name for p in self.signature.parameters)
+        self._all_required = all(p.required for p in self.signature.parameters)
         annotations = {p.name: checked_annotation(p.annotation, p.name) for p in self.signature.parameters}
         self._loose = tuple(name for name, annotation in annotations.items() if _is_loose(annotation))
         self._decode = msgspec.json.Decoder(self._shape(annotations), dec_hook=_from_json).decode
@@ -116,6 +117,8 @@ class Payload:
 
     def _values(self, decoded: msgspec.Struct) -> dict[str, object]:
         pairs = zip(self._names, msgspec.structs.astuple(decoded), strict=True)
+        if self._all_required:
+            return dict(pairs)
         return {name: value for name, value in pairs if value is not msgspec.UNSET}
 
     def _decoded(self, text: str | bytes) -> msgspec.Struct:

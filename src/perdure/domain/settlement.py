@@ -138,7 +138,7 @@ def settle(
     """
     match ending:
         case Completed(result=result):
-            return replace(_unchanged(lease, Outcome.COMPLETED, JobState.COMPLETED), result=result)
+            return _unchanged(lease, Outcome.COMPLETED, JobState.COMPLETED, result)
         case Cancelled(reason=reason):
             return replace(_unchanged(lease, Outcome.CANCELLED, JobState.CANCELLED), cause=reason)
         case Snoozed(delay=delay):
@@ -155,7 +155,7 @@ def settle(
             assert_never(ending)
 
 
-def _unchanged(lease: Lease, outcome: Outcome, state: JobState) -> Settlement:
+def _unchanged(lease: Lease, outcome: Outcome, state: JobState, result: str | None = None) -> Settlement:
     """The settlement that leaves all counts as they were before the attempt."""
     return Settlement(
         job_id=lease.job_id,
@@ -166,6 +166,7 @@ def _unchanged(lease: Lease, outcome: Outcome, state: JobState) -> Settlement:
         crashes=lease.crashes,
         interruptions=lease.interruptions,
         suspicion=lease.suspicion,
+        result=result,
     )
 
 

@@ -70,10 +70,14 @@ class NotedRunner:
     def __init__(self, runner: Runner, running: Running) -> None:
         self._runner = runner
         self._running = running
+        self._tell: Done | None = None
+        self._noted: Done | None = None
 
     def start(self, attempt: Attempt, done: Done) -> None:
         self._running.add(attempt.lease.token)
-        self._runner.start(attempt, partial(self._ended, done))
+        if self._noted is None or done is not self._tell:
+            self._tell, self._noted = done, partial(self._ended, done)
+        self._runner.start(attempt, self._noted)
 
     def _ended(self, done: Done, attempt: Attempt, ending: Ending | None) -> None:
         self._running.remove(attempt.lease.token)

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         default=6.0, description="Silence after which a worker is suspected.", ge=0.1, le=3_600
     )
     dead_after_s: float = Field(
-        default=30.0,
+        default=15.0,
         description="Silence after which a worker is declared dead and its jobs are taken over; at least "
         f"{SHORTEST_SILENCE_IN_BEATS} heartbeats.",
         ge=0.15,

@@ -108,37 +108,37 @@ class Group:
         self.capacity = capacity
         self.runner = runner
         self.running: dict[UUID, Attempt] = {}
-        self.queued: deque[Lease] = deque()
-        self._claimed_at: dict[UUID, float] = {}
+        self.waiting: deque[tuple[float, Lease]] = deque()
         self._limits = limits
         self._mean: float | None = None
 
     def wanted(self) -> int:
         """How many jobs to claim now: free slots, and ahead what can start within the prefetch time."""
         ahead = self._ahead()
-        if len(self.queued) > ahead // 2:
+        if len(self.waiting) > ahead // 2:
             return 0
-        return max(0, self.capacity - len(self.running) + ahead - len(self.queued))
+        return max(0, self.capacity - len(self.running) + ahead - len(self.waiting))
+
+    @property
+    def can_start(self) -> bool:
+        """Whether a job waits and a slot is free."""
+        return bool(self.waiting) and len(self.running) < self.capacity
 
     def add(self, leases: Sequence[Lease], now: float) -> None:
         """Let claimed jobs wait for a slot."""
-        self.queued.extend(leases)
-        self._claimed_at.update((lease.token, now) for lease in leases)
+        self.waiting.extend((now, lease) for lease in leases)
 
     def next(self) -> Lease:
         """The job that has waited for the longest."""
-        lease = self.queued.popleft()
-        del self._claimed_at[lease.token]
-        return lease
+        return self.waiting.popleft()[1]
 
     def remove(self, lease: Lease) -> None:
         """Take one job out that waits for a slot."""
-        self.queued.remove(lease)
-        del self._claimed_at[lease.token]
+        self.waiting = deque(one for one in self.waiting if one[1] is not lease)
 
     def overstayed(self, now: float) -> bool:
         """Whether jobs wait that should have started long ago: what runs takes longer than was learned before."""
-        if not self.queued or now - self._claimed_at[self.queued[0].token] < AHEAD_LONGEST_S:
+        if not self.waiting or now - self.waiting[0][0] < AHEAD_LONGEST_S:
             return False
         self._mean = None
         return True
@@ -184,6 +184,7 @@ class Execution:
         self._settler = seams.settler
         self._claimer = claimer
         self._groups = groups
+        self._done = {group: partial(self._ended, group) for group in groups}
         self._limits = limits
         self._on_stuck, self._on_gone = on_stuck, on_gone
         self._freed = asyncio.Event()
@@ -200,7 +201,7 @@ class Execution:
 
     @property
     def idle(self) -> bool:
-        return not any(group.running or group.queued for group in self._groups)
+        return not any(group.running or group.waiting for group in self._groups)
 
     async def run(self) -> None:
         """Claim and start until `drain` is called; while the database is away, try again in growing pauses."""
@@ -256,7 +257,7 @@ class Execution:
         """
         known = self._settler.tokens.union(
             *(group.running for group in self._groups),
-            *((lease.token for lease in group.queued) for group in self._groups),
+            *((lease.token for _, lease in group.waiting) for group in self._groups),
         )
         claimer = self._claimer
         held = await self._leases.of_process(claimer.worker_id, claimer.process, limit=LOST_CLAIMS_MAX)
@@ -290,10 +291,10 @@ class Execution:
         if self._draining:
             self._release(group, DRAINED)
             return
-        while group.queued and len(group.running) < group.capacity:
+        while group.can_start:
             attempt = Attempt(group.next(), monotonic())
             group.running[attempt.lease.token] = attempt
-            group.runner.start(attempt, partial(self._ended, group))
+            group.runner.start(attempt, self._done[group])
 
     def _ended(self, group: Group, attempt: Attempt, ending: Ending | None) -> None:
         if attempt.abandoned:
@@ -303,11 +304,10 @@ class Execution:
         self.finished += 1
         if ending is not None:
             self._settler.add(attempt.lease, ending, attempt.started, now)
-        if group.queued:
+        if group.can_start:
             self._fill(group)
-        if not self._freed.is_set() and (
-            len(group.running) + len(group.queued) < group.capacity or group.wanted()
-        ):
+        has_room = len(group.running) + len(group.waiting) < group.capacity
+        if not self._freed.is_set() and (has_room or group.wanted()):
             self._freed.set()
 
     def cancel(self, job_id: UUID, token: UUID, reason: str = "cancelled by request") -> bool:
@@ -317,7 +317,7 @@ class Execution:
             if attempt is not None:
                 self._stop(group, attempt, StopReason.CANCELLED)
                 return True
-            for lease in group.queued:
+            for _, lease in group.waiting:
                 if lease.token == token:
                     group.remove(lease)
                     self._settler.add(lease, Cancelled(reason=reason), None, monotonic())
@@ -361,7 +361,7 @@ class Execution:
     def _release(self, group: Group, why: str) -> None:
         now = monotonic()
         cause = f"released before it started: {why}"
-        while group.queued:
+        while group.waiting:
             self._settler.add(group.next(), Interrupted(cause=cause, started=False), None, now)
 
     def _stop(self, group: Group, attempt: Attempt, reason: StopReason) -> None:

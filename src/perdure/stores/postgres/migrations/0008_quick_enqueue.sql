@@ -1,6 +1,6 @@
 -- What costs every single enqueue. A CHECK of a table is read and prepared anew by each statement, 4 microseconds each and 40 for
 -- those of `jobs`; the constraint of a domain is prepared once for a session. And a function that calls one which depends on the
--- session's time zone is never inlined: 35 microseconds for each statement that names it (docs/decisions/0010-quick-enqueue.md).
+-- session's time zone is never inlined: 35 microseconds for each statement that names it (docs/decisions/0011-quick-enqueue.md).
 -- That a key stands with its states or its limit is left to `enqueue_jobs`, the only one that writes keys, and to `perdure db check`.
 
 CREATE DOMAIN perdure.priority AS smallint CHECK (VALUE BETWEEN 1 AND 5);
