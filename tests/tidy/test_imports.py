@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import perdure
+from perdure.surfaces.cli.program import COMMANDS
 
 HEAVY = (
     "asyncpg",
@@ -20,6 +21,17 @@ HEAVY = (
     "rich",
     "structlog",
     "uvloop",
+)
+
+HELP_PAGES = (
+    *((name,) for name, _, _ in COMMANDS),
+    ("job", "list"),
+    ("job", "enqueue"),
+    ("queue", "list"),
+    ("dlq", "replay"),
+    ("db", "migrate"),
+    ("config", "show"),
+    ("worker", "run"),
 )
 
 
@@ -41,6 +53,14 @@ def test_an_import_pulls_in_nothing_heavy(script: str, further: tuple[str, ...])
     found = imported_by(f"{script}; import sys; print(*sys.modules, file=sys.stderr)")
     assert "perdure" in found
     assert found & {*HEAVY, *further} == set()
+
+
+@pytest.mark.parametrize("words", HELP_PAGES, ids=" ".join)
+def test_a_help_page_pulls_in_no_driver_and_no_settings(words: tuple[str, ...]) -> None:
+    """It needs the tree of commands and what draws the page; the commands import the rest when they run."""
+    script = f"from perdure.surfaces.cli import main; main({[*words, '--help']})"
+    found = imported_by(f"{script}; import sys; print(*sys.modules, file=sys.stderr)")
+    assert found & {*HEAVY, "asyncio"} == {"cyclopts", "rich"}
 
 
 def test_each_public_name_is_there_and_known_to_type_checkers() -> None:

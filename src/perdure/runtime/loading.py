@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from contextlib import redirect_stdout
 from difflib import get_close_matches
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from perdure.domain.kind import Kind
 
 AnyKind = Kind[..., Any]
 NAMED = 5
+ANOTHER = "name the file or module that has your jobs; `perdure init` writes a first one"
 
 
 def load_kinds(app: str) -> dict[str, AnyKind]:
@@ -72,12 +74,22 @@ def _add(kinds: dict[str, AnyKind], kind: AnyKind) -> None:
         )
 
 
+def require_application(app: str) -> None:
+    """Refuse an application that is not there, and import nothing of it. Raises InvalidOption."""
+    name = _module_name(app)
+    if _names_file(name):
+        _require_file(Path(name))
+        return
+    top = name.partition(".")[0]
+    if not top or PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) is None:
+        raise _no_module(name)
+
+
 def load_module(app: str) -> ModuleType:
     """Import the module of `app`; its folder (for a file) or the working folder is importable afterwards."""
-    name = app.rpartition(":")[0] if ":" in app and not Path(app).exists() else app
-    path = Path(name)
-    if name.endswith(".py") or path.is_file():
-        return _load_file(path)
+    name = _module_name(app)
+    if _names_file(name):
+        return _load_file(Path(name))
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -85,12 +97,28 @@ def load_module(app: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise InvalidOption("app", f"there is no module {name!r} here ({Path.cwd()})") from error
+        raise _no_module(name) from error
+
+
+def _module_name(app: str) -> str:
+    return app.rpartition(":")[0] if ":" in app and not Path(app).exists() else app
+
+
+def _names_file(name: str) -> bool:
+    return name.endswith(".py") or Path(name).is_file()
+
+
+def _no_module(name: str) -> InvalidOption:
+    return InvalidOption("app", f"there is no module {name!r} here ({Path.cwd()})", next_step=ANOTHER)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise InvalidOption("app", f"there is no file {path}", next_step=ANOTHER)
 
 
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InvalidOption("app", f"there is no file {path}")
+    _require_file(path)
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

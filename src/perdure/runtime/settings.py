@@ -82,8 +82,8 @@ class Settings(BaseSettings):
     )
     app: str = Field(
         default="",
-        description="Application that `perdure job enqueue` asks for the kind, when it is given none: `file.py` or "
-        "`module`. `perdure dev` names its own.",
+        description="Application of `perdure dev`, `worker run` and `job enqueue` when they are given none: `file.py` "
+        "or `module`.",
     )
     queues: Names = Field(
         default=("default",), description="Queues that a worker serves.", min_length=1, max_length=1000

@@ -1,6 +1,5 @@
 """`perdure bench`: how fast Perdure is on this machine, beside the bare statements of the same server."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +50,8 @@ def bench(
     only
         Names of figures, separated by commas.
     """
+    import asyncio
+
     from perdure.bench.effort import QUICK, THOROUGH
     from perdure.bench.rounds import REDIS, chosen, measure
     from perdure.bench.servers import servers

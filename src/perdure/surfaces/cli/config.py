@@ -3,7 +3,6 @@
 from cyclopts import App
 
 from perdure.domain.errors import InvalidSettings
-from perdure.runtime.settings import Settings, load_problems, origins
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown
 from perdure.surfaces.cli.output import Listing, show_list, tell
@@ -19,6 +18,8 @@ PROBLEM_COLUMNS = (Column("field", "SETTING"), Column("why", "WHY", "red"), Colu
 @app.command
 def show(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> None:
     """Show every setting, its value with passwords masked, and where it comes from."""
+    from perdure.runtime.settings import Settings, origins
+
     settings = settings_of(connection)
     records = [
         {
@@ -46,6 +47,8 @@ def show(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> None:
 @app.command
 def check(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     """Say everything that is wrong with the settings; exit code 9 when something is."""
+    from perdure.runtime.settings import load_problems
+
     problems = load_problems(connection.flags, connection.config)
     show_list(
         Listing(

@@ -1,16 +1,10 @@
 """`perdure db`: migrate the database, see its schema, check the promises."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from perdure.domain.errors import InvalidOption
-from perdure.runtime.settings import Settings
-from perdure.runtime.wiring import connected
-from perdure.stores.postgres.connections import connect
-from perdure.stores.postgres.migrations import migrate as apply
-from perdure.stores.postgres.migrations import migrations, missing, plain_sql
-from perdure.stores.postgres.migrations import rollback as undo
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, CAUTION, Connection, Shown
@@ -18,6 +12,9 @@ from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import located, settings_of
 from perdure.surfaces.cli.tables import Column
+
+if TYPE_CHECKING:
+    from perdure.runtime.settings import Settings
 
 app = App(name="db", help="Migrate and check the database.")
 
@@ -46,6 +43,8 @@ async def migrate(
     dry_run
         Only print what would be applied.
     """
+    from perdure.stores.postgres.migrations import migrate as apply
+
     with located(settings_of(connection)) as settings:
         if dry_run:
             names = await _missing(settings)
@@ -76,6 +75,9 @@ async def rollback(
     yes
         Do it without asking.
     """
+    from perdure.stores.postgres.migrations import migrations
+    from perdure.stores.postgres.migrations import rollback as undo
+
     if to < 0:
         raise InvalidOption("to", "must be 0 or the number of a migration")
     with located(settings_of(connection)) as settings:
@@ -92,6 +94,8 @@ async def rollback(
 @app.command
 async def status(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     """List the migrations, applied and missing; exit code 10 when some are missing."""
+    from perdure.stores.postgres.migrations import migrations
+
     with located(settings_of(connection)) as settings:
         lacking = await _missing(settings)
         records = [
@@ -107,6 +111,8 @@ async def status(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) ->
 @app.command
 def sql(*, connection: Connection = AS_SET) -> None:
     """Print what `migrate` runs on an empty database, as one script for psql; needs no server."""
+    from perdure.stores.postgres.migrations import plain_sql
+
     write(plain_sql(settings_of(connection).schema).rstrip())
 
 
@@ -119,6 +125,8 @@ async def check(*, drained: bool = False, connection: Connection = AS_SET, shown
     drained
         By now all work should be done: check L1 too, that no job is left which nothing holds back.
     """
+    from perdure.runtime.wiring import connected
+
     with located(settings_of(connection)) as settings:
         async with connected(settings, redis=False) as stores:
             report = await stores.check.run(
@@ -143,7 +151,10 @@ async def check(*, drained: bool = False, connection: Connection = AS_SET, shown
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-async def _missing(settings: Settings) -> list[str]:
+async def _missing(settings: "Settings") -> list[str]:
+    from perdure.stores.postgres.connections import connect
+    from perdure.stores.postgres.migrations import missing
+
     connection = await connect(settings.database_url.get_secret_value(), application_name="perdure db")
     try:
         return await missing(connection, schema=settings.schema)

@@ -1,17 +1,18 @@
 """`perdure demo`: the story of a pipeline over real source code, and of all that happens to it."""
 
-import asyncio
 import sysconfig
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from perdure.domain.errors import InvalidOption
-from perdure.runtime.settings import Settings
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import CONNECTION
 from perdure.surfaces.cli.output import write
+
+if TYPE_CHECKING:
+    from perdure.runtime.settings import Settings
 
 FOLDER = "demo"
 
@@ -41,8 +42,11 @@ def demo(
     verbose
         Twice: a traceback with an error.
     """
+    import asyncio
+
     from perdure.demo.screen import Screen
     from perdure.demo.stage import Wanted, database, perform
+    from perdure.runtime.settings import Settings
 
     settings = Settings.load({"data_dir": data_dir})
     folder = _folder(input)
@@ -76,6 +80,6 @@ def _folder(given: Path | None) -> Path:
     return folder
 
 
-def _where(settings: Settings, work: Path, schema: str) -> str:
+def _where(settings: "Settings", work: Path, schema: str) -> str:
     where = f"--schema {schema}" if settings.database_url.get_secret_value() else f"--data-dir {work}"
     return f"look at it: perdure status {where}; perdure job list {where}"

@@ -1,6 +1,5 @@
 """`perdure dev`: everything for one's own code with one command."""
 
-import asyncio
 import shlex
 import signal
 import sys
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from perdure.runtime.settings import Settings
 from perdure.surfaces.cli.options import AS_SET, Connection
 from perdure.surfaces.cli.output import tell
-from perdure.surfaces.cli.session import settings_of
+from perdure.surfaces.cli.session import application_of, settings_of
 from perdure.surfaces.cli.text import visible
 
 if TYPE_CHECKING:
     from perdure.runtime.merged_log import Entry
+    from perdure.runtime.settings import Settings
     from perdure.runtime.trial import JobOfApp
 
 COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta")
@@ -28,7 +27,8 @@ EXAMPLES = 3
 
 
 def dev(
-    application: str,
+    application: str | None = None,
+    /,
     *,
     fresh: Annotated[bool, Parameter(negative="")] = False,
     redis: Annotated[bool, Parameter(negative="")] = False,
@@ -43,7 +43,7 @@ def dev(
     Parameters
     ----------
     application
-        Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`.
+        Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`; else the setting `app`.
     fresh
         Begin with an empty database; only for embedded servers.
     redis
@@ -53,15 +53,18 @@ def dev(
     verbose
         Log more; twice: a traceback with an error.
     """
-    tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
+    import asyncio
+
     settings = settings_of(connection, queues=queues, log_level="debug" if verbose else None)
-    with _database(settings, application, fresh=fresh, redis=redis) as found:
-        named = "" if found is not settings else application  # the note lies beside embedded servers only
-        return asyncio.run(_develop(found, application, Screen(named)))
+    app = application_of(application, settings)
+    tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
+    with _database(settings, app, fresh=fresh, redis=redis) as found:
+        named = "" if found is not settings else app  # the note lies beside embedded servers only
+        return asyncio.run(_develop(found, app, Screen(named)))
 
 
 @contextmanager
-def _database(settings: Settings, application: str, *, fresh: bool, redis: bool) -> Iterator[Settings]:
+def _database(settings: "Settings", application: str, *, fresh: bool, redis: bool) -> Iterator["Settings"]:
     from perdure.domain.errors import InvalidOption
     from perdure.runtime.current_application import noted
     from perdure.runtime.embedded import EmbeddedServers
@@ -84,7 +87,9 @@ def _database(settings: Settings, application: str, *, fresh: bool, redis: bool)
             yield served_by(urls, settings)
 
 
-async def _develop(settings: Settings, application: str, screen: "Screen") -> int:
+async def _develop(settings: "Settings", application: str, screen: "Screen") -> int:
+    import asyncio
+
     from perdure.runtime.dev import Development
     from perdure.runtime.exported import export
     from perdure.stores.postgres.migrations import migrate

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Group, Parameter
@@ -19,10 +19,6 @@ from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, JobId, NewJob
 from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.options import EnqueueOptions, effective, new_job
-from perdure.runtime.current_application import noted_application
-from perdure.runtime.loading import kind_of
-from perdure.runtime.settings import Settings
-from perdure.runtime.wiring import Stores, connected
 from perdure.surfaces.cli.acting import id_of
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown, moment
@@ -30,6 +26,10 @@ from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import located, settings_of
 from perdure.surfaces.cli.tables import Column
+
+if TYPE_CHECKING:
+    from perdure.runtime.settings import Settings
+    from perdure.runtime.wiring import Stores
 
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
@@ -117,6 +117,9 @@ async def enqueue(
     kind
         Name of the kind, as `@job` gives it: the function's module and name, such as `app.resize`.
     """
+    from perdure.runtime.loading import kind_of
+    from perdure.runtime.wiring import connected
+
     settings = settings_of(connection)
     application = _application(what.app, settings)
     options = _options(how, when, what.id, asked=bool(application))
@@ -175,7 +178,9 @@ def undeclared(name: str) -> Kind[..., object]:
     return Kind(anything, name=checked_name(name, "kind"), mode="async", options=KindOptions())
 
 
-def _application(given: str | None, settings: Settings) -> str:
+def _application(given: str | None, settings: "Settings") -> str:
+    from perdure.runtime.current_application import noted_application
+
     if given is not None:
         return given
     embedded = not settings.database_url
@@ -202,7 +207,7 @@ def _options(how: How, when: When, job_id: str | None, *, asked: bool) -> Enqueu
     )
 
 
-async def _warn(stores: Stores, job: NewJob) -> None:
+async def _warn(stores: "Stores", job: NewJob) -> None:
     """Tell when no worker would take the job as things are; it is stored and waits."""
     with suppress(PerdureError):
         reasons = (await stores.read.explain(job.id)).reasons

@@ -1,6 +1,5 @@
 """`perdure job`: enqueue jobs, see, explain, retry and cancel them."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -223,6 +222,8 @@ async def cancel(
 
 async def _ended(result_of: ResultOf, job_id: UUID, limit: timedelta) -> ResultView:
     """The end of a job, looked for less and less often. Raises NotFound and ResultTimeout."""
+    import asyncio
+
     until, pause = time.monotonic() + limit.total_seconds(), FIRST_LOOK_S
     while True:
         view = await result_of(job_id)

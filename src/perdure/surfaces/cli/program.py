@@ -1,6 +1,5 @@
 """The tree of commands and the one place where a command runs and ends."""
 
-import asyncio
 import inspect
 import io
 import os
@@ -9,11 +8,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.failures import HELP, fail, refuse_usage, verbosity
-from perdure.surfaces.cli.logs import log_to_stderr
 from perdure.version import __version__
 
 HERE = "perdure.surfaces.cli"
@@ -60,12 +58,11 @@ def run(tokens: Sequence[str]) -> int:
     """Run one command line; every end has its exit code, and none is a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    log_to_stderr(verbose=verbosity(tokens) > 0)
     try:
         return _run([f"{word}={EVERY}" if word == "--watch" else word for word in tokens])
     except CycloptsError as error:
         error.verbose = False
-        return refuse_usage(str(error), _help_of(error), tokens)
+        return refuse_usage(_told(error), _help_of(error), tokens)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -77,12 +74,29 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def _run(tokens: Sequence[str]) -> int:
-    command, bound, _ = tree().parse_args(tokens, exit_on_error=False, print_error=False)
+    app = tree()
+    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if command != app.help_print:
+        from perdure.surfaces.cli.logs import log_to_stderr
+
+        log_to_stderr(verbose=verbosity(tokens) > 0)
     result: Any = command(*bound.args, **bound.kwargs)
     if inspect.iscoroutine(result):
+        import asyncio
+
         result = asyncio.run(result)
     sys.stdout.flush()
     return int(result or Exit.DONE)
+
+
+def _told(error: CycloptsError) -> str:
+    """What is wrong with the line, without the names of our parameters where the user must give a word in a place."""
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
+        word = error.argument.name
+        if not error.argument.field_info.is_keyword_only:
+            word = word.removeprefix("--").upper()
+        return f"`perdure {' '.join(error.command_chain or ())}` needs {word}"
+    return str(error)
 
 
 def _help_of(error: CycloptsError) -> str:

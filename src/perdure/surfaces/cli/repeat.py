@@ -1,6 +1,5 @@
 """Repeats what a command shows, for `--watch`."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,6 +12,8 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 async def repeated(interval: timedelta | None) -> AsyncIterator[int]:
     """Once, or again and again until Ctrl-C; on a terminal each time on an empty screen."""
+    import asyncio
+
     if interval is None:
         yield 0
         return

@@ -6,7 +6,6 @@ from cyclopts import App, Group, Parameter
 
 from perdure.domain.errors import InvalidOption
 from perdure.domain.views import WorkerView
-from perdure.runtime.supervisor import run_worker
 from perdure.surfaces.cli.acting import on_each, show_report
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
@@ -25,7 +24,7 @@ from perdure.surfaces.cli.options import (
 from perdure.surfaces.cli.output import Listing, show_list, show_one, tell
 from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
-from perdure.surfaces.cli.session import located, opened, settings_of
+from perdure.surfaces.cli.session import application_of, located, opened, settings_of
 from perdure.surfaces.cli.tables import Column
 
 app = App(name="worker", help="Run workers, and see them.")
@@ -47,7 +46,8 @@ COLUMNS = (
 
 @app.command
 async def run(
-    application: str,
+    application: str | None = None,
+    /,
     *,
     queues: Annotated[str | None, Parameter(group=CAPACITY)] = None,
     processes: Annotated[int | None, Parameter(group=CAPACITY)] = None,
@@ -62,7 +62,7 @@ async def run(
     Parameters
     ----------
     application
-        Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`.
+        Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`; else the setting `app`.
     queues
         Queues that it serves, separated by commas.
     processes
@@ -72,14 +72,17 @@ async def run(
     verbose
         Log more; twice: a traceback with an error.
     """
+    from perdure.runtime.supervisor import run_worker
+
     level = "debug" if len(verbose) else None
     settings = settings_of(
         connection, queues=queues, processes=processes, concurrency=concurrency, log_level=level
     )
+    found = application_of(application, settings)
     for caution in settings.cautions:
         tell(f"warning: {caution}")
     with located(settings) as settings_with_database:
-        return await run_worker(settings_with_database, application)
+        return await run_worker(settings_with_database, found)
 
 
 @app.command(name="list")

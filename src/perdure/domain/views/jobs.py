@@ -1,8 +1,4 @@
-"""What the reading and the acting services answer: the types that every face renders, as JSON by msgspec.
-
-JSON of the user (arguments, results, metadata) stays the database's text, as `msgspec.Raw`, so that no number is
-rounded on its way.
-"""
+"""Views of jobs and of what belongs to one: attempts, edges, lease, place, progress, events, dead letter."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,9 +8,7 @@ from uuid import UUID
 from msgspec import Raw
 
 from perdure.domain.job import JobState, OnParentFailure
-from perdure.domain.serving import Unserved
 from perdure.domain.settlement import ErrorReport, Outcome
-from perdure.domain.worker import Worker
 
 EMPTY = Raw(b"{}")
 
@@ -226,103 +220,6 @@ class JobDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountView:
-    """How many jobs are in one state; above 100,000 an estimate."""
-
-    state: JobState
-    count: int
-    approximate: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneView:
-    """What waits of one kind with one set of labels; `workers` counts the active ones that serve it."""
-
-    lane: int
-    kind: str
-    labels: tuple[str, ...]
-    available: int
-    workers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueView:
-    """A queue: its depths, who serves it, and what nobody serves (`unserved`: kinds with jobs that wait for nobody).
-
-    With `approximate` a depth is at least what it says.
-    """
-
-    name: str
-    paused_at: datetime | None
-    paused_by: str
-    depths: dict[JobState, int]
-    oldest_available_at: datetime | None
-    oldest_available_s: float | None
-    lanes: tuple[LaneView, ...]
-    kinds: tuple[str, ...]
-    unserved: tuple[str, ...]
-    workers: int
-    approximate: bool = False
-
-    @property
-    def paused(self) -> bool:
-        """Whether claims leave it out."""
-        return self.paused_at is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerView:
-    """A worker and how long it has been silent, by the database's clock; `deaf` processes hear no notifications."""
-
-    worker: Worker
-    load: float
-    silent_s: float
-    suspect: bool
-    deaf: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaderView:
-    """Who leads the duties, in which term."""
-
-    holder: UUID
-    worker: str
-    term: int
-    elected_at: datetime
-    expires_at: datetime
-    leads: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateView:
-    """How many attempts ended in this way during the last minute."""
-
-    outcome: Outcome
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusView:
-    """The system on one screen. A part that did not come within the time budget is null, and `notes` names it."""
-
-    at: datetime | None
-    counts: tuple[CountView, ...] | None
-    last_minute: tuple[RateView, ...] | None
-    oldest_available_s: float | None
-    workers_active: int | None
-    workers_draining: int | None
-    workers_suspect: int | None
-    workers_deaf: int | None = 0
-    leader: LeaderView | None
-    dead_letters: int | None
-    dead_letters_approximate: bool
-    queues_paused: tuple[str, ...] | None
-    unserved: tuple[Unserved, ...] | None = ()
-    oldest_transaction_s: float | None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultView:
     """Where a job stands, with its result as JSON text once it has completed, or what it failed with."""
 
@@ -330,71 +227,3 @@ class ResultView:
     result: str | None = None
     error: ErrorReport | None = None
     cause: str = ""
-
-
-class ActOutcome(StrEnum):
-    """What an act did to one job; DONE is for queues and workers."""
-
-    CANCELLED = "cancelled"
-    REQUESTED = "requested"
-    AVAILABLE = "available"
-    SCHEDULED = "scheduled"
-    DROPPED = "dropped"
-    DONE = "done"
-    UNCHANGED = "unchanged"
-    ILLEGAL = "illegal"
-    DUPLICATE = "duplicate"
-    BLOCKED = "blocked"
-    MISSING = "missing"
-    MOVING = "moving"
-
-
-CHANGES = frozenset(ActOutcome) - {
-    ActOutcome.UNCHANGED,
-    ActOutcome.ILLEGAL,
-    ActOutcome.DUPLICATE,
-    ActOutcome.BLOCKED,
-    ActOutcome.MISSING,
-    ActOutcome.MOVING,
-}
-"""The outcomes that changed something."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acted:
-    """What an act did to one job, and the state in which it found it.
-
-    DUPLICATE: `holder` has its unique key. BLOCKED: it waits for parents that have not completed. MOVING: it changed
-    its state faster than the act could follow; to be asked again.
-    """
-
-    job_id: UUID
-    outcome: ActOutcome
-    state: JobState | None = None
-    holder: UUID | None = None
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActReport:
-    """What a command did, or with `dry_run` would do: `matched` jobs by outcome, and some of them as a sample.
-
-    `complete` is false when a limit ended it early; `finishes_in` is how long a replay with a rate goes on by itself.
-    """
-
-    verb: str
-    actor: str
-    reason: str
-    dry_run: bool
-    matched: int
-    outcomes: dict[ActOutcome, int] = field(default_factory=dict)
-    sample: tuple[JobView, ...] = ()
-    acted: tuple[Acted, ...] = ()
-    complete: bool = True
-    note: str = ""
-    finishes_in: timedelta | None = None
-
-    @property
-    def changed(self) -> int:
-        """How many jobs were changed."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome in CHANGES)
