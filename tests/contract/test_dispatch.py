@@ -302,6 +302,36 @@ async def test_a_key_with_one_slot_is_first_in_first_out(bench: Bench) -> None:
     assert [lease.job_id for lease in leases] == [job.id for job in jobs]
 
 
+async def test_a_key_with_one_slot_is_first_in_first_out_among_several_workers(bench: Bench) -> None:
+    """Each of them meets other jobs of the key first, and parks them; what is let out again keeps its place."""
+    jobs = [new_job(concurrency_key="k") for _ in range(60)]
+    for job in jobs[:30]:
+        await bench.add(job)
+
+    async def late() -> None:
+        for job in jobs[30:]:
+            await bench.add(job)
+
+    await asyncio.gather(late(), *(work(bench, limit=limit) for limit in (1, 2, 3, 5, 8)))
+    started = await bench.store.sql(
+        "SELECT job_id FROM perdure.job_executions WHERE slot = 1 ORDER BY claim_xid"
+    )
+    assert [row["job_id"] for row in started] == [job.id for job in jobs]
+
+
+async def test_different_limits_on_one_key_leave_no_slot_unused(bench: Bench) -> None:
+    """A job whose limit is reached is passed over by those behind it whose limit is not."""
+    narrow = [new_job(concurrency_key="k", concurrency_limit=1) for _ in range(3)]
+    wide = [new_job(concurrency_key="k", concurrency_limit=3) for _ in range(3)]
+    await bench.add(*narrow, *wide)
+    leases = await bench.dispatch.claim(claimer(), SCOPE, limit=10)
+    assert {lease.job_id for lease in leases} == {narrow[0].id, wide[0].id, wide[1].id}
+    (last,) = [lease for lease in leases if lease.job_id == wide[1].id]
+    settled = await bench.store.end([last])
+    await bench.dispatch.announce(settled.released)
+    assert await claim(bench) == [wide[2].id]
+
+
 async def test_wait_ends_with_a_ring_and_with_the_time(bench: Bench) -> None:
     await bench.dispatch.claim(claimer(), SCOPE, limit=1)
     assert await bench.dispatch.wait(timedelta(milliseconds=20)) is False

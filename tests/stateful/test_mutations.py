@@ -111,7 +111,7 @@ MUTATIONS = [
         name="slots are given twice",
         module="dispatch",
         within="claim_gated",
-        old="WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.concurrency_key AND l.slot = n.slot)",
+        old="WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = c.concurrency_key AND l.slot = n.slot)",
     ),
     Mutation(
         name="failures are forgotten",

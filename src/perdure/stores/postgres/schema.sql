@@ -36,6 +36,7 @@ CREATE TABLE perdure.available_jobs (
     interruptions smallint NOT NULL DEFAULT 0,
     suspicion smallint NOT NULL DEFAULT 0,
     gated boolean NOT NULL DEFAULT false,
+    returned_key text NOT NULL DEFAULT ''::text,
     CONSTRAINT available_jobs_band_check CHECK (((band >= 0) AND (band <= 3))),
     CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
@@ -239,6 +240,8 @@ CREATE TABLE perdure.parked_jobs (
     interruptions smallint NOT NULL,
     suspicion smallint NOT NULL,
     concurrency_key text NOT NULL,
+    concurrency_limit smallint NOT NULL DEFAULT 1,
+    CONSTRAINT parked_jobs_concurrency_limit_check CHECK ((concurrency_limit >= 1)),
     CONSTRAINT parked_jobs_pkey PRIMARY KEY (job_id)
 );
 
@@ -299,6 +302,8 @@ CREATE TABLE perdure.workers (
 
 CREATE INDEX available_jobs_claim ON perdure.available_jobs USING btree (lane, band, rank, job_id);
 
+CREATE INDEX available_jobs_returned ON perdure.available_jobs USING btree (returned_key, lane, rank, job_id) WHERE (returned_key <> ''::text);
+
 CREATE INDEX blocked_jobs_unverified ON perdure.blocked_jobs USING btree (look_at) WHERE (NOT verified);
 
 CREATE INDEX cancel_requests_worker ON perdure.cancel_requests USING btree (worker_id);
@@ -323,7 +328,7 @@ CREATE INDEX leases_guard ON perdure.leases USING btree (worker_id, deadline);
 
 CREATE UNIQUE INDEX leases_slot ON perdure.leases USING btree (concurrency_key, slot) WHERE (concurrency_key IS NOT NULL);
 
-CREATE INDEX parked_jobs_next ON perdure.parked_jobs USING btree (concurrency_key, rank, job_id);
+CREATE INDEX parked_jobs_next ON perdure.parked_jobs USING btree (concurrency_key, concurrency_limit, rank, job_id);
 
 CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs USING btree (run_at, job_id);
 
@@ -701,6 +706,28 @@ BEGIN
     INSERT INTO perdure.queues (name) SELECT DISTINCT j.queue FROM perdure.read_jobs(jobs) j ORDER BY 1 ON CONFLICT DO NOTHING;
     INSERT INTO perdure.lanes (queue, kind, labels)
     SELECT DISTINCT j.queue, j.kind, j.labels FROM perdure.read_jobs(jobs) j ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.fill_slots(limits smallint[], free integer[])
+ RETURNS integer[]
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+DECLARE
+    given integer[] := '{}';
+    next integer := 1;
+    most smallint;
+BEGIN
+    FOREACH most IN ARRAY limits LOOP
+        IF free[next] <= most THEN
+            given := array_append(given, free[next]);
+            next := next + 1;
+        ELSE
+            given := array_append(given, NULL);
+        END IF;
+    END LOOP;
+    RETURN given;
 END $function$
 ;
 
@@ -1202,26 +1229,44 @@ AS $function$
 BEGIN
     PERFORM perdure.lock_keys(keys);
     RETURN QUERY
-    WITH room AS (
-        -- The slots that the best ranked parked job may use; another of the same key may allow more or fewer.
-        SELECT k.key, (
-            SELECT count(*) FROM generate_series(1, (
-                SELECT (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = p.job_id) FROM perdure.parked_jobs p
-                WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1
-            )) AS n (slot)
-            WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.key AND l.slot = n.slot)
+    WITH limits AS (
+        SELECT k.key, l.most FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u (key)) k
+        CROSS JOIN LATERAL (
+            WITH RECURSIVE hop AS (
+                (SELECT p.concurrency_limit AS most FROM perdure.parked_jobs p WHERE p.concurrency_key = k.key
+                ORDER BY p.concurrency_limit DESC LIMIT 1)
+                UNION ALL
+                SELECT (SELECT p.concurrency_limit FROM perdure.parked_jobs p WHERE p.concurrency_key = k.key
+                    AND p.concurrency_limit < h.most ORDER BY p.concurrency_limit DESC LIMIT 1)
+                FROM hop h WHERE h.most IS NOT NULL
+            )
+            SELECT h.most FROM hop h WHERE h.most IS NOT NULL
+        ) l
+    ), free AS MATERIALIZED (
+        SELECT m.key, ARRAY(
+            SELECT n.slot FROM generate_series(1, m.most) AS n (slot)
+            WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = m.key AND l.slot = n.slot) ORDER BY n.slot
         ) AS slots
-        FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u (key)) k
-    ), chosen AS (
-        SELECT c.job_id FROM room r CROSS JOIN LATERAL (
-            SELECT p.job_id FROM perdure.parked_jobs p WHERE p.concurrency_key = r.key
-            ORDER BY p.rank, p.job_id LIMIT r.slots
+        FROM (SELECT l.key, max(l.most) AS most FROM limits l GROUP BY l.key) m
+    ), contenders AS (
+        SELECT l.key, l.most, c.rank, c.job_id FROM limits l JOIN free f ON f.key = l.key
+        CROSS JOIN LATERAL (
+            SELECT p.rank, p.job_id FROM perdure.parked_jobs p WHERE p.concurrency_key = l.key AND p.concurrency_limit = l.most
+            ORDER BY p.rank, p.job_id LIMIT cardinality(f.slots)
         ) c
+    ), filled AS (
+        SELECT array_agg(c.job_id ORDER BY c.rank, c.job_id) AS ids,
+            perdure.fill_slots(array_agg(c.most ORDER BY c.rank, c.job_id), (SELECT f.slots FROM free f WHERE f.key = c.key)) AS slots
+        FROM contenders c GROUP BY c.key
+    ), chosen AS (
+        SELECT u.job_id FROM filled f CROSS JOIN LATERAL unnest(f.ids, f.slots) AS u (job_id, slot) WHERE u.slot IS NOT NULL
     ), gone AS (
         DELETE FROM perdure.parked_jobs p USING chosen c WHERE p.job_id = c.job_id RETURNING p.*
     )
-    INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
-    SELECT g.job_id, g.rank, g.available_at, g.lane, g.band, g.run, g.attempt, g.crashes, g.interruptions, g.suspicion, true
+    INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated,
+        returned_key)
+    SELECT g.job_id, g.rank, g.available_at, g.lane, g.band, g.run, g.attempt, g.crashes, g.interruptions, g.suspicion, true,
+        g.concurrency_key
     FROM gone g
     RETURNING available_jobs.lane, available_jobs.band, available_jobs.rank, available_jobs.job_id;
 END $function$

@@ -72,7 +72,8 @@ WHERE h.gated ORDER BY h.rank, h.job_id LIMIT :most;
 
 -- name: claim_gated(job_ids, most, worker_id, process, isolated, grace_ms)
 -- Lease up to `most` gated jobs: each with a concurrency key gets the lowest free slot of its key, or is parked; each whose
--- unique key does not count while running lets it go. The keys are locked, so that slots are exact.
+-- unique key does not count while running lets it go. The keys are locked, so that slots are exact. Rivals are better ranked jobs of
+-- the same key and lane that have waited for a slot before and that this claimer has not met: theirs is the slot that they would get.
 -- from: available   to: running, available
 WITH found AS MATERIALIZED (
     SELECT w.ctid AS at, w.* FROM perdure.available_jobs w WHERE w.job_id = ANY (:job_ids::uuid[])
@@ -80,25 +81,42 @@ WITH found AS MATERIALIZED (
     ORDER BY w.rank, w.job_id FOR UPDATE SKIP LOCKED
 ), bodies AS (
     SELECT f.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
-        j.concurrency_key, j.concurrency_limit,
-        row_number() OVER (PARTITION BY j.concurrency_key ORDER BY f.rank, f.job_id) AS place
+        j.concurrency_key, j.concurrency_limit
     FROM found f JOIN perdure.jobs j ON j.id = f.job_id
-), slots AS (
-    SELECT k.concurrency_key, n.slot, row_number() OVER (PARTITION BY k.concurrency_key ORDER BY n.slot) AS place
-    FROM (SELECT concurrency_key, max(concurrency_limit) AS most FROM bodies WHERE concurrency_key IS NOT NULL GROUP BY 1) k
-    CROSS JOIN LATERAL generate_series(1, k.most) AS n (slot)
-    WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = k.concurrency_key AND l.slot = n.slot)
+), rivals AS (
+    SELECT k.concurrency_key, (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = w.job_id) AS concurrency_limit, w.rank, w.job_id
+    FROM (SELECT DISTINCT b.concurrency_key, b.lane FROM bodies b WHERE b.concurrency_key IS NOT NULL) k
+    CROSS JOIN LATERAL (
+        SELECT a.rank, a.job_id FROM perdure.available_jobs a
+        WHERE a.returned_key = k.concurrency_key AND a.returned_key <> '' AND a.lane = k.lane AND (a.band = 3) = :isolated::boolean
+            AND a.job_id <> ALL (:job_ids)
+        ORDER BY a.rank, a.job_id LIMIT 500
+    ) w
+), contenders AS (
+    SELECT b.concurrency_key, b.concurrency_limit, b.rank, b.job_id FROM bodies b WHERE b.concurrency_key IS NOT NULL
+    UNION ALL SELECT r.concurrency_key, r.concurrency_limit, r.rank, r.job_id FROM rivals r
+), filled AS MATERIALIZED (
+    SELECT c.concurrency_key, array_agg(c.job_id ORDER BY c.rank, c.job_id) AS ids,
+        perdure.fill_slots(array_agg(c.concurrency_limit ORDER BY c.rank, c.job_id), ARRAY(
+            SELECT n.slot FROM generate_series(1, max(c.concurrency_limit)) AS n (slot)
+            WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = c.concurrency_key AND l.slot = n.slot)
+            ORDER BY n.slot
+        )) AS slots
+    FROM contenders c GROUP BY c.concurrency_key
 ), slotted AS (
-    SELECT b.*, s.slot, b.concurrency_key IS NOT NULL AND s.slot IS NULL AS full_up FROM bodies b LEFT JOIN slots s
-        ON s.concurrency_key = b.concurrency_key AND s.place = b.place AND s.slot <= b.concurrency_limit
+    SELECT b.*, s.slot, b.concurrency_key IS NOT NULL AND s.slot IS NULL AS full_up FROM bodies b LEFT JOIN LATERAL (
+        SELECT f.slots[array_position(f.ids, b.job_id)] AS slot FROM filled f WHERE f.concurrency_key = b.concurrency_key
+    ) s ON true
 ), placed AS MATERIALIZED (
     SELECT s.*, gen_random_uuid() AS token FROM (SELECT t.*, row_number() OVER (PARTITION BY t.full_up ORDER BY t.rank, t.job_id) AS turn FROM slotted t) s
     WHERE s.full_up OR s.turn <= :most
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT p.at FROM placed p))
 ), parked AS (
-    INSERT INTO perdure.parked_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key)
-    SELECT p.job_id, p.rank, p.available_at, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key
+    INSERT INTO perdure.parked_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key,
+        concurrency_limit)
+    SELECT p.job_id, p.rank, p.available_at, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key,
+        p.concurrency_limit
     FROM placed p WHERE p.full_up
 ), freed AS (
     DELETE FROM perdure.unique_keys u USING placed p

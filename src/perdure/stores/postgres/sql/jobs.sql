@@ -139,9 +139,9 @@ WITH ended AS MATERIALIZED (
         s.interruption_count, s.doubt, s.state = 'retryable', s.gated
     FROM settled s WHERE s.state IN ('retryable', 'scheduled')
 ), back AS (
-    INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
+    INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated, returned_key)
     SELECT s.job_id, s.rank, s.lane, perdure.band_of(s.priority, s.doubt), s.run, s.failures, s.crash_count, s.interruption_count,
-        s.doubt, s.gated
+        s.doubt, s.gated, coalesce(s.concurrency_key, '')
     FROM settled s WHERE s.state = 'available'
     RETURNING a.lane, a.band, a.rank, a.job_id
 ), letters AS (
@@ -219,8 +219,8 @@ SELECT u.lane, u.band, u.rank, u.job_id FROM perdure.unpark(ARRAY(
         SELECT (SELECT p.concurrency_key FROM perdure.parked_jobs p WHERE p.concurrency_key > k.key ORDER BY p.concurrency_key LIMIT 1)
         FROM keys k WHERE k.key IS NOT NULL
     ), first AS (
-        SELECT k.key, (SELECT (SELECT j.concurrency_limit FROM perdure.jobs j WHERE j.id = p.job_id) FROM perdure.parked_jobs p
-            WHERE p.concurrency_key = k.key ORDER BY p.rank, p.job_id LIMIT 1) AS most
+        SELECT k.key, (SELECT p.concurrency_limit FROM perdure.parked_jobs p
+            WHERE p.concurrency_key = k.key ORDER BY p.concurrency_limit DESC LIMIT 1) AS most
         FROM keys k WHERE k.key IS NOT NULL
     )
     SELECT f.key FROM first f
