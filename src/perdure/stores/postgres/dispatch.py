@@ -180,7 +180,11 @@ class PostgresDispatch:
         return rows
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
-        """Lease exactly these jobs, of those still available. Raises WorkerGone."""
+        """Lease these jobs, of those still available. Raises WorkerGone.
+
+        Where some have a concurrency key, the best ranked of their streams are leased in place of them: another claimer
+        may have been proposed an earlier job of the key, and the slot is for that one.
+        """
         with refused(claimer):
             rows = await self._database.fetch(
                 self._sql["claim_places"],
@@ -190,6 +194,13 @@ class PostgresDispatch:
                 [place.job_id for place in places],
                 *self._terms(claimer),
             )
+            gated = [row for row in rows if row["token"] is None]
+            if gated:
+                rows = [row for row in rows if row["token"] is not None]
+                for row in gated:
+                    self._watermarks[claimer.isolated].lower(row["lane"], row["band"], row["rank"])
+                streams = sorted({(row["lane"], row["band"]) for row in gated})
+                rows += await self._look(claimer, streams, len(places) - len(rows))
             return await self._with_gated(claimer, rows, len(places))
 
     async def _with_gated(self, claimer: Claimer, rows: list[asyncpg.Record], limit: int) -> list[Lease]:
