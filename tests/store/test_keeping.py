@@ -65,7 +65,7 @@ async def connected(past: Past) -> AsyncIterator[Connection]:
 
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
-    end = monotonic() + 10
+    end = monotonic() + 60
     while not await holds():
         assert monotonic() < end, "did not come true in time"
         await asyncio.sleep(0.01)
