@@ -1,25 +1,31 @@
-"""Both dispatches, on real servers."""
+"""Both dispatches, on real servers and on the model of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
+from typing import TypeAlias
 
 import pytest
 
 from perdure.domain.job import NewJob
 from perdure.ports import Dispatch, Place
-from perdure.stores.postgres.dispatch import listening_dispatch
+from perdure.stores.postgres.dispatch import PostgresDispatch, listening_dispatch
 from perdure.stores.redis import dispatch as redis_dispatch
+from perdure.stores.redis import link
 from perdure.stores.redis.dispatch import RedisDispatch
 from tests.support.database import SCOPE, Store, claimer, new_job, store_on
+from tests.support.model_bench import ModelBench
+from tests.support.model_redis import ModelRedis
+
+AnyStore: TypeAlias = Store | ModelBench
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """A store, one dispatch on it, and more of the same kind, each as another process would have it."""
 
-    store: Store
+    store: AnyStore
     dispatch: Dispatch
     another: Callable[[], Awaitable[Dispatch]]
 
@@ -36,10 +42,18 @@ async def store(database_url: str) -> AsyncIterator[Store]:
         yield opened
 
 
-async def open_dispatch(stack: AsyncExitStack, store: Store, redis_url: str | None) -> Dispatch:
-    """A dispatch that has just looked at an empty database, so that Redis is asked next."""
+async def deciding_on(stack: AsyncExitStack, store: AnyStore) -> PostgresDispatch:
+    """PostgreSQL's own dispatch, or the same on the model."""
+    if isinstance(store, ModelBench):
+        return await store.listening()
     deciding = listening_dispatch(store.url, application_name="tests claim", schema=store.schema)
     stack.push_async_callback(deciding._database.close)  # type: ignore[attr-defined]
+    return deciding
+
+
+async def open_dispatch(stack: AsyncExitStack, store: AnyStore, redis_url: str | None) -> Dispatch:
+    """A dispatch that has just looked at an empty database, so that Redis is asked next."""
+    deciding = await deciding_on(stack, store)
     if redis_url is None:
         await deciding.claim(claimer(), SCOPE, limit=0)
         return deciding
@@ -49,18 +63,23 @@ async def open_dispatch(stack: AsyncExitStack, store: Store, redis_url: str | No
     return dispatch
 
 
-@pytest.fixture(params=["postgres", "redis"])
-async def bench(
-    request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["postgres", "redis", "model", "model of redis"])
+async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """Redis is asked whenever it may have something, so that it is Redis that is tested; its lanes exist."""
     redis_url: str | None = None
     if request.param == "redis":
         redis_url = request.getfixturevalue("redis_url")
-        monkeypatch.setattr(redis_dispatch, "FULL_PASS_S", 3600.0)
-    await store.add(new_job())
-    await store.drain()
+    elif request.param == "model of redis":
+        redis_url, redis = "redis://model", ModelRedis()
+        monkeypatch.setattr(link, "_client", lambda url, *, timeout: redis.client())
+    monkeypatch.setattr(redis_dispatch, "FULL_PASS_S", 3600.0)
     async with AsyncExitStack() as stack:
+        store: AnyStore = ModelBench()
+        if not request.param.startswith("model"):
+            url = request.getfixturevalue("database_url")
+            store = await stack.enter_async_context(store_on(url))
+        await store.add(new_job())
+        await store.drain()
         yield Bench(
             store=store,
             dispatch=await open_dispatch(stack, store, redis_url),

@@ -20,7 +20,7 @@ from perdure.domain.rank import Band, rank_of
 from perdure.domain.settlement import Completed, Crashed, Interrupted, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Dispatch, Place, Scope
-from tests.contract.conftest import Bench
+from tests.contract.conftest import AnyStore, Bench
 from tests.support.database import SCOPE, Store, claimer, new_job
 
 SOON = timedelta(seconds=10)
@@ -58,7 +58,7 @@ async def aged(bench: Bench, job: NewJob, by: timedelta) -> None:
     """Enqueue a job that became available that long ago."""
     (place,) = await bench.store.add(job)
     rank = place.rank - by // timedelta(microseconds=1)
-    await bench.store.sql("UPDATE perdure.available_jobs SET rank = $2 WHERE job_id = $1", job.id, rank)
+    await bench.store.rerank(job.id, rank)
     await bench.dispatch.announce([Place(place.lane, place.band, rank, place.job_id)])
 
 
@@ -146,11 +146,11 @@ async def test_only_jobs_of_the_scope_are_given(bench: Bench, scope: Scope) -> N
 
 async def test_a_paused_queue_gives_nothing_until_it_is_resumed(bench: Bench) -> None:
     job = new_job()
-    await bench.store.sql("UPDATE perdure.queues SET paused_at = now() WHERE name = 'default'")
+    await bench.store.pause("default")
     await bench.add(job)
     paused = await bench.another()
     assert await paused.claim(claimer(), SCOPE, limit=5) == []
-    await bench.store.sql("UPDATE perdure.queues SET paused_at = NULL WHERE name = 'default'")
+    await bench.store.resume("default")
     (lease,) = await paused.claim(claimer(), SCOPE, limit=5)
     assert lease.job_id == job.id
 
@@ -160,7 +160,7 @@ async def test_a_job_whose_kind_nobody_knows_waits_untouched(bench: Bench) -> No
     await bench.add(unknown)
     assert await claim(bench) == []
     assert await bench.store.state(unknown.id) == "available"
-    assert await bench.store.value("SELECT attempt FROM perdure.available_jobs") == 0
+    assert await bench.store.failures(unknown.id) == 0
 
 
 async def test_a_lost_announcement_costs_no_job(bench: Bench) -> None:
@@ -187,7 +187,7 @@ async def test_who_was_given_up_for_dead_claims_nothing(
     job, me = new_job(concurrency_key=concurrency_key), claimer(isolated=isolated)
     await bench.add(job)
     for ended in ("dead", "stopped"):
-        await bench.store.sql(f"UPDATE perdure.workers SET state = '{ended}' WHERE id = $1", me.worker_id)
+        await bench.store.set_worker(me.worker_id, ended)
         with pytest.raises(WorkerGone, match=str(me.worker_id)):
             await bench.dispatch.claim(me, SCOPE, limit=5)
     with pytest.raises(WorkerGone):
@@ -198,7 +198,7 @@ async def test_who_was_given_up_for_dead_claims_nothing(
 async def test_who_drains_claims_nothing_and_is_not_gone(bench: Bench) -> None:
     job, me = new_job(), claimer()
     await bench.add(job)
-    await bench.store.sql("UPDATE perdure.workers SET state = 'draining' WHERE id = $1", me.worker_id)
+    await bench.store.set_worker(me.worker_id, "draining")
     assert await bench.dispatch.claim(me, SCOPE, limit=5) == []
     assert await claim(bench) == [job.id]
 
@@ -231,17 +231,13 @@ async def test_suspects_go_to_isolated_claimers_alone(bench: Bench) -> None:
     ]
 
 
-async def slots_were_exact(store: Store, limits: dict[str, int]) -> None:
+async def slots_were_exact(store: AnyStore, limits: dict[str, int]) -> None:
     """No slot of a key was held twice at once, by the order of transactions, and none beyond the limit existed."""
-    rows = await store.sql(
-        "SELECT e.concurrency_key, e.slot, e.claim_xid, e.settle_xid, j.concurrency_limit"
-        " FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id"
-        " WHERE e.concurrency_key IS NOT NULL ORDER BY e.concurrency_key, e.slot, e.claim_xid"
-    )
-    for row, following in pairwise(rows):
-        if (row["concurrency_key"], row["slot"]) == (following["concurrency_key"], following["slot"]):
-            assert row["settle_xid"] < following["claim_xid"]
-    assert all(1 <= row["slot"] <= row["concurrency_limit"] <= limits[row["concurrency_key"]] for row in rows)
+    slots = await store.slots()
+    for slot, following in pairwise(slots):
+        if (slot.key, slot.number) == (following.key, following.number):
+            assert slot.settled < following.claimed
+    assert all(1 <= slot.number <= slot.limit <= limits[slot.key] for slot in slots)
 
 
 @pytest.mark.parametrize(

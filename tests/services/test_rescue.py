@@ -180,6 +180,19 @@ async def test_a_job_past_its_deadline_is_taken_from_a_worker_that_lives(system:
     assert await system.count("job_executions", "outcome = 'timed_out' AND attempt = 1") == 1
 
 
+async def test_an_observer_that_was_blind_takes_no_handler_for_hung(system: System) -> None:
+    """During an outage workers keep the results that they cannot hand in, and deadlines pass: they come first afterwards."""
+    watching = await observer(system)
+    worker = await system.worker()
+    job = await system.add()
+    await system.claim(worker)
+    await system.sql.execute("UPDATE perdure.leases SET deadline = now() - interval '1 second'")
+    watching.seeing_since = watching.now
+    assert (await watching.look(after=14)).overdue == 0
+    assert await system.state(job) == "running"
+    assert (await watching.look(after=1)).overdue == 1
+
+
 async def test_a_heartbeat_tells_its_gap_by_the_databases_clock(system: System) -> None:
     worker = await system.worker()
     await silent(system, worker, 100)

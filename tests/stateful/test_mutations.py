@@ -14,17 +14,27 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.errors import DatabaseUnavailable, InvalidInput
 from perdure.domain.ids import JobIds
 from perdure.domain.job import Dependency, JobId, JobState, NewJob, OnParentFailure
-from perdure.domain.settlement import Completed, Crashed, Ending, ErrorReport, Failed, settle
-from perdure.ports import Claimer, Dispatch, Scope
+from perdure.domain.settlement import (
+    Completed,
+    Crashed,
+    Ending,
+    ErrorReport,
+    Failed,
+    Outcome,
+    Settlement,
+    settle,
+)
+from perdure.ports import Claimer, Dispatch, Scope, Settled
 from perdure.stores.postgres.connections import Database, connect
 from perdure.stores.postgres.dispatch import PostgresDispatch
-from perdure.stores.postgres.jobs import PostgresJobs, _completed, encode_jobs
+from perdure.stores.postgres.jobs import PostgresJobs, _completed, encode_jobs, places
 from perdure.stores.postgres.migrations import migrations
 from perdure.stores.postgres.statements import Statement, statements
-from tests.support.machine import KINDS, QUEUES, Draft, Step, StoreMachine, compare
+from tests.support.comparing import compare
+from tests.support.machine import KINDS, QUEUES, Draft, Step, StoreMachine
 from tests.support.store import Parts, Store
 
 FEW = settings(
@@ -163,6 +173,40 @@ STOLEN_KEY = Mutation(
     old="WHERE u.expires_at <= now() RETURNING",
     new="RETURNING",
 )
+WEDGED_BATCH = Mutation(
+    name="a unique conflict wedges a batch",
+    module="jobs",
+    within="settle_others",
+    old="""    ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, states = excluded.states, expires_at = excluded.expires_at
+    WHERE u.expires_at <= now() RETURNING""",
+    new="    RETURNING",
+)
+TWO_LEADERS = Mutation(
+    name="two leaders",
+    module="leadership",
+    within="elect",
+    old="WHERE l.holder = excluded.holder OR l.expires_at < now()",
+)
+TWO_TRANSACTIONS = Mutation(
+    name="a parent is accepted and its child released in two transactions",
+    module="jobs",
+    within="settle_completed",
+    old="WHERE (SELECT true FROM perdure.job_dependencies d",
+    new="WHERE false AND (SELECT true FROM perdure.job_dependencies d",
+)
+
+
+class JobsInTwoTransactions(PostgresJobs):
+    """Settles and then releases the children, as `TWO_TRANSACTIONS` has it."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        settled = await super().settle(settlements)
+        done = [
+            s.job_id for s in settlements if s.token in settled.accepted and s.outcome is Outcome.COMPLETED
+        ]
+        text = "SELECT * FROM perdure.settle_edges(:parents::uuid[], 'completed')"
+        rows = await self._database.fetch(Statement("release", ("parents",), text, ""), done)
+        return Settled(accepted=settled.accepted, released=[*settled.released, *places(rows)])
 
 
 def mutated(mutation: Mutation) -> Parts:
@@ -179,7 +223,10 @@ def mutated(mutation: Mutation) -> Parts:
 def put_in(mutation: Mutation, store: Store) -> None:
     if mutation.module == FUNCTIONS:
         store.execute(mutation.function())
+    if mutation is TWO_TRANSACTIONS:
+        store.jobs = JobsInTwoTransactions(store.link)
     store.jobs._sql = mutation.statements("jobs")
+    store.elections = mutation.statements("leadership")
 
 
 def draft(**changed: Any) -> Draft:
@@ -234,6 +281,20 @@ DIRECTED: list[tuple[Mutation, list[Step]]] = [
         [enqueue(UNTIL_START), claim(), enqueue(UNTIL_START), settle_one(replace(GIVES_UP, give_up=False))],
     ),
     (KEY_OF_A_COMPLETED_JOB, [enqueue(draft(unique=("u1", 0, False))), claim(), settle_one(Completed())]),
+    (
+        WEDGED_BATCH,
+        [enqueue(UNTIL_START), claim(), enqueue(UNTIL_START), settle_one(replace(GIVES_UP, give_up=False))],
+    ),
+    (TWO_LEADERS, [("elect", {"who": 0}), ("elect", {"who": 1})]),
+    (
+        # Only a connection that breaks between the two shows it.
+        TWO_TRANSACTIONS,
+        [
+            enqueue(draft(), draft(parents=((0, OnParentFailure.HOLD),))),
+            claim(),
+            ("settle_cut", {"endings": [(0, Completed())], "transactions": 1}),
+        ],
+    ),
     (CLAIM_WITH_GATED_JOBS, [enqueue(draft(concurrency_key="c1"), draft(), draft()), claim(limit=2)]),
 ]
 
@@ -266,7 +327,7 @@ def test_a_short_history_finds_a_missing_guard(
         play(store, steps)
     with Store(database_url, mutated(mutation)) as store:
         put_in(mutation, store)
-        with pytest.raises((AssertionError, asyncpg.PostgresError)):
+        with pytest.raises((AssertionError, asyncpg.PostgresError, InvalidInput)):
             play(store, steps)
 
 

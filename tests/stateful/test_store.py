@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.machine import StoreMachine
-from tests.support.store import Store
+from tests.support.store import Store, by_redis
 
 IN_CI = bool(os.environ.get("CI"))
 HISTORIES = settings(
@@ -23,9 +23,13 @@ HISTORIES = settings(
 
 
 @pytest.mark.timeout(600)
-def test_the_store_does_what_the_model_does(database_url: str) -> None:
+@pytest.mark.parametrize("dispatch", ["postgres", "redis"])
+def test_the_store_does_what_the_model_does(
+    request: pytest.FixtureRequest, database_url: str, dispatch: str
+) -> None:
     """After every step of 250 random histories tables and model agree, and at the end all promises hold."""
-    with Store(database_url) as opened:
+    parts = by_redis(request.getfixturevalue("redis_url")) if dispatch == "redis" else None
+    with Store(database_url, parts) as opened:
 
         class Histories(StoreMachine):
             store = opened

@@ -73,6 +73,17 @@ def claimer(*, process: int = 0, isolated: bool = False) -> Claimer:
     return Claimer(worker_id=next(_turns), process=process, isolated=isolated)
 
 
+@dataclass(frozen=True)
+class Slot:
+    """A slot of a concurrency key as one lease held it."""
+
+    key: str
+    number: int
+    claimed: int
+    settled: int
+    limit: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """Jobs, claims and plain SQL of one database."""
@@ -129,6 +140,35 @@ class Store:
 
     async def states(self, *jobs: NewJob) -> list[str | None]:
         return [await self.state(job.id) for job in jobs]
+
+    async def rerank(self, job_id: UUID, rank: int) -> None:
+        """Give an available job another rank."""
+        await self.sql("UPDATE perdure.available_jobs SET rank = $2 WHERE job_id = $1", job_id, rank)
+
+    async def pause(self, queue: str) -> None:
+        await self.sql("UPDATE perdure.queues SET paused_at = now() WHERE name = $1", queue)
+
+    async def resume(self, queue: str) -> None:
+        await self.sql("UPDATE perdure.queues SET paused_at = NULL WHERE name = $1", queue)
+
+    async def set_worker(self, worker_id: WorkerId, state: str) -> None:
+        """Have the row of a worker say that it is dead, stopped or draining."""
+        await self.sql(
+            "UPDATE perdure.workers SET state = $2::perdure.worker_state WHERE id = $1", worker_id, state
+        )
+
+    async def failures(self, job_id: UUID) -> int:
+        """How many attempts an available job has used up."""
+        return int(await self.value("SELECT attempt FROM perdure.available_jobs WHERE job_id = $1", job_id))
+
+    async def slots(self) -> list[Slot]:
+        """Who held the slots of concurrency keys, by key, slot and claim."""
+        rows = await self.sql(
+            "SELECT e.concurrency_key, e.slot, e.claim_xid::text::bigint, e.settle_xid::text::bigint, j.concurrency_limit"
+            " FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id"
+            " WHERE e.concurrency_key IS NOT NULL ORDER BY e.concurrency_key, e.slot, e.claim_xid"
+        )
+        return [Slot(*row) for row in rows]
 
     async def counts(self) -> dict[str, int]:
         """The number of rows of every table that holds something of a job."""

@@ -1,7 +1,7 @@
 """Random histories of the store, compared with the model after every step and judged by the checker at the end."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -11,7 +11,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from perdure.domain.errors import DuplicateJob
+from perdure.domain.errors import DatabaseUnavailable, DuplicateJob
 from perdure.domain.ids import JobIds
 from perdure.domain.job import LIVE, Dependency, JobId, JobState, NewJob, OnParentFailure, UniqueRule
 from perdure.domain.lease import Lease
@@ -23,12 +23,14 @@ from perdure.domain.settlement import (
     ErrorReport,
     Failed,
     Interrupted,
+    Settlement,
     Snoozed,
     settle,
 )
 from perdure.ports import By, Claimer, Place, Scope
+from tests.support.comparing import compare, same
 from tests.support.model import Model, Refused
-from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Present, Store
+from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Store
 
 QUEUES = ("q1", "q2")
 KINDS = ("a", "b")
@@ -132,7 +134,11 @@ STEPS: st.SearchStrategy[Step] = weighted(
             12,
             step("claim", scope=SCOPES, limit=LIMITS_OF_CLAIMS, isolated=ISOLATED, worker=st.integers(0, 1)),
         ),
+        (4, step("claim_until_empty", scope=SCOPES, isolated=ISOLATED, which=st.integers(0, 1))),
         (14, step("settle", endings=SETTLED, late=PLACES)),
+        (2, step("settle_cut", endings=SETTLED, transactions=st.integers(0, 2))),
+        (1, step("elect", who=st.integers(0, 1))),
+        (1, step("end_term")),
         (4, step("stage")),
         (
             3,
@@ -177,6 +183,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.batches: list[list[NewJob]] = []
         self.held: dict[UUID, Lease] = {}
         self.lost: list[Lease] = []
+        self.leader: tuple[int, int] | None = None
+        self.term_ended = False
 
     @rule(step=STEPS)
     def step(self, step: Step) -> None:
@@ -202,24 +210,40 @@ class StoreMachine(RuleBasedStateMachine):
 
     def claim(self, scope: Scope, limit: int, isolated: bool, worker: int) -> None:
         if not self.store.parts.exact_order:
+            self._claim_in_any_order([scope], limit, isolated)
             return
         claimer = Claimer(worker_id=self.workers[worker], process=0, isolated=isolated)
         leases = self.store.run(self.store.dispatch().claim(claimer, scope, limit=limit))
         expected = self.model.claim(lambda new: suits(scope, new), limit=limit, isolated=isolated)
-        _same("claim", dict(enumerate(lease.job_id for lease in leases)), dict(enumerate(expected)))
+        same("claim", dict(enumerate(lease.job_id for lease in leases)), dict(enumerate(expected)))
         for lease in leases:
             self._hold(lease)
 
     def claim_together(self, scopes: tuple[Scope, Scope], limit: int, isolated: bool) -> None:
         """Claimers that pull at once, and that remember where their last claim ended, never get the same job."""
+        self._claim_in_any_order(scopes, limit, isolated)
+
+    def claim_until_empty(self, scope: Scope, isolated: bool, which: int) -> None:
+        """A claimer that remembers where its last claim ended misses nothing for long: what may start is found within three looks."""
+        for _ in range(100):
+            if not any(self._claim_in_any_order([scope], 8, isolated, which) for _ in range(3)):
+                break
+        waiting = self.model.candidates(lambda new: suits(scope, new), isolated)
+        missed = [j for j in waiting if not j.key or self.model.free_slots(j.key, j.new.concurrency_limit)]
+        assert not missed, f"never claimed: {[job.new.id for job in missed]}"
+
+    def _claim_in_any_order(self, scopes: Sequence[Scope], limit: int, isolated: bool, which: int = 0) -> int:
+        """Claim at once, one claimer for each scope; what they got must have been theirs to get, and how much it was."""
         claims = [
             dispatch.claim(Claimer(worker_id=worker, process=0, isolated=isolated), scope, limit=limit)
-            for dispatch, worker, scope in zip(self.store.dispatches, self.workers, scopes, strict=True)
+            for dispatch, worker, scope in zip(
+                self.store.dispatches[which:], self.workers[which:], scopes, strict=False
+            )
         ]
         gained = self.store.together(*claims)
         present = self.store.present()
         slots = {job_id: slot for job_id, _, slot in present.leases or []}
-        self.model.now += 1
+        self.model.tick()
         for scope, leases in zip(scopes, gained, strict=True):
             assert len(leases) <= limit
             for lease in leases:
@@ -229,19 +253,54 @@ class StoreMachine(RuleBasedStateMachine):
                 self.model.adopt(lease.job_id, slots[lease.job_id])
                 self._hold(lease)
         self._adopt_parked(set(present.parked or []))
+        return sum(map(len, gained))
 
     def settle(self, endings: list[tuple[int, Ending]], late: int) -> None:
         """Each ending is accepted exactly when its token stands, whatever else is in the batch."""
+        batch = self._chosen(endings)
+        if batch and self.lost and late % 3 == 0:
+            batch.append((self.lost[late % len(self.lost)], endings[0][1]))
+        if batch:
+            self._settle(batch)
+
+    def settle_cut(self, endings: list[tuple[int, Ending]], transactions: int) -> None:
+        """The connection breaks while endings are settled: the call is repeated, and all is as if it had not broken."""
+        batch = self._chosen(endings)
+        if not batch:
+            return
+        self.store.link.left = transactions
+        try:
+            self._announce(self.store.run(self.store.jobs.settle(self._settlements(batch))).released)
+            cut = False
+        except DatabaseUnavailable:
+            cut = True
+        finally:
+            self.store.link.left = None
+        if not (cut and transactions == 0):
+            expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in batch])
+            self.lost += [self.held.pop(token) for token in expected]
+        if cut:
+            self._settle(batch)
+
+    def elect(self, who: int) -> None:
+        """One leads at a time, and each new leader's term has a number of its own."""
+        term = self.store.run(self.store.leadership(UUID(int=who + 1)).lead())
+        if self.leader is None or (self.term_ended and self.leader[0] != who):
+            self.leader = (who, 1 if self.leader is None else self.leader[1] + 1)
+        self.term_ended = self.term_ended and self.leader[0] != who
+        assert term == (self.leader[1] if self.leader[0] == who else None)
+
+    def end_term(self) -> None:
+        self.store.end_term()
+        self.term_ended = True
+
+    def _chosen(self, endings: list[tuple[int, Ending]]) -> list[tuple[Lease, Ending]]:
         held = list(self.held.values())
         if not held:
-            return
-        chosen = {
-            held[place % len(held)].token: (held[place % len(held)], ending) for place, ending in endings
-        }
-        batch = list(chosen.values())
-        if self.lost and late % 3 == 0:
-            batch.append((self.lost[late % len(self.lost)], endings[0][1]))
-        self._settle(batch)
+            return []
+        return list(
+            {held[p % len(held)].token: (held[p % len(held)], ending) for p, ending in endings}.values()
+        )
 
     def settle_late(self, place: int, ending: Ending) -> None:
         """A worker that was given up for dead changes nothing any more."""
@@ -384,63 +443,14 @@ class StoreMachine(RuleBasedStateMachine):
             ready = sum(rival.state is JobState.AVAILABLE for rival in rivals)
             assert len(self.model.free_slots(job.key, job.new.concurrency_limit)) <= ready
 
-    def _settle(self, batch: Sequence[tuple[Lease, Ending]]) -> None:
+    @staticmethod
+    def _settlements(batch: Sequence[tuple[Lease, Ending]]) -> list[Settlement]:
         limits = {"crash_limit": CRASH_LIMIT, "interruption_limit": INTERRUPTION_LIMIT}
-        settled = self.store.run(
-            self.store.jobs.settle([settle(lease, ending, **limits) for lease, ending in batch])
-        )
+        return [settle(lease, ending, **limits) for lease, ending in batch]
+
+    def _settle(self, batch: Sequence[tuple[Lease, Ending]]) -> None:
+        settled = self.store.run(self.store.jobs.settle(self._settlements(batch)))
         expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in batch])
         assert settled.accepted == expected
         self.lost += [self.held.pop(token) for token in expected]
         self._announce(settled.released)
-
-
-def compare(present: Present, model: Model) -> None:
-    """Assert that the tables and the model say the same."""
-    places = present.places or []
-    jobs = model.jobs
-    assert len(places) == len({place.job_id for place in places}), "a job stands in two places"
-    _same(
-        "places",
-        {p.job_id: (p.state.value, p.run) for p in places},
-        {i: (j.state.value, j.run) for i, j in jobs.items()},
-    )
-    _same(
-        "counts",
-        {p.job_id: (p.attempt, p.crashes, p.interruptions) for p in places if p.state in LIVE},
-        {
-            i: (j.failures + (j.state is JobState.RUNNING), j.crashes, j.interruptions)
-            for i, j in jobs.items()
-            if j.state in LIVE
-        },
-    )
-    _same("priorities", dict(present.bodies or []), {i: j.priority for i, j in jobs.items()})
-    _same(
-        "leases",
-        {i: (token, slot) for i, token, slot in present.leases or []},
-        {i: (j.token, j.slot) for i, j in jobs.items() if j.state is JobState.RUNNING},
-    )
-    _same("parked", dict.fromkeys(present.parked or []), {i: None for i, j in jobs.items() if j.parked})
-    _same(
-        "letters",
-        {i: run for i, run, *_ in present.letters or []},
-        {i: j.run for i, j in jobs.items() if j.letter},
-    )
-    _same("keys", dict(present.keys or []), model.keys)
-    _same(
-        "edges",
-        {(child, parent): state for child, parent, state in present.edges or []},
-        {edge: state for edge, (_, state) in model.edges.items()},
-    )
-    _same(
-        "blocked",
-        dict(present.blocked or []),
-        {i: model.waiting_for(i) for i, j in jobs.items() if j.state is JobState.PENDING},
-    )
-
-
-def _same(what: str, said: Mapping[Any, Any], meant: Mapping[Any, Any]) -> None:
-    keys = [key for key in {**said, **meant} if said.get(key, ...) != meant.get(key, ...)]
-    assert not keys, f"{what}: " + "; ".join(
-        f"{key} is {said.get(key)}, should be {meant.get(key)}" for key in keys
-    )

@@ -1,15 +1,19 @@
 """The specification as a dictionary: what the store must do, in plain Python, without I/O and in virtual time.
 
 Time counts microseconds and moves by one with each call, so that jobs are in the order in which they became ready.
-Delays are nothing or far; `advance` brings far moments near.
+Delays are nothing or far; `advance` brings far moments near. `tests/support/model_store.py` gives it a clock and a history.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from perdure.domain.job import LIVE, TERMINAL, WAITING, Disposition, JobState, NewJob, OnParentFailure
-from perdure.domain.settlement import Completed, Ending
+from perdure.domain.settlement import Completed, Ending, Settlement
 from tests.support.model_job import HEAD_STARTS, SUSPECT, Job, later
+
+Given = Ending | Settlement
+"""How an attempt ended, or what was decided about it already."""
 
 
 class Refused(Exception):
@@ -28,9 +32,17 @@ class Model:
         self._crash_limit = crash_limit
         self._interruption_limit = interruption_limit
 
+    def tick(self) -> None:
+        """A transaction begins."""
+        self.now += 1
+
+    def later(self, delay: timedelta | None) -> int:
+        """The moment that is that far ahead."""
+        return later(self.now, delay)
+
     def enqueue(self, batch: Sequence[NewJob], on_duplicate: str) -> list[Disposition]:
         """Store the jobs, parents before their children, and tell what became of each."""
-        self.now += 1
+        self.tick()
         keys = dict(self.keys)
         holders = {new.id: self._take(keys, new) for new in batch if new.id not in self.jobs}
         if on_duplicate == "raise" and any(holders.values()):
@@ -53,7 +65,7 @@ class Model:
 
     def claim(self, suits: Callable[[NewJob], bool], *, limit: int, isolated: bool) -> list[UUID]:
         """Take the best jobs; one whose concurrency key is full is parked instead, and what is behind it gets its turn."""
-        self.now += 1
+        self.tick()
         while heads := self.candidates(suits, isolated)[:limit]:
             taken: list[UUID] = [job.new.id for job in heads if self._start(job)]
             if taken:
@@ -74,23 +86,19 @@ class Model:
         assert slot is None or slot in self.free_slots(job.key, job.new.concurrency_limit)
         self._run(job, slot)
 
-    def settle(self, endings: Sequence[tuple[UUID, UUID, Ending]]) -> set[UUID]:
+    def settle(self, endings: Sequence[tuple[UUID, UUID, Given]]) -> set[UUID]:
         """Accept the endings whose token stands, successes first, and give the accepted tokens."""
-        self.now += 1
-        standing = [e for e in endings if self.jobs[e[0]].token == e[1]]
+        self.tick()
+        standing = [e for e in endings if e[0] in self.jobs and self.jobs[e[0]].token == e[1]]
         for group in (
-            [e for e in standing if isinstance(e[2], Completed)],
-            [e for e in standing if not isinstance(e[2], Completed)],
+            [e for e in standing if self.succeeds(e[2])],
+            [e for e in standing if not self.succeeds(e[2])],
         ):
             keys = {self.jobs[job_id].key for job_id, _, _ in group}
             for job_id, _, _ in group:
                 self.jobs[job_id].token = self.jobs[job_id].slot = None
             wishes = [
-                (
-                    self.jobs[job_id],
-                    self.jobs[job_id].leave(ending, self.now, self._crash_limit, self._interruption_limit),
-                )
-                for job_id, _, ending in group
+                (self.jobs[job_id], self.leave(self.jobs[job_id], ending)) for job_id, _, ending in group
             ]
             for job, state in sorted(wishes, key=lambda wish: wish[0].place):
                 self._move(job, JobState.DISCARDED if self._clashes(job, state) else state)
@@ -101,29 +109,38 @@ class Model:
             self.unpark(keys)
         return {token for _, token, _ in standing}
 
+    def succeeds(self, ending: Given) -> bool:
+        return isinstance(ending, Completed)
+
+    def leave(self, job: Job, ending: Given) -> JobState:
+        """Count the ending, and tell where it would leave the job."""
+        assert not isinstance(ending, Settlement)
+        return job.leave(ending, self.now, self._crash_limit, self._interruption_limit)
+
     def advance(self, job_ids: Iterable[UUID]) -> None:
         """The moment has come for which these jobs waited."""
-        self.now += 1
+        self.tick()
         for job_id in job_ids:
             self.jobs[job_id].due = self.now
 
     def stage(self) -> None:
-        self.now += 1
+        self.tick()
         for job in self.jobs.values():
             if job.state in (JobState.SCHEDULED, JobState.RETRYABLE) and job.due <= self.now:
                 self._ready(job, job.due)
 
     def unpark(self, keys: Iterable[str | None] | None = None) -> None:
         """Let as many parked jobs of each key try again as slots are free."""
-        for key in {job.key for job in self.jobs.values()} if keys is None else keys:
+        wanted = [job.key for job in self.jobs.values()] if keys is None else keys
+        for key in sorted({key for key in wanted if key is not None}):
             parked = sorted(
                 (j for j in self.jobs.values() if j.parked and j.key == key), key=lambda j: j.place
             )
             for job in parked[: len(self.free_slots(key, parked[0].new.concurrency_limit)) if parked else 0]:
-                job.parked = False
+                self._unpark(job)
 
     def cancel(self, job_id: UUID) -> str:
-        self.now += 1
+        self.tick()
         job = self.jobs[job_id]
         if job.state is JobState.RUNNING:
             return "requested"
@@ -136,7 +153,7 @@ class Model:
 
     def retry(self, job_id: UUID) -> str:
         """Bring a waiting retry forward, or open a new run of what has ended without success."""
-        self.now += 1
+        self.tick()
         job = self.jobs[job_id]
         if job.state in (JobState.SCHEDULED, JobState.RETRYABLE):
             self._ready(job, self.now)
@@ -177,7 +194,7 @@ class Model:
             new=new,
             state=JobState.PENDING,
             priority=max([new.priority, *above]),
-            due=later(self.now, new.delay),
+            due=self.later(new.delay),
         )
         self.jobs[new.id] = job
         for dependency in new.depends_on:
@@ -198,7 +215,7 @@ class Model:
                 if fine or policy is OnParentFailure.CANCEL:
                     self.edges[child, parent] = (policy, "satisfied" if fine else "cancelled")
                     (children if fine else doomed).add(child)
-        for job in (self.jobs[child] for child in children | doomed):
+        for job in (self.jobs[child] for child in sorted(children | doomed)):
             if job.state is JobState.PENDING and job.new.id in doomed:
                 self._move(job, JobState.CANCELLED)
                 self._let_key_go(job)
@@ -227,6 +244,9 @@ class Model:
         job.state, job.slot, job.parked = JobState.RUNNING, slot, False
         if job.lets_key_go_at_start():
             self._let_key_go(job)
+
+    def _unpark(self, job: Job) -> None:
+        job.parked = False
 
     def _park(self, candidates: Sequence[Job]) -> None:
         room: dict[str, int] = {}

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 
+from perdure.domain.errors import DatabaseUnavailable
 from perdure.domain.job import JobState
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Dispatch
@@ -18,8 +21,12 @@ from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.leadership import PostgresLeadership
 from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 from perdure.stores.postgres.workers import PostgresWorkers
+from perdure.stores.redis.dispatch import RedisDispatch
+from perdure.stores.redis.link import Link
 
 T = TypeVar("T")
 DispatchOf = Callable[[Database, PostgresJobs], Dispatch]
@@ -46,7 +53,7 @@ DELETE FROM perdure.jobs; DELETE FROM perdure.available_jobs; DELETE FROM perdur
 DELETE FROM perdure.scheduled_jobs; DELETE FROM perdure.blocked_jobs; DELETE FROM perdure.job_dependencies;
 DELETE FROM perdure.leases; DELETE FROM perdure.job_executions; DELETE FROM perdure.dead_letter_queue;
 DELETE FROM perdure.unique_keys; DELETE FROM perdure.workers; DELETE FROM perdure.job_events;
-DELETE FROM perdure.cancel_requests; DELETE FROM perdure.job_progress
+DELETE FROM perdure.leaders; DELETE FROM perdure.cancel_requests; DELETE FROM perdure.job_progress
 """
 
 
@@ -81,10 +88,50 @@ def by_postgres(database: Database, jobs: PostgresJobs) -> Dispatch:
 
 @dataclass(slots=True)
 class Parts:
-    """What can be put in place of the store's own parts."""
+    """What can be put in place of the store's own parts; `close` is awaited at the end."""
 
     dispatch_of: DispatchOf = by_postgres
     exact_order: bool = True
+    close: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+
+def by_redis(redis_url: str) -> Parts:
+    """Dispatch through Redis; whose turn it is depends on what was announced, and no order is promised exactly."""
+    links: list[Link] = []
+
+    def dispatch_of(database: Database, jobs: PostgresJobs) -> Dispatch:
+        links.append(Link(redis_url))
+        return RedisDispatch(links[-1], PostgresDispatch(database), schema=DEFAULT_SCHEMA)
+
+    async def close() -> None:
+        for link in links:
+            await link.close()
+
+    return Parts(dispatch_of=dispatch_of, exact_order=False, close=close)
+
+
+class Cuttable:
+    """A database whose connection breaks when it is told to: after so many transactions, with the answer to the last one lost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.left: int | None = None
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        return await self._cut(self._database.fetch, statement, *values)
+
+    async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
+        return await self._cut(self._database.fetch_all, *calls)
+
+    async def _cut(self, how: Callable[..., Coroutine[Any, Any, T]], *what: object) -> T:
+        if self.left == 0:
+            raise DatabaseUnavailable("cut before the statement ran")
+        answer = await how(*what)
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                raise DatabaseUnavailable("cut before the answer came")
+        return answer
 
 
 class Store:
@@ -96,7 +143,9 @@ class Store:
         self.connection: Connection = self.run(connect(database_url, application_name="test"))
         self._databases = [DedicatedDatabase(database_url, application_name=f"store {n}") for n in range(3)]
         self.database, *claimers = self._databases
-        self.jobs = PostgresJobs(self.database)
+        self.link = Cuttable(self.database)
+        self.elections = statements("leadership")
+        self.jobs = PostgresJobs(self.link)
         self.leases = PostgresLeases(self.database)
         self.workers = PostgresWorkers(self.database)
         self.control = PostgresControl(self.database)
@@ -109,6 +158,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.parts.close is not None:
+            self.run(self.parts.close())
         for database in self._databases:
             self.run(database.close())
         self.run(self.connection.close())
@@ -128,6 +179,15 @@ class Store:
     def dispatch(self) -> Dispatch:
         """A new dispatch, which knows nothing of earlier claims."""
         return self.parts.dispatch_of(self.database, self.jobs)
+
+    def leadership(self, holder: UUID) -> PostgresLeadership:
+        leadership = PostgresLeadership(self.database, holder=holder, ttl=timedelta(hours=1))
+        leadership._sql = self.elections
+        return leadership
+
+    def end_term(self) -> None:
+        """Let the leader's term run out."""
+        self.execute("UPDATE perdure.leaders SET expires_at = now() - interval '1 s'")
 
     def execute(self, sql: str, *values: object) -> None:
         self.run(self.connection.execute(sql, *values))

@@ -46,17 +46,13 @@ class ChildProcess:
         """
         page = shared_page(self._slots)
         running = Running(page, self._slots)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = process = await self._start(theirs, page, str(orders["worker_id"]))
-            except BaseException:
-                ours.close()
-                running.close()
-                raise
-            finally:
-                os.close(page)
-        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            process, reader, writer = await self._begin(page, str(orders["worker_id"]))
+        except BaseException:
+            running.close()
+            raise
+        finally:
+            os.close(page)
         writer.write(
             frames.pack(
                 {
@@ -82,6 +78,20 @@ class ChildProcess:
         writer.close()
         self.ready.set()
         return death(code)
+
+    async def _begin(
+        self, page: int, worker_id: str
+    ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+        """Start the process, with a line to it and the page that it shares. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = process = await self._start(theirs, page, worker_id)
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return process, reader, writer
 
     async def _start(self, theirs: socket.socket, page: int, worker_id: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

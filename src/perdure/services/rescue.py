@@ -44,7 +44,8 @@ class Rescue:
 
     A verdict needs sight: an observer that was itself cut off from the database, or whose database's clock has stepped, sees
     everyone's heartbeats as old. `sight` tells for how long its own contact has been unbroken; before that has
-    lasted as long as a worker may be silent, nobody is declared dead (`perdure.domain.liveness`).
+    lasted as long as a worker may be silent, nobody is declared dead (`perdure.domain.liveness`). And no handler is taken for
+    hung: a worker that could not hand its results in during an outage hands them in first.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Rescue:
         for worker_id in dead:
             await self._dispatch.release(worker_id)
         rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
-        overdue = await self._end_all(self._leases.overdue, _overdue)
+        sees = self._sight().unbroken_for >= self._rules.dead_after
+        overdue = await self._end_all(self._leases.overdue, _overdue) if sees else 0
         return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
 
     async def _judge(self) -> Sequence[WorkerId]:
