@@ -56,13 +56,15 @@ class Result:
 
 
 def settings_for(*, redis: bool) -> Settings:
-    """Production's defaults, but with a slower pace of idle looks, so that more seeds fit in a minute."""
+    """Near production's defaults; idle looks are rarer and patience is shorter, so that more seeds fit in a minute."""
     return Settings(
         database_url=SecretStr("postgresql://simulated/db"),
         redis_url=SecretStr("redis://simulated/0" if redis else ""),
         concurrency=3,
         processes=1,
         poll_interval_s=2.0,
+        suspect_after_s=6.0,
+        dead_after_s=15.0,
         deadline_grace_s=5.0,
         drain_timeout_s=3.0,
         crash_limit=CRASH_LIMIT,

@@ -185,7 +185,7 @@ TWO_LEADERS = Mutation(
     name="two leaders",
     module="leadership",
     within="elect",
-    old="WHERE l.holder = excluded.holder OR l.expires_at < now()",
+    old="WHERE l.holder = excluded.holder OR l.expires_at < now() OR l.expires_at > now() + interval '310 seconds'",
 )
 TWO_TRANSACTIONS = Mutation(
     name="a parent is accepted and its child released in two transactions",

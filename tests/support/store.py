@@ -181,7 +181,7 @@ class Store:
         return self.parts.dispatch_of(self.database, self.jobs)
 
     def leadership(self, holder: UUID) -> PostgresLeadership:
-        leadership = PostgresLeadership(self.database, holder=holder, ttl=timedelta(hours=1))
+        leadership = PostgresLeadership(self.database, holder=holder, ttl=timedelta(minutes=5))
         leadership._sql = self.elections
         return leadership
 
