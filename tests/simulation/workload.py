@@ -15,7 +15,7 @@ from perdure.domain.retry import Cancel, Snooze
 from perdure.ports import By
 from perdure.services.enqueue import Enqueue
 from perdure.stores.postgres.dispatch import PostgresDispatch
-from tests.simulation.handlers import KINDS
+from tests.simulation.handlers import KINDS, work
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.network import Host, Line
 from tests.support.model_ports import ModelControl, ModelJobs
@@ -64,6 +64,8 @@ class Workload:
         """Draw the jobs, and start who brings them."""
         count = random.choice((3, 6, 10, 16))
         poison = random.random() < 0.3
+        alike = random.random() < 0.5  # all in one stream of claims
+        within_s = random.choice((3, 10))
         keyed, unique, linked = (random.random() < 0.5 for _ in range(3))
         for n in range(count):
             parents = self._parents(random) if linked else ()
@@ -71,9 +73,9 @@ class Workload:
             new = NewJob(
                 id=ids(),
                 queue="default",
-                kind=random.choice(list(KINDS)),
+                kind=work.name if alike else random.choice(list(KINDS)),
                 args=f'{{"n":{n}}}',
-                priority=random.randint(1, 5),
+                priority=3 if alike else random.randint(1, 5),
                 max_attempts=random.choice((1, 2, 4)),
                 timeout=random.choice((None, timedelta(seconds=6))),
                 delay=timedelta(seconds=random.random() * 8) if random.random() < 0.2 else None,
@@ -84,7 +86,7 @@ class Workload:
                 crash_limit=random.choice((None, 1, 2)),
             )
             steps = [("die", 0.1)] if poison and n == 0 else self._steps(random, new)
-            self.plans.append(Plan(new, random.random() * 10, random.random() < 0.7, steps))
+            self.plans.append(Plan(new, random.random() * within_s, random.random() < 0.7, steps))
 
     def _parents(self, random: Random) -> tuple[Dependency, ...]:
         known = [plan.new.id for plan in self.plans[-4:]]

@@ -339,7 +339,9 @@ class World:
                 self.random.random(), self.start_supervisor, host, context=self.network.servers
             )
         self.workload.begin(self.random)
-        self.network.weather.ring_lost = self.random.choice((0.0, 0.0, 0.3))
+        self.network.weather.ring_lost = self.random.choice(
+            (0.0, 0.0, 0.3, 1.0)
+        )  # all: a pooler is in between
         for fault in faults.draw(self.random, redis=self.redis_used):
             self.loop.call_at(fault.at, self._begin, fault, context=self.network.servers)
             self._faults_end = max(self._faults_end, fault.at + fault.lasts + 1.0)
