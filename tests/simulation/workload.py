@@ -18,7 +18,7 @@ from perdure.stores.postgres.dispatch import PostgresDispatch
 from tests.simulation.handlers import KINDS, work
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.network import Host, Line
-from tests.support.model_ports import ModelControl, ModelJobs
+from tests.support.model_ports import ModelControl, ModelJobs, ModelPlainJobs
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -170,7 +170,7 @@ class Workload:
         line = Line(world.postgres)
         jobs = ModelJobs(world.store, line)
         dispatch = await world.dispatch(PostgresDispatch(world.database(line)))
-        enqueue = Enqueue(jobs, dispatch)
+        enqueue = Enqueue(jobs, ModelPlainJobs(world.store, line), dispatch)
         async with asyncio.TaskGroup() as group:
             for plan in plans:
                 await asyncio.sleep(max(0.0, plan.at - world.loop.time()))

@@ -189,7 +189,13 @@ class World:
     def start(self, process: Process, main: Coroutine[Any, Any, None]) -> None:
         context = copy_context()
         context.run(PROCESS.set, process)
-        self.loop.create_task(main, context=context)
+        self.loop.create_task(self._watched(process, main), context=context)
+
+    async def _watched(self, process: Process, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            await main
+        except Exception as error:  # noqa: BLE001 - whatever ends a program of the simulation is a finding
+            self.problem(f"unforeseen: {process.name} ended with {error!r}")
 
     def start_supervisor(self, host: Host) -> None:
         if any(process.alive and "/" not in process.name for process in host.processes):
@@ -391,4 +397,6 @@ class World:
             runs = self.store.jobs[plan.new.id].run if plan.new.id in self.store.jobs else 1
             if plan.deaths > runs * ((plan.new.crash_limit or CRASH_LIMIT) + 1):
                 self.problem(f"job {n} ended its process {plan.deaths} times while it ran alone")
+        if self.workload.waiting:
+            self.problem("somebody could not bring all that there was to bring")
         self.problems += [f"unforeseen: {error}" for error in self.loop.errors]

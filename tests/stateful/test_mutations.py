@@ -403,3 +403,12 @@ def look_twice(store: Store) -> None:
 def two_ids() -> tuple[JobId, JobId]:
     new_id = JobIds(lambda: time.time_ns() // 1_000_000, Random().getrandbits)
     return new_id(), new_id()
+
+
+def test_a_child_that_one_end_cancels_and_another_would_free_is_cancelled(database_url: str) -> None:
+    """Its parent gives up, and with that another parent is cancelled, whose end would let it run."""
+    doomed = draft(parents=((0, OnParentFailure.CANCEL),))
+    both = draft(parents=((1, OnParentFailure.CANCEL), (0, OnParentFailure.RUN)))
+    with Store(database_url) as store:
+        play(store, [enqueue(draft(), doomed, both), claim(), settle_one(GIVES_UP)])
+        assert store.live()[JobState.AVAILABLE] == 0

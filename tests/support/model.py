@@ -215,12 +215,17 @@ class Model:
                 if fine or policy is OnParentFailure.CANCEL:
                     self.edges[child, parent] = (policy, "satisfied" if fine else "cancelled")
                     (children if fine else doomed).add(child)
-        for job in (self.jobs[child] for child in sorted(children | doomed)):
-            if job.state is JobState.PENDING and job.new.id in doomed:
-                self._move(job, JobState.CANCELLED)
-                self._let_key_go(job)
-                self._settle_edges([job.new.id], JobState.CANCELLED)
-            elif job.state is JobState.PENDING and not self.waiting_for(job.new.id):
+        # All that are doomed go first: the end of one may be what another of them waits for.
+        gone = [
+            job for job in (self.jobs[child] for child in sorted(doomed)) if job.state is JobState.PENDING
+        ]
+        for job in gone:
+            self._move(job, JobState.CANCELLED)
+            self._let_key_go(job)
+        if gone:
+            self._settle_edges([job.new.id for job in gone], JobState.CANCELLED)
+        for job in (self.jobs[child] for child in sorted(children)):
+            if job.state is JobState.PENDING and not self.waiting_for(job.new.id):
                 self._release(job)
 
     def _release(self, job: Job) -> None:

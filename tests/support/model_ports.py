@@ -75,6 +75,30 @@ class ModelJobs:
         return await self._line.call(self._store.unpark_all)
 
 
+class ModelPlainJobs:
+    """The port `PlainJobs`: quick where the lane is known and the job is not there yet."""
+
+    def __init__(self, store: ModelStore, line: Line) -> None:
+        self._store = store
+        self._line = line
+
+    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+        def store() -> dict[UUID, Place]:
+            quick = [new for new in jobs if self._quick(new)]
+            self._store.add(quick, "return")
+            return {new.id: self._store.place(self._store.jobs[new.id]) for new in quick}
+
+        return await self._line.call(store)
+
+    async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
+        return await self._line.call(
+            lambda: self._store.add(jobs, "return")[1] if all(map(self._quick, jobs)) else None
+        )
+
+    def _quick(self, new: NewJob) -> bool:
+        return new.id not in self._store.jobs and (new.queue, new.kind, new.labels) in self._store.lanes
+
+
 class ModelLeases:
     """The port `Leases`, and what a handler's line asks."""
 
