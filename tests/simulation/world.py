@@ -195,7 +195,8 @@ class World:
         try:
             await main
         except Exception as error:  # noqa: BLE001 - whatever ends a program of the simulation is a finding
-            self.problem(f"unforeseen: {process.name} ended with {error!r}")
+            if not self.loop.is_closed():
+                self.problem(f"unforeseen: {process.name} ended with {error!r}")
 
     def start_supervisor(self, host: Host) -> None:
         if any(process.alive and "/" not in process.name for process in host.processes):
