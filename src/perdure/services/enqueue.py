@@ -57,17 +57,44 @@ class Enqueue:
         self._places: list[Place] = []
         self._ringing: asyncio.Task[None] | None = None
         self._calls = 0
+        self._is_taken = False
         self._quiet = asyncio.Event()
 
     async def one(self, job: NewJob, *, on_duplicate: str) -> Enqueued:
         """Store one job. Raises what `many` raises."""
         if job.depends_on or job.unique is not None:
             return (await self.many([job], on_duplicate=on_duplicate))[0]
+        if self._committing is None and not self._is_taken and job.is_plain:
+            return await self._alone(job, on_duplicate)
         answer: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, answer))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit())
+        self._begin()
         return await answer
+
+    async def _alone(self, job: NewJob, on_duplicate: str) -> Enqueued:
+        """Commit a job that nobody waits with, in the task of its own caller; whoever comes meanwhile shares the next commit."""
+        self._is_taken = True
+        self._calls += 1
+        try:
+            placed = await self._plain.few([job])
+        finally:
+            self._is_taken = False
+            self._ended()
+            if self._waiting:
+                self._begin()
+        if not placed:
+            return (await self.many([job], on_duplicate=on_duplicate))[0]
+        self._announce(placed.values())
+        return created(job)
+
+    def _begin(self) -> None:
+        if self._committing is None and not self._is_taken:
+            self._committing = asyncio.create_task(self._commit())
+
+    def _ended(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._quiet.set()
 
     async def many(self, jobs: Sequence[NewJob], *, on_duplicate: str) -> Sequence[Enqueued]:
         """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption."""
@@ -82,9 +109,7 @@ class Enqueue:
                     return [created(job) for job in jobs]
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
         finally:
-            self._calls -= 1
-            if not self._calls:
-                self._quiet.set()
+            self._ended()
         self._announce(places)
         return enqueued
 

@@ -133,6 +133,7 @@ class PostgresDispatch:
         self._bell.set()
         told = streams_of(payload)
         for lane, band, rank in told:
+            self._lanes.told(lane)
             self._watermarks[band == Band.SUSPECT].lower(lane, band, rank)
         if not told:
             for watermarks in self._watermarks.values():
@@ -148,7 +149,7 @@ class PostgresDispatch:
             for _ in range(FRUITLESS_LOOKS):
                 rows = await self._look(claimer, streams, limit)
                 if not rows:
-                    self._lanes.expire()
+                    await self._lanes.refresh(scope)
                     return []
                 leases = await self._with_gated(claimer, rows, limit)
                 if leases:
@@ -292,30 +293,40 @@ def doorbell(schema: str) -> str:
 
 
 class LaneCache:
-    """The lanes that a scope may take from, looked up at most once a second while there is work."""
+    """The lanes that a scope may take from, looked up when a claim finds nothing, and at most once a second while there is work.
+
+    The look after a claim that found nothing keeps the look away from the next one, which a job may be waiting for.
+    """
 
     def __init__(self, database: Database, *, schema: str) -> None:
         self._database = database
         self._sql = statements("dispatch", schema)
         self._known: dict[Scope, tuple[float, list[int]]] = {}
+        self._told: set[int] = set()
         self.names: dict[int, tuple[str, str]] = {}
 
     async def of(self, scope: Scope) -> list[int]:
         at, lanes = self._known.get(scope, (0.0, []))
-        now = monotonic()
-        if now - at > LANES_S or not lanes:
-            rows = await self._database.fetch(
-                self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)
-            )
-            lanes = [row["lane"] for row in rows]
-            if lanes:
-                self._known[scope] = (now, lanes)
-            self.names.update((row["lane"], (row["queue"], row["kind"])) for row in rows)
+        if monotonic() - at > LANES_S or not lanes:
+            return await self.refresh(scope)
         return lanes
 
-    def expire(self) -> None:
-        """Look again at the next claim: it was idle, so a look costs nothing and finds new lanes."""
-        self._known.clear()
+    async def refresh(self, scope: Scope) -> list[int]:
+        """Look them up now."""
+        now = monotonic()
+        rows = await self._database.fetch(
+            self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)
+        )
+        lanes = [row["lane"] for row in rows]
+        self._known[scope] = (now, lanes)
+        self.names.update((row["lane"], (row["queue"], row["kind"])) for row in rows)
+        return lanes
+
+    def told(self, lane: int) -> None:
+        """Be told of a lane that has a job: one that was never heard of is looked for with the next claim."""
+        if lane not in self._told:
+            self._told.add(lane)
+            self._known.clear()
 
 
 def claimer_database(database_url: str, *, application_name: str) -> DedicatedDatabase:

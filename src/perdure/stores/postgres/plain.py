@@ -36,7 +36,7 @@ class Berth:
     last_id: UUID
 
     def takes(self, job_id: UUID) -> bool:
-        return self.first_id <= job_id <= self.last_id
+        return self.first_id.int <= job_id.int <= self.last_id.int
 
 
 class PlainJobs:
