@@ -37,7 +37,7 @@ class NewWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker as the database knows it; `load` is the share of its capacity that leases fill."""
+    """A worker as the database knows it; a cordoned one takes nothing new; `load` is the share of its capacity that leases fill."""
 
     id: WorkerId
     name: str
@@ -56,6 +56,7 @@ class Worker:
     heartbeat_at: datetime
     stopped_at: datetime | None = None
     cause: str = ""
+    cordoned: bool = False
 
     @property
     def load(self) -> float:
@@ -66,9 +67,12 @@ class Worker:
 class Beat:
     """What a heartbeat brings back: the worker's own state and the leases it is asked to stop.
 
+    A `cordoned` worker takes nothing new. `grace` is the time that an evacuated one has left to hand over what it runs.
     `gap` is the time since the heartbeat before, by the database's clock; negative when that was set back.
     """
 
     state: WorkerState
     gap: timedelta = timedelta(0)
     cancel: tuple[tuple[UUID, UUID], ...] = field(default=())
+    cordoned: bool = False
+    grace: timedelta | None = None

@@ -20,6 +20,7 @@ from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
 
 if TYPE_CHECKING:
+    from perdure.runtime.health_operations import HealthOperations
     from perdure.runtime.operations import JobOperations, WorkerOperations
     from perdure.runtime.settings import Settings
     from perdure.runtime.wiring import Stores
@@ -144,6 +145,13 @@ class Perdure:
         from perdure.runtime.operations import WorkerOperations
 
         return WorkerOperations(self)
+
+    @property
+    def health(self) -> "HealthOperations":
+        """The specification's operations on the health of workers."""
+        from perdure.runtime.health_operations import HealthOperations
+
+        return HealthOperations(self)
 
     async def stores(self) -> "Stores":
         """The services behind this object, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""

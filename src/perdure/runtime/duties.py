@@ -14,6 +14,7 @@ from perdure.domain.liveness import Sight
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
 from perdure.runtime.settings import Settings
+from perdure.services.evacuate import FollowUp
 from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
 from perdure.services.upkeep import Upkeep, UpkeepReport
@@ -21,6 +22,7 @@ from perdure.stores.postgres.leadership import PostgresLeadership
 
 STAGE_S = 0.25
 RESCUE_S = 1.0
+EVACUATION_S = 1.0
 WISHES_S = 1.0
 WISHES_AT_ONCE = 500
 UPKEEP_S = 60.0
@@ -65,6 +67,12 @@ class Duties:
             ),
             sight=sight,
         )
+        self._evacuation = FollowUp(
+            stores.evacuations,
+            stores.jobs,
+            stores.dispatch,
+            interruption_limit=settings.interruption_limit,
+        )
         self._wishes = stores.wishes
         self._upkeep = Upkeep(
             stores.keeping,
@@ -83,6 +91,7 @@ class Duties:
                 (self._renew_s, self._stand, "election"),
                 (STAGE_S, self._stage_due, "stage"),
                 (RESCUE_S, self._rescue_lost, "rescue"),
+                (EVACUATION_S, self._evacuate, "evacuation"),
                 (WISHES_S, self._carry_wishes_on, "wishes"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
@@ -114,6 +123,15 @@ class Duties:
         report = await self._rescue.run_once()
         if report.dead or report.rescued or report.overdue:
             log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)
+
+    async def _evacuate(self) -> None:
+        if self._term is None:
+            return
+        report = await self._evacuation.run_once()
+        if report.taken:
+            log.warning("took the jobs of evacuated workers that did not let go", jobs=report.taken)
+        if report.finished:
+            log.info("evacuated", workers=[str(worker_id) for worker_id in report.finished])
 
     async def _carry_wishes_on(self) -> None:
         """A job that was to be cancelled and whose attempt ended in another way is cancelled where it stands now."""

@@ -60,8 +60,9 @@ class JobOperations:
         end = monotonic() + parse_duration(wait, "wait") / timedelta(seconds=1)
         while True:
             worker = await stores.workers.get(WorkerId(worker_id))
-            if worker.state is not WorkerState.ACTIVE:
-                raise Conflict(f"worker {worker_id} is {worker.state} and cannot acquire jobs")
+            if worker.state is not WorkerState.ACTIVE or worker.cordoned:
+                standing = "cordoned" if worker.cordoned else worker.state
+                raise Conflict(f"worker {worker_id} is {standing} and cannot acquire jobs")
             room = min(limit, worker.capacity - worker.running)
             scope = Scope(queues=worker.queues, kinds=worker.kinds, labels=worker.labels)
             claimer = Claimer(worker_id=worker.id, process=0)

@@ -10,6 +10,7 @@ from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
+from perdure.stores.postgres.evacuation import PostgresEvacuations
 from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
@@ -48,6 +49,7 @@ class SupervisorStores:
     postgres: PostgresDispatch
     keeping: PostgresKeeping
     wishes: PostgresControl
+    evacuations: PostgresEvacuations
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
@@ -107,6 +109,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             postgres=postgres,
             keeping=PostgresKeeping(upkeep, schema=settings.schema),
             wishes=PostgresControl(duties, schema=settings.schema),
+            evacuations=PostgresEvacuations(duties, schema=settings.schema),
             duties=duties,
             heartbeats=beats,
         )

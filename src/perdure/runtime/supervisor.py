@@ -18,7 +18,7 @@ import structlog
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.liveness import Sight
 from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
-from perdure.domain.worker import NewWorker, WorkerId, WorkerState
+from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
 from perdure.ports import LeaseOf, Scope
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
@@ -26,6 +26,7 @@ from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
+from perdure.runtime.withdrawing import Withdrawing
 from perdure.stores.postgres.connections import Connection, connect
 from perdure.stores.postgres.control import control_channel
 from perdure.stores.postgres.migrations import require_current
@@ -60,6 +61,7 @@ class Worker:
         self._renewal = asyncio.Lock()
         self._failed: tuple[str, str] | None = None
         self._signals = 0
+        self._withdrawing = Withdrawing(self._children, self._stopping)
 
     async def run(self) -> int:
         """Work until told to stop; the exit code says how it went."""
@@ -165,6 +167,7 @@ class Worker:
 
     def _hear(self, child: ChildProcess) -> None:
         """One of the processes is ready, or has learned that this worker was given up for dead."""
+        self._withdrawing.welcome(child)
         if child.lost:
             self._beat_soon()
         elif child.kinds != self._kinds:
@@ -225,7 +228,12 @@ class Worker:
         self._last_beat = now
         if beat is None:
             await self._begin_anew(worker_id)
-        elif beat.state is WorkerState.DRAINING and not self._stopping.is_set():
+        else:
+            self._withdrawing.hear(beat)
+            self._obey(beat)
+
+    def _obey(self, beat: Beat) -> None:
+        if beat.state is WorkerState.DRAINING and not self._stopping.is_set():
             log.info("asked to drain")
             self.stop()
         elif beat.cancel:
@@ -270,7 +278,11 @@ class Worker:
 
     async def _watch_suspects(self) -> None:
         """Keep one isolated process while suspects wait to be run alone."""
-        if self._stopping.is_set() or any(child.isolated for child in self._children.values()):
+        if (
+            self._stopping.is_set()
+            or self._withdrawing.cordoned
+            or any(child.isolated for child in self._children.values())
+        ):
             return
         scope = Scope(queues=self._settings.queues, kinds=self._kinds, labels=self._settings.labels)
         if self._kinds and await self._stores.suspects(scope):
@@ -327,9 +339,10 @@ class Worker:
 
     async def _drain(self) -> None:
         """Let the processes finish what they run, then end those that do not."""
+        patience_s = self._withdrawing.patience_s(self._settings.drain_timeout_s)
         for child in self._children.values():
-            child.tell({"drain": self._settings.drain_timeout_s})
-        bound = self._settings.drain_timeout_s + KILL_GRACE_S
+            child.tell({"drain": patience_s})
+        bound = patience_s + KILL_GRACE_S
         if self._lives:
             _, left = await asyncio.wait(self._lives, timeout=bound)
             if left:

@@ -9,10 +9,12 @@ from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.check import Check
+from perdure.services.evacuate import Evacuate
 from perdure.services.read import Read
 from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.evacuation import PostgresEvacuations
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
@@ -39,6 +41,7 @@ class Stores:
     read: Read
     act: Act
     check: Check
+    evacuate: Evacuate
 
 
 def wired(
@@ -51,11 +54,12 @@ def wired(
     schema = settings.schema
     insights = PostgresInsights(database, schema=schema)
     control = PostgresControl(database, schema=schema)
+    workers = PostgresWorkers(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
         plain=PlainJobs(singles or database, database, schema=schema),
-        workers=PostgresWorkers(database, schema=schema),
+        workers=workers,
         leases=PostgresLeases(database, schema=schema),
         dispatch=dispatch or PostgresDispatch(database, schema=schema),
         insights=insights,
@@ -63,6 +67,7 @@ def wired(
         read=Read(insights),
         act=Act(control, insights),
         check=Check(PostgresHistory(database, schema=schema)),
+        evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),
     )
 
 

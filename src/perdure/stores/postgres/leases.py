@@ -19,15 +19,15 @@ class PostgresLeases:
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
         return [
-            _held(row)
+            held(row)
             for row in await self._database.fetch(self._sql["of_process"], worker_id, process, limit)
         ]
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
-        return [_held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
+        return [held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
 
     async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
-        return [_held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
+        return [held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
 
     async def report_progress(self, lease: Lease, fraction: float, note: str) -> None:
         """Keep the newest report of an attempt that still holds its lease."""
@@ -39,7 +39,8 @@ class PostgresLeases:
         return bool(rows[0]["held"])
 
 
-def _held(row: Any) -> LeaseOf:
+def held(row: Any) -> LeaseOf:
+    """A row of `leases` with what settling needs of its job."""
     lease = Lease(
         job_id=row["job_id"],
         token=row["token"],

@@ -303,6 +303,7 @@ def worker_of(row: Row) -> Worker:
         heartbeat_at=row["heartbeat_at"],
         stopped_at=row["stopped_at"],
         cause=row["cause"] or "",
+        cordoned=row["cordoned_at"] is not None,
     )
 
 

@@ -296,6 +296,9 @@ CREATE TABLE perdure.workers (
     stopped_at timestamp with time zone,
     cause text,
     deaf integer NOT NULL DEFAULT 0,
+    cordoned_at timestamp with time zone,
+    evacuate_by timestamp with time zone,
+    evacuated_at timestamp with time zone,
     CONSTRAINT workers_deaf_check CHECK ((deaf >= 0)),
     CONSTRAINT workers_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);

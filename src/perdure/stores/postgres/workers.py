@@ -49,6 +49,8 @@ class PostgresWorkers:
             state=WorkerState(rows[0]["state"]),
             gap=rows[0]["gap"],
             cancel=tuple((request["job_id"], request["token"]) for request in requests),
+            cordoned=rows[0]["cordoned"],
+            grace=rows[0]["grace"],
         )
 
     async def alive(self, worker_id: WorkerId) -> bool:

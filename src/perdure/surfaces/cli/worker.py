@@ -6,6 +6,7 @@ from cyclopts import App, Group, Parameter
 
 from perdure.domain.errors import InvalidOption
 from perdure.domain.views import WorkerView
+from perdure.surfaces.cli import evacuation
 from perdure.surfaces.cli.acting import on_each, show_report
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
@@ -164,6 +165,11 @@ async def drain(
         return await on_each(ids, stores.act.drain, caution, shown)
 
 
+for command in (evacuation.cordon, evacuation.uncordon, evacuation.evacuate):
+    app.command(command)
+
+
 def _record(view: WorkerView) -> Record:
     record = flattened(record_of(view), "worker")
-    return {**record, "state": "suspect" if view.suspect else record["state"]}
+    state = "cordoned" if view.worker.cordoned and record["state"] == "active" else record["state"]
+    return {**record, "state": "suspect" if view.suspect else state}

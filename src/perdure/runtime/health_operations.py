@@ -1,0 +1,45 @@
+"""The specification's operations on the health of workers, by name; they call the same services as everything else."""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from perdure.domain.durations import Duration, parse_duration
+from perdure.domain.evacuation import Evacuation
+from perdure.ports import By
+from perdure.services.evacuate import AT_ONCE, GRACE, Terms
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Perdure
+
+
+class HealthOperations:
+    """evacuateWorker and its companions."""
+
+    def __init__(self, app: "Perdure") -> None:
+        self._app = app
+
+    async def cordon(self, worker_id: UUID, *, actor: str = "program", reason: str = "") -> bool:
+        """Have a worker take nothing new; what it runs goes on. False when it was so already. Raises NotFound or Conflict."""
+        return await (await self._app.stores()).evacuate.cordon(worker_id, By(actor=actor, reason=reason))
+
+    async def uncordon(self, worker_id: UUID, *, actor: str = "program", reason: str = "") -> bool:
+        """Let a cordoned worker take new work again. Raises NotFound, or Conflict while it drains."""
+        return await (await self._app.stores()).evacuate.uncordon(worker_id, By(actor=actor, reason=reason))
+
+    async def evacuate(
+        self,
+        worker_id: UUID,
+        *,
+        grace: Duration = GRACE,
+        at_once: int = AT_ONCE,
+        dry_run: bool = False,
+        by: By | None = None,
+    ) -> Evacuation:
+        """Move a worker's jobs to others and have it end; returns when that has begun.
+
+        Jobs that have not started go at once; what runs has `grace` to end and is then given back, burning no attempt.
+        A worker that cannot be reached loses its leases after that. Raises NotFound, or Conflict when `at_once` workers are
+        being evacuated already.
+        """
+        terms = Terms(grace=parse_duration(grace, "grace"), at_once=at_once, dry_run=dry_run)
+        return await (await self._app.stores()).evacuate.evacuate(worker_id, by or By(actor="program"), terms)

@@ -1,0 +1,46 @@
+"""What a supervisor does when its worker is cordoned or evacuated."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from perdure.domain.worker import Beat
+from perdure.runtime.children import ChildProcess
+
+log = structlog.get_logger("perdure.worker")
+
+
+class Withdrawing:
+    """Passes on to the processes that they take nothing new, or how long what they run may still take."""
+
+    def __init__(self, children: Mapping[int, ChildProcess], stopping: asyncio.Event) -> None:
+        self._children = children
+        self._stopping = stopping
+        self._grace_s: float | None = None
+        self.cordoned = False
+
+    def patience_s(self, usual_s: float) -> float:
+        """How long what runs may take once the worker drains."""
+        return usual_s if self._grace_s is None else self._grace_s
+
+    def welcome(self, child: ChildProcess) -> None:
+        """Tell a process that became ready while the worker is cordoned."""
+        if self.cordoned:
+            child.tell({"hold": True})
+
+    def hear(self, beat: Beat) -> None:
+        """What a heartbeat brought back. A worker that drains already is hastened by an evacuation."""
+        if beat.cordoned is not self.cordoned:
+            self.cordoned = beat.cordoned
+            log.info("cordoned: takes nothing new" if beat.cordoned else "uncordoned")
+            self._tell({"hold": beat.cordoned})
+        if beat.grace is not None and self._grace_s is None:
+            self._grace_s = beat.grace.total_seconds()
+            log.info("evacuated", grace_s=self._grace_s)
+            if self._stopping.is_set():
+                self._tell({"drain": self._grace_s})
+
+    def _tell(self, message: object) -> None:
+        for child in self._children.values():
+            child.tell(message)
