@@ -39,7 +39,9 @@ def test_a_dry_run_shows_the_moves_and_a_real_one_needs_a_yes(
     assert shown["moves"] == ["2 app.work of default to new"]
     assert shown["changed"] is False
     assert perdure("worker", "evacuate", "old").code == Exit.USAGE
-    assert perdure("worker", "evacuate", "old", "--yes", "--reason", "drill", "--json").json["changed"] is True
+    assert (
+        perdure("worker", "evacuate", "old", "--yes", "--reason", "drill", "--json").json["changed"] is True
+    )
     assert perdure("worker", "uncordon", "old").code == Exit.REFUSED
 
 
