@@ -120,6 +120,7 @@ class Workload:
         plan.starts += 1
         world.running[process].append(n)
         world.tell("start", n, process.name, what)
+        world.note_start(plan.new.id, process)
         try:
             await self._do(what, how_long, plan, process)
         finally:

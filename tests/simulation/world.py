@@ -145,6 +145,7 @@ class World:
         self._frozen: dict[Process, float] = {}
         self.owners: dict[UUID, Host] = {}
         self._descriptors: list[int] = []
+        self._started: set[UUID] = set()
         self._trace: list[str] | None = [] if keep_trace else None
         self._digest = hashlib.blake2b(digest_size=8)
         self._faults_end = 0.0
@@ -292,6 +293,15 @@ class World:
         self.tell("PostgreSQL crashes, claims lost:", self.postgres.crash(unflushed_s=0.2))
         self.loop.call_later(0.5, self.postgres.restart, context=self.network.servers)
 
+    def note_start(self, job_id: UUID, process: Process) -> None:
+        """A handler starts under the lease that its process holds."""
+        row = next((row for known, row in self.store.leases.items() if known == job_id), None)
+        if (
+            row is not None
+            and self.processes.get((str(row.claimer.worker_id), row.claimer.process)) is process
+        ):
+            self._started.add(row.lease.token)
+
     def ended(self, row: LeaseRow, settlement: Settlement) -> None:
         """A lease ended otherwise than by its holder: its holder must have been ill."""
         claimer, lease = row.claimer, row.lease
@@ -299,6 +309,10 @@ class World:
             "settled", self.number_of(lease.job_id), settlement.outcome.value, "->", settlement.state.value,
             settlement.cause,
         )  # fmt: skip
+        if "the answer to its claim was lost" in settlement.cause and lease.token in self._started:
+            self.problem(
+                f"{self.number_of(lease.job_id)} was started and then given back as if it had never been"
+            )
         process = self.processes.get((str(claimer.worker_id), claimer.process))
         hung = settlement.error is not None and settlement.error.type == "perdure.Hung"
         if settlement.outcome is not Outcome.CRASHED and not hung:

@@ -82,6 +82,7 @@ class Slot:
     claimed: int
     settled: int
     limit: int
+    job_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ class Store:
     async def slots(self) -> list[Slot]:
         """Who held the slots of concurrency keys, by key, slot and claim."""
         rows = await self.sql(
-            "SELECT e.concurrency_key, e.slot, e.claim_xid::text::bigint, e.settle_xid::text::bigint, j.concurrency_limit"
+            "SELECT e.concurrency_key, e.slot, e.claim_xid::text::bigint, e.settle_xid::text::bigint, j.concurrency_limit, e.job_id"
             " FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id"
             " WHERE e.concurrency_key IS NOT NULL ORDER BY e.concurrency_key, e.slot, e.claim_xid"
         )

@@ -130,14 +130,17 @@ class Model:
                 self._ready(job, job.due)
 
     def unpark(self, keys: Iterable[str | None] | None = None) -> None:
-        """Let as many parked jobs of each key try again as slots are free."""
+        """Let parked jobs of each key try again: each that finds the lowest free slot within its limit."""
         wanted = [job.key for job in self.jobs.values()] if keys is None else keys
         for key in sorted({key for key in wanted if key is not None}):
             parked = sorted(
                 (j for j in self.jobs.values() if j.parked and j.key == key), key=lambda j: j.place
             )
-            for job in parked[: len(self.free_slots(key, parked[0].new.concurrency_limit)) if parked else 0]:
-                self._unpark(job)
+            free = self.free_slots(key, max((j.new.concurrency_limit for j in parked), default=0))
+            for job in parked:
+                if free and free[0] <= job.new.concurrency_limit:
+                    free.pop(0)
+                    self._unpark(job)
 
     def cancel(self, job_id: UUID) -> str:
         self.tick()

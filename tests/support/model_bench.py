@@ -101,6 +101,7 @@ class ModelBench:
                 one.claim_xid or 0,
                 one.settle_xid or 0,
                 job.new.concurrency_limit,
+                one.job_id,
             )
             for one in self.model.ended
             for known, job in self.model.jobs.items()

@@ -5,7 +5,6 @@ the random histories on real PostgreSQL are for. It keeps the history, so that t
 the last claims, which commit without waiting for the disk.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -95,6 +94,7 @@ class ModelStore(Model):
         self._released: list[Place] = []
         self._settling: frozenset[UUID] = frozenset()
         self._left: dict[UUID, JobState] = {}
+        self._returned: set[UUID] = set()
         self._tail: list[tuple[int, Callable[[], None]]] = []
 
     # ---- time
@@ -340,28 +340,40 @@ class ModelStore(Model):
     def lease_gated(self, jobs: Sequence[Job], limit: int, claimer: Claimer, grace_us: int) -> list[LeaseRow]:
         """Lease up to `limit` of these: each the lowest free slot of its key; those that find none are parked."""
         self._remember(jobs)
-        slots: dict[str, list[int]] = {}
-        for key in {job.key for job in jobs if job.key is not None}:
-            most = max(job.new.concurrency_limit for job in jobs if job.key == key)
-            slots[key] = self.free_slots(key, most)
-        places: Counter[str] = Counter()
+        slots = self._slots(jobs, claimer.isolated)
         rows: list[LeaseRow] = []
         for job in jobs:
-            slot = None
-            if job.key is not None:
-                free, turn = slots[job.key], places[job.key]
-                places[job.key] += 1
-                slot = free[turn] if turn < len(free) and free[turn] <= job.new.concurrency_limit else None
-                if slot is None:
-                    job.parked = True
-                    continue
-            if len(rows) < limit:
-                rows.append(self._lease(job, claimer, grace_us, slot))
+            if job.key is not None and job.new.id not in slots:
+                job.parked = True
+                self._returned.discard(job.new.id)
+            elif len(rows) < limit:
+                rows.append(self._lease(job, claimer, grace_us, slots.get(job.new.id)))
         return rows
+
+    def _slots(self, jobs: Sequence[Job], isolated: bool) -> dict[UUID, int]:
+        """Who gets which slot of its key: each the lowest within its limit, jobs that had to wait before and are not met included."""
+        met = {job.new.id for job in jobs}
+        wanted = {(job.key, self.lane_of[job.new.id]) for job in jobs if job.key is not None}
+        rivals = [
+            job for job in self.standing(self._returned)
+            if (job.key, self.lane_of[job.new.id]) in wanted and job.new.id not in met
+            and (self.band(job) == Band.SUSPECT) == isolated
+        ]  # fmt: skip
+        contenders = sorted(
+            [*(job for job in jobs if job.key is not None), *rivals], key=lambda job: job.place
+        )
+        most = max((job.new.concurrency_limit for job in contenders), default=0)
+        free = {key: self.free_slots(key, most) for key in {job.key for job in contenders}}
+        found: dict[UUID, int] = {}
+        for job in contenders:
+            if free[job.key] and free[job.key][0] <= job.new.concurrency_limit:
+                found[job.new.id] = free[job.key].pop(0)
+        return found
 
     def _lease(self, job: Job, claimer: Claimer, grace_us: int, slot: int | None) -> LeaseRow:
         new, timeout = job.new, job.new.timeout
         job.token = self._new_token()
+        self._returned.discard(new.id)
         self._run(job, slot)
         lease = Lease(
             new.id, job.token, self.lane_of[new.id], job.run, job.failures + 1, job.crashes, job.interruptions,
@@ -451,6 +463,7 @@ class ModelStore(Model):
 
     def _unpark(self, job: Job) -> None:
         super()._unpark(job)
+        self._returned.add(job.new.id)
         self._released.append(self.place(job))
 
     def _held(self, row: LeaseRow) -> Held:
