@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check fmt bench bench-health bench-peers dist clean
+.PHONY: help setup demo test check fmt bench bench-health bench-peers dist clean pictures
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-health: setup ## measure the health models on public data, and liveness on
 
 bench-peers: setup ## measure Perdure beside other job systems on the same servers [ARGS=...]
 	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+pictures: setup ## take the pictures of the documentation anew (needs chromium)
+	$(BIN)/python -m tests.support.pictures docs/pictures
 
 dist: setup ## build wheel and source archive into dist/
 	echo "dist: building into dist/"

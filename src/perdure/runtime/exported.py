@@ -9,6 +9,9 @@ from pydantic import SecretStr
 from perdure.runtime.settings import Settings
 from perdure.runtime.settings_sources import PREFIX
 
+NOT_FOR_HANDLERS = frozenset({"web_users"})
+"""What no job has any use for."""
+
 
 def export(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> None:
     """Let `Perdure()` in handlers, and the processes that they start, find the database that the worker uses.
@@ -17,7 +20,7 @@ def export(settings: Settings, environment: MutableMapping[str, str] = os.enviro
     must not look for them elsewhere. What is empty is taken away, so that no file or shell of the user's sets it.
     """
     for name in Settings.model_fields:
-        text = _as_text(getattr(settings, name))
+        text = "" if name in NOT_FOR_HANDLERS else _as_text(getattr(settings, name))
         if text:
             environment[PREFIX + name.upper()] = text
         else:

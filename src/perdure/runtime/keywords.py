@@ -74,4 +74,15 @@ class SettingKeywords(TypedDict, total=False):
     partitions_ahead_days: int
     preset: Literal["default", "specification"]
     log_format: Literal["auto", "json", "console"]
+    web_host: str
+    web_port: int
+    web_auth: Literal["none", "token", "basic", "proxy-header", "callback"]
+    web_users: "str | SecretStr"
+    web_callback: str
+    web_proxies: Iterable[str] | str
+    web_user_header: str
+    web_role_header: str
+    web_hosts: Iterable[str] | str
+    web_read_only: bool
+    redact: Iterable[str] | str
     log_level: Literal["debug", "info", "warning", "error"]

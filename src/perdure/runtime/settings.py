@@ -16,16 +16,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from perdure.domain.errors import InvalidSettings
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
-from perdure.runtime.urls import masked_url, url_fault
+from perdure.runtime.urls import MASK, masked_url, url_fault
+from perdure.runtime.web_settings import WebSettings
 
 SHORTEST_SILENCE_IN_BEATS = 3
 SHORTEST_SILENCE_IN_BEATS_OF_THE_SPECIFICATION = 2
@@ -54,7 +50,7 @@ class Origin:
     source: str
 
 
-class Settings(BaseSettings):
+class Settings(WebSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(
@@ -218,7 +214,7 @@ class Settings(BaseSettings):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    secret: ClassVar[frozenset[str]] = frozenset({"database_url", "redis_url"})
+    secret: ClassVar[frozenset[str]] = frozenset({"database_url", "redis_url", "web_users"})
 
     @classmethod
     def load(cls, flags: Mapping[str, object] | None = None, config_path: Path | None = None) -> Self:
@@ -348,7 +344,8 @@ def shown(settings: Settings, name: str) -> str:
     """The value of a field as it may be shown to anybody."""
     value = getattr(settings, name)
     if isinstance(value, SecretStr):
-        return masked_url(value.get_secret_value())
+        text = value.get_secret_value()
+        return masked_url(text) if name.endswith("_url") or not text else MASK
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

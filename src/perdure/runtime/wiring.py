@@ -4,23 +4,30 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from perdure.domain.redaction import Redaction
 from perdure.ports import Control, Dispatch, Insights
 from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
+from perdure.services.activity import Activity
 from perdure.services.check import Check
 from perdure.services.evacuate import Evacuate
+from perdure.services.flows import Flows
 from perdure.services.read import Read
+from perdure.services.redacted import RedactedInsights
+from perdure.stores.postgres.activity import PostgresActivity
 from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.evacuation import PostgresEvacuations
+from perdure.stores.postgres.flows import PostgresFlows
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.migrations import require_current
 from perdure.stores.postgres.plain import PlainJobs
+from perdure.stores.postgres.requests import PostgresRequests
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_OF_A_COMMAND = 4
@@ -42,6 +49,9 @@ class Stores:
     act: Act
     check: Check
     evacuate: Evacuate
+    flows: Flows
+    activity: Activity
+    requests: PostgresRequests
 
 
 def wired(
@@ -52,7 +62,7 @@ def wired(
 ) -> Stores:
     """The services on a database that is open already; single enqueues take `singles` where it is given."""
     schema = settings.schema
-    insights = PostgresInsights(database, schema=schema)
+    insights = RedactedInsights(PostgresInsights(database, schema=schema), Redaction(settings.redact))
     control = PostgresControl(database, schema=schema)
     workers = PostgresWorkers(database, schema=schema)
     return Stores(
@@ -68,6 +78,9 @@ def wired(
         act=Act(control, insights),
         check=Check(PostgresHistory(database, schema=schema)),
         evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),
+        flows=Flows(PostgresFlows(database, schema=schema)),
+        activity=Activity(PostgresActivity(database, schema=schema)),
+        requests=PostgresRequests(database, schema=schema),
     )
 
 

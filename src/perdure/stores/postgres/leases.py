@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from perdure.domain.lease import Lease
 from perdure.domain.worker import WorkerId
@@ -28,6 +29,11 @@ class PostgresLeases:
 
     async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
         return [held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
+
+    async def of_job(self, job_id: UUID, token: UUID) -> Lease | None:
+        """The lease of that token, while it stands."""
+        rows = await self._database.fetch(self._sql["of_job"], job_id, token)
+        return _held(rows[0]).lease if rows else None
 
     async def report_progress(self, lease: Lease, fraction: float, note: str) -> None:
         """Keep the newest report of an attempt that still holds its lease."""

@@ -253,6 +253,18 @@ CREATE TABLE perdure.queues (
     CONSTRAINT queues_pkey PRIMARY KEY (name)
 );
 
+CREATE TABLE perdure.request_keys (
+    actor text NOT NULL,
+    key text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    digest bytea NOT NULL,
+    status smallint,
+    answer bytea,
+    CONSTRAINT request_keys_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 200))),
+    CONSTRAINT request_keys_key_check CHECK (((length(key) >= 1) AND (length(key) <= 200))),
+    CONSTRAINT request_keys_pkey PRIMARY KEY (actor, key)
+);
+
 CREATE TABLE perdure.scheduled_jobs (
     job_id uuid NOT NULL,
     run_at timestamp with time zone NOT NULL,
@@ -332,6 +344,8 @@ CREATE INDEX leases_guard ON perdure.leases USING btree (worker_id, deadline);
 CREATE UNIQUE INDEX leases_slot ON perdure.leases USING btree (concurrency_key, slot) WHERE (concurrency_key IS NOT NULL);
 
 CREATE INDEX parked_jobs_next ON perdure.parked_jobs USING btree (concurrency_key, concurrency_limit, rank, job_id);
+
+CREATE INDEX request_keys_at ON perdure.request_keys USING btree (at);
 
 CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs USING btree (run_at, job_id);
 

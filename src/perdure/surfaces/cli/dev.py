@@ -3,13 +3,16 @@
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from perdure.domain.errors import InvalidSettings
+from perdure.surfaces.cli.extras import needing
 from perdure.surfaces.cli.options import AS_SET, Connection
 from perdure.surfaces.cli.output import tell
 from perdure.surfaces.cli.session import application_of, settings_of
@@ -26,17 +29,32 @@ SOURCE_WIDTH = 10
 EXAMPLES = 3
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """What is started beside the worker."""
+
+    fresh: Annotated[bool, Parameter(negative="")] = False
+    "Begin with an empty database; only for embedded servers."
+    redis: Annotated[bool, Parameter(negative="")] = False
+    "Start an embedded Redis, too, and dispatch through it."
+    web: bool = True
+    "Serve the dashboard, too."
+
+
+AS_NEEDED = Servers()
+
+
 def dev(
     application: str | None = None,
     /,
     *,
-    fresh: Annotated[bool, Parameter(negative="")] = False,
-    redis: Annotated[bool, Parameter(negative="")] = False,
+    servers: Servers = AS_NEEDED,
     queues: str | None = None,
     connection: Connection = AS_SET,
     verbose: Annotated[tuple[bool, ...], Parameter(name=["--verbose", "-v"], negative="")] = (),
 ) -> int:
-    """Start servers and a worker for the jobs of an application, and start it anew when its files change.
+    """Start servers, the dashboard and a worker for an application's jobs, and start it anew when its files change.
 
     Ctrl-C lets what runs finish, a second one ends it at once. Other commands in the same folder find the servers.
 
@@ -44,10 +62,6 @@ def dev(
     ----------
     application
         Where the jobs are: `module`, `module:attribute`, `file.py` or `file.py:attribute`; else the setting `app`.
-    fresh
-        Begin with an empty database; only for embedded servers.
-    redis
-        Start an embedded Redis, too, and dispatch through it.
     queues
         Queues that it serves, separated by commas, besides those that the application's jobs name.
     verbose
@@ -58,9 +72,9 @@ def dev(
     settings = settings_of(connection, queues=queues, log_level="debug" if verbose else None)
     app = application_of(application, settings)
     tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
-    with _database(settings, app, fresh=fresh, redis=redis) as found:
+    with _database(settings, app, fresh=servers.fresh, redis=servers.redis) as found:
         named = "" if found is not settings else app  # the note lies beside embedded servers only
-        return asyncio.run(_develop(found, app, Screen(named)))
+        return asyncio.run(_develop(found, app, Screen(named), web=servers.web))
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def _database(settings: "Settings", application: str, *, fresh: bool, redis: boo
             yield served_by(urls, settings)
 
 
-async def _develop(settings: "Settings", application: str, screen: "Screen") -> int:
+async def _develop(settings: "Settings", application: str, screen: "Screen", *, web: bool) -> int:
     import asyncio
 
     from perdure.runtime.dev import Development
@@ -101,7 +115,29 @@ async def _develop(settings: "Settings", application: str, screen: "Screen") -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, development.stop)
-    return await development.run()
+    async with _dashboard(settings, wanted=web):
+        return await development.run()
+
+
+@asynccontextmanager
+async def _dashboard(settings: "Settings", *, wanted: bool) -> AsyncIterator[None]:
+    """The dashboard beside the worker, where its extra is installed; on another port when the usual one is taken."""
+    if not wanted:
+        yield
+        return
+    try:
+        with needing("web"):
+            from perdure.surfaces.web.serve import check_reach, is_taken, served
+    except InvalidSettings as error:
+        tell(f"  no dashboard: {error.next_step}")
+        yield
+        return
+    check_reach(settings, anywhere=False)
+    if is_taken(settings.web_host, settings.web_port):
+        settings = settings.model_copy(update={"web_port": 0})
+    async with served(settings) as server:
+        tell(f"  dashboard: {server.address}")
+        yield
 
 
 class Screen:

@@ -23,6 +23,7 @@ COMMANDS = (
     ("job", "job:app", "Enqueue jobs, see, explain, retry and cancel them."),
     ("queue", "queue:app", "See queues, pause and resume them."),
     ("dlq", "dlq:app", "See what gave up, replay or discard it."),
+    ("serve", "serve:serve", "Serve the dashboard, the HTTP API, metrics and probes."),
     ("status", "status:status", "The system on one screen; the exit code is its state."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),

@@ -13,7 +13,10 @@ def record_of(view: Any) -> Record:
     """The fields of a view by name, and of all views inside it."""
     if isinstance(view, Mapping):
         return {str(name): _value(value) for name, value in view.items()}
-    return {each.name: _value(getattr(view, each.name)) for each in fields(view)}
+    names = (
+        view.__struct_fields__ if isinstance(view, msgspec.Struct) else [each.name for each in fields(view)]
+    )
+    return {name: _value(getattr(view, name)) for name in names}
 
 
 def flattened(record: Record, name: str) -> Record:
@@ -40,7 +43,7 @@ def field_of(record: Mapping[str, Any], name: str) -> Any:
 
 
 def _value(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, msgspec.Struct) or (is_dataclass(value) and not isinstance(value, type)):
         return record_of(value)
     if isinstance(value, list | tuple | frozenset):
         return [_value(part) for part in value]

@@ -13,6 +13,7 @@ from perdure.domain import errors
 from perdure.runtime.embedded import errors as embedded_errors
 from perdure.runtime.settings import PRESETS, Settings
 from perdure.runtime.settings_sources import PREFIX
+from perdure.runtime.web_settings import WebSettings
 from perdure.surfaces.cli import failures
 from perdure.surfaces.cli.exits import CODES, MEANINGS
 from perdure.surfaces.cli.program import tree
@@ -83,7 +84,9 @@ def configuration_page() -> str:
     """All settings with defaults, bounds and meaning."""
     rows = [
         f"| `{name}` | {_default(field)} | {_bounds(field)} | {_cell(field.description or '')} |"
-        for name, field in Settings.model_fields.items()
+        for name, field in sorted(
+            Settings.model_fields.items(), key=lambda one: one[0] in WebSettings.model_fields
+        )
     ]
     presets = [
         f"| `{name}` | {', '.join(f'`{key} = {value:g}`' for key, value in values.items()) or 'nothing'} |"

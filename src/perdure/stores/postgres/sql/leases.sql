@@ -47,3 +47,9 @@ ON CONFLICT (job_id) DO UPDATE SET token = excluded.token, fraction = excluded.f
 -- name: holds(job_id, token)
 -- Whether a lease still stands.
 SELECT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = :job_id AND l.token = :token) AS held;
+
+-- name: of_job(job_id, token)
+-- One lease by its token, with all that settling it needs.
+SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
+FROM perdure.leases l JOIN perdure.jobs j ON j.id = l.job_id
+WHERE l.job_id = :job_id AND l.token = :token;

@@ -1,0 +1,1 @@
+DROP TABLE perdure.request_keys;

@@ -1,0 +1,67 @@
+-- Activity: how much was enqueued and ended, minute by minute, and what was done by whom.
+
+-- name: ended(since, until)
+-- Attempts that ended, for each minute and outcome; the index over the times of the history bounds what is read.
+SELECT date_bin('1 minute', e.settled_at, timestamptz '2000-01-01 00:00Z') AS at,
+    count(*) FILTER (WHERE e.outcome = 'completed') AS completed,
+    count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed,
+    count(*) FILTER (WHERE e.outcome NOT IN ('completed', 'failed', 'timed_out', 'crashed')) AS other
+FROM perdure.job_executions e
+WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL
+GROUP BY 1;
+
+-- name: enqueued(first, last)
+-- Jobs enqueued, for each minute; ids carry the time of their making, so the primary key bounds what is read.
+SELECT date_bin('1 minute', j.enqueued_at, timestamptz '2000-01-01 00:00Z') AS at, count(*) AS enqueued
+FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.id < :last::uuid GROUP BY 1;
+
+-- name: queue_rates(first)
+-- What each queue got and ended during the last minute; `first` is an id below those of jobs of that minute.
+SELECT n.queue, sum(c.arrived)::bigint AS arrived, sum(c.ended)::bigint AS ended, sum(c.failed)::bigint AS failed
+FROM (
+    SELECT e.lane, 0 AS arrived, count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')) AS ended,
+        count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed
+    FROM perdure.job_executions e WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL GROUP BY e.lane
+    UNION ALL
+    SELECT j.lane, count(*), 0, 0 FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.enqueued_at > now() - interval '1 minute' GROUP BY j.lane
+) c JOIN perdure.lanes n ON n.lane = c.lane GROUP BY n.queue ORDER BY n.queue;
+
+-- name: events(before_at, before_xid, before_key, event, actor, queue, since, most)
+-- What was done, the newest first; rows of one transaction are told apart by what they are about.
+SELECT e.at, e.event, e.job_id, e.worker_id, e.queue, e.actor, e.reason, e.detail::text AS detail, e.xid::text AS xid, k.key
+FROM perdure.job_events e
+CROSS JOIN LATERAL (SELECT concat_ws(' ', e.event, e.job_id, e.worker_id, e.queue, md5(e.detail::text)) AS key) k
+WHERE (:before_at::timestamptz IS NULL OR (e.at <= :before_at AND (e.at, e.xid, k.key) < (:before_at, :before_xid::text::xid8, :before_key::text)))
+    AND (:event::text IS NULL OR e.event LIKE :event) AND (:actor::text IS NULL OR e.actor = :actor)
+    AND (:queue::text IS NULL OR e.queue = :queue) AND (:since::timestamptz IS NULL OR e.at >= :since)
+ORDER BY e.at DESC, e.xid DESC, k.key DESC LIMIT :most;
+
+-- name: record(event, job_id, worker_id, queue, actor, reason, detail)
+-- Leave an event for something that was done and moved no job.
+INSERT INTO perdure.job_events (event, job_id, worker_id, queue, actor, reason, detail)
+VALUES (:event, :job_id, :worker_id, :queue, :actor, :reason, :detail::jsonb);
+
+-- name: meter_ended(since, until, buckets)
+-- Attempts that ended in a span, by lane, outcome and the buckets of their waits and runs; for counters that only grow.
+SELECT n.queue, n.kind, c.* FROM (
+    SELECT e.lane, e.outcome, e.state, width_bucket(w.wait, :buckets::float8[]) AS wait_bucket, width_bucket(w.run, :buckets) AS run_bucket,
+        count(*) AS attempts, coalesce(sum(w.wait), 0) AS wait_s, coalesce(sum(w.run), 0) AS run_s
+    FROM perdure.job_executions e
+    CROSS JOIN LATERAL (SELECT
+        greatest(0, extract(epoch FROM e.claimed_at - e.available_at))::float8 AS wait,
+        greatest(0, extract(epoch FROM coalesce(e.finished_at, e.settled_at) - coalesce(e.started_at, e.claimed_at)))::float8 AS run) w
+    WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL
+    GROUP BY e.lane, e.outcome, e.state, 4, 5
+) c JOIN perdure.lanes n ON n.lane = c.lane;
+
+-- name: meter_enqueued(first, last, since, until)
+-- Jobs enqueued in a span, by lane; the ids bound what is read.
+SELECT n.queue, n.kind, c.jobs FROM (
+    SELECT j.lane, count(*) AS jobs FROM perdure.jobs j
+    WHERE j.id >= :first::uuid AND j.id < :last::uuid AND j.enqueued_at >= :since::timestamptz AND j.enqueued_at < :until::timestamptz
+    GROUP BY j.lane
+) c JOIN perdure.lanes n ON n.lane = c.lane;
+
+-- name: meter_events(since, until)
+-- Events in a span, by what they are.
+SELECT e.event, count(*) AS events FROM perdure.job_events e WHERE e.at >= :since::timestamptz AND e.at < :until::timestamptz GROUP BY e.event;

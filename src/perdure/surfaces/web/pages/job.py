@@ -1,0 +1,75 @@
+"""One job: its way through the states, its attempts, its error, and why it does not run."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from perdure.domain.job import TERMINAL, JobState
+from perdure.domain.views import AttemptView, JobDetail
+from perdure.surfaces.web.machine import machine
+from perdure.surfaces.web.pages.frame import Content, View, Visit
+
+RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED, JobState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of an attempt on a line of 100: it waited, or it ran."""
+
+    kind: str
+    x: float
+    width: float
+    seconds: float
+
+
+def job_view(job_id: UUID) -> View:
+    """The view of one job's page."""
+
+    async def job(visit: Visit) -> Content:
+        detail, explanation = await asyncio.gather(
+            visit.stores.read.job(job_id), visit.stores.read.explain(job_id)
+        )
+        return "job.html", {
+            "detail": detail,
+            "job": detail.job,
+            "explanation": explanation,
+            "machine": machine(detail),
+            "stretches": {attempt.token: stretches(attempt, detail) for attempt in detail.attempts},
+            "can_cancel": detail.job.state not in TERMINAL,
+            "can_retry": detail.job.state in RETRIED and detail.dead_letter is None,
+            "ran": _ran,
+            "waited": _waited,
+        }
+
+    return job
+
+
+def stretches(attempt: AttemptView, detail: JobDetail) -> list[Stretch]:
+    """Where an attempt waited and ran, on the line from the enqueue to the last thing known."""
+    begin = detail.job.enqueued_at
+    ends = [one.settled_at for one in detail.attempts]
+    end = max([*ends, datetime.now(UTC)] if detail.job.state not in TERMINAL else ends)
+    whole = max((end - begin).total_seconds(), 1e-3)
+    found = []
+    for kind, start, stop in (
+        ("waited", attempt.available_at, attempt.claimed_at or attempt.settled_at),
+        ("ran", attempt.claimed_at, attempt.finished_at or attempt.settled_at),
+    ):
+        if start is not None and stop >= start:
+            x = max(0.0, 100 * (start - begin).total_seconds() / whole)
+            seconds = (stop - start).total_seconds()
+            found.append(Stretch(kind, min(x, 99.4), max(0.6, min(100 * seconds / whole, 100 - x)), seconds))
+    return found
+
+
+def _ran(attempt: AttemptView) -> float | None:
+    started = attempt.started_at or attempt.claimed_at
+    ended = attempt.finished_at or attempt.settled_at
+    return None if started is None else max(0.0, (ended - started).total_seconds())
+
+
+def _waited(attempt: AttemptView) -> float | None:
+    if attempt.available_at is None or attempt.claimed_at is None:
+        return None
+    return max(0.0, (attempt.claimed_at - attempt.available_at).total_seconds())

@@ -1,0 +1,180 @@
+"""What can be done from a page: each action with its permission, its words, and the command behind it."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from perdure.domain.access import Permission
+from perdure.domain.errors import InvalidOption
+from perdure.domain.views import ActReport
+from perdure.services.act import Act, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants done: the fields of a form, who it is, and whether only to look."""
+
+    act: Act
+    form: Mapping[str, str]
+    actor: str
+    dry_run: bool
+    progress: Progress | None = None
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every command takes."""
+        return {"actor": self.actor, "reason": self.form.get("reason", "").strip(), "dry_run": self.dry_run}
+
+    @property
+    def is_for_one(self) -> bool:
+        """Whether it is about one job."""
+        return bool(self.form.get("job"))
+
+    def id(self, name: str) -> UUID:
+        """An id in the form. Raises InvalidOption."""
+        try:
+            return UUID(self.form.get(name, ""))
+        except ValueError:
+            raise InvalidOption(name, f"{self.form.get(name, '')!r} is not an id") from None
+
+    @property
+    def selection(self) -> UUID | str:
+        """One job, or a filter."""
+        return self.id("job") if self.is_for_one else self.form.get("filter", "")
+
+    def number(self, name: str) -> float | None:
+        """A number that may have been left out. Raises InvalidOption."""
+        text = self.form.get(name, "").strip()
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InvalidOption(name, f"{text!r} is not a number")
+        return value
+
+    def count(self, name: str) -> int | None:
+        """A whole number that may have been left out. Raises InvalidOption."""
+        value = self.number(name)
+        if value is not None and not value.is_integer():
+            raise InvalidOption(name, f"{value} is not a whole number")
+        return None if value is None else int(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """An action: `title` on its button, `effect` in a sentence, `does` the command."""
+
+    name: str
+    permission: Permission
+    title: str
+    effect: str
+    does: Callable[[Wish], Awaitable[ActReport]]
+    is_paced: bool = False
+    needs_reason: bool = False
+    is_grave: bool = False
+
+
+async def _cancel(wish: Wish) -> ActReport:
+    if wish.is_for_one:
+        return await wish.act.cancel(wish.id("job"), **wish.common)
+    return await wish.act.cancel_matching(wish.form.get("filter", ""), progress=wish.progress, **wish.common)
+
+
+async def _retry(wish: Wish) -> ActReport:
+    if wish.is_for_one:
+        return await wish.act.retry(wish.id("job"), **wish.common)
+    return await wish.act.retry_matching(wish.form.get("filter", ""), progress=wish.progress, **wish.common)
+
+
+async def _replay(wish: Wish) -> ActReport:
+    return await wish.act.replay(
+        wish.selection,
+        sample=wish.count("sample"),
+        rate=wish.number("rate"),
+        progress=wish.progress,
+        **wish.common,
+    )
+
+
+async def _discard(wish: Wish) -> ActReport:
+    if not wish.dry_run and not wish.common["reason"]:
+        raise InvalidOption("reason", "say why, for those who look for these jobs later")
+    return await wish.act.discard(wish.selection, progress=wish.progress, **wish.common)
+
+
+async def _pause(wish: Wish) -> ActReport:
+    return await wish.act.pause(wish.form.get("queue", ""), **wish.common)
+
+
+async def _resume(wish: Wish) -> ActReport:
+    return await wish.act.resume(wish.form.get("queue", ""), **wish.common)
+
+
+async def _drain(wish: Wish) -> ActReport:
+    return await wish.act.drain(wish.id("worker"), **wish.common)
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            name="cancel",
+            permission=Permission.CANCEL,
+            title="Cancel",
+            effect="Jobs that wait end as cancelled; workers of running ones are asked to stop them.",
+            does=_cancel,
+            is_grave=True,
+        ),
+        Verb(
+            name="retry",
+            permission=Permission.RETRY,
+            title="Retry",
+            effect="Jobs that wait for a retry start at once; those that gave up or were cancelled get a new run.",
+            does=_retry,
+        ),
+        Verb(
+            name="replay",
+            permission=Permission.REPLAY,
+            title="Replay",
+            effect="Dead letters leave the queue and get a new run, with all counts at zero.",
+            does=_replay,
+            is_paced=True,
+        ),
+        Verb(
+            name="discard",
+            permission=Permission.DISCARD,
+            title="Discard",
+            effect="Dead letters are acknowledged and leave the queue; their jobs and their history stay discarded.",
+            does=_discard,
+            needs_reason=True,
+            is_grave=True,
+        ),
+        Verb(
+            name="pause",
+            permission=Permission.PAUSE,
+            title="Pause",
+            effect="Nobody takes jobs from the queue any more; what runs goes on.",
+            does=_pause,
+        ),
+        Verb(
+            name="resume",
+            permission=Permission.PAUSE,
+            title="Resume",
+            effect="Workers take jobs from the queue again.",
+            does=_resume,
+        ),
+        Verb(
+            name="drain",
+            permission=Permission.DRAIN,
+            title="Drain",
+            effect="The worker finishes what it runs, takes nothing new, and ends.",
+            does=_drain,
+            is_grave=True,
+        ),
+    )
+}

@@ -1,0 +1,236 @@
+"""The dashboard in a real browser: nothing breaks the policy, everybody can use it, and updates disturb nobody."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from perdure.surfaces.web.serve import Server, served
+from tests.support.browser import SIZES, browser, needs_chromium
+from tests.support.showcase import fill
+from tests.support.system import System
+from tests.support.web import web_settings
+
+pytestmark = [pytest.mark.skipif(**needs_chromium()), pytest.mark.timeout(300)]
+AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text("utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SOON_MS = 40_000
+expect.set_options(timeout=SOON_MS)
+
+
+@asynccontextmanager
+async def opened(
+    one: Browser, *, size: str = "desktop", dark: bool = False, javascript: bool = True
+) -> AsyncIterator[tuple[Page, list[str]]]:
+    """A page in a context of its own, and what went wrong in it."""
+    width, height = SIZES[size]
+    context = await one.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=javascript,
+        bypass_csp=False,
+    )
+    page = await context.new_page()
+    page.set_default_timeout(SOON_MS)
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    try:
+        yield page, faults
+    finally:
+        await context.close()
+
+
+def paths(shown: dict[str, UUID]) -> list[str]:
+    return [
+        "/",
+        "/jobs",
+        f"/jobs/{shown['retryable']}",
+        f"/jobs/{shown['running']}",
+        f"/jobs/{shown['hostile']}",
+        "/queues",
+        "/workers",
+        "/dead-letters",
+        "/flows",
+        f"/flows/{shown['flow']}",
+        "/audit",
+        "/act/replay?filter=",
+        "/jobs?filter=colour:red",
+    ]
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe finds, each with where."""
+    found = await page.evaluate(
+        "async (tags) => (await axe.run(document, {runOnly: {type: 'tag', values: tags}})).violations"
+        ".map((one) => `${one.id}: ${one.help} (${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(' | ')})`)",
+        RULES,
+    )
+    return list(found)
+
+
+@pytest.fixture
+async def stage(database_url: str) -> AsyncIterator[tuple[Server, dict[str, UUID]]]:
+    """A served system with something of everything."""
+    shown = await fill(database_url, hostile=True, minutes=20)
+    async with served(web_settings(database_url, web_port=0)) as server:
+        yield server, shown
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_every_page_passes_axe_and_the_policy(
+    stage: tuple[Server, dict[str, UUID]], size: str, dark: bool
+) -> None:
+    server, shown = stage
+    found: dict[str, list[str]] = {}
+    async with browser() as one, opened(one, size=size, dark=dark) as (page, faults):
+        await page.add_init_script(AXE)
+        for path in paths(shown):
+            await page.goto(server.address.rstrip("/") + path)
+            wider = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            wide = [f"{wider} px wider than the window"] if wider > 0 else []
+            if wrong := [*await violations(page), *faults, *wide]:
+                found[path] = wrong
+            faults.clear()
+    assert not found, "\n".join(f"{path}: {wrong}" for path, wrong in found.items())
+
+
+async def test_every_page_can_be_read_without_a_script(stage: tuple[Server, dict[str, UUID]]) -> None:
+    server, shown = stage
+    async with browser() as one, opened(one, javascript=False) as (page, faults):
+        for path in paths(shown):
+            await page.goto(server.address.rstrip("/") + path)
+            await expect(page.locator("h1")).to_be_visible()
+        await page.goto(f"{server.address}jobs?filter=state:running")
+        assert await page.locator("tbody tr").count() == 50
+        await page.get_by_role("combobox", name="Filter").fill("state:scheduled")
+        await page.get_by_role("button", name="Filter").click()
+        await expect(page.locator("tbody tr")).to_have_count(4)
+        await page.goto(f"{server.address}queues")
+        await page.get_by_label("Queue mail").get_by_role("button", name="Pause").click()
+        await page.get_by_label("Why").fill("by hand")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_role("heading", name="Done")).to_be_visible()
+        assert faults == []
+
+
+async def test_live_updates_keep_what_somebody_types_and_where_they_are(
+    database_url: str, system: System
+) -> None:
+    await system.add("app.first")
+    async with (
+        served(web_settings(database_url, web_port=0)) as server,
+        browser() as one,
+        opened(one) as (page, faults),
+    ):
+        await page.goto(f"{server.address}jobs")
+        await page.get_by_role("combobox", name="Filter").fill("kind:app.fi")
+        await page.evaluate("getSelection().selectAllChildren(document.querySelector('tbody th a'))")
+        row = page.locator("tbody tr").filter(has_text="app.first")
+        await row.evaluate("(element) => { element.marked = true; }")
+        await page.get_by_role("combobox", name="Filter").focus()
+        for number in range(3):
+            await system.add(f"app.more{number}")
+            await expect(page.locator("tbody tr").filter(has_text=f"app.more{number}")).to_be_visible(
+                timeout=SOON_MS
+            )
+        assert await row.evaluate("(element) => element.marked") is True
+        assert await page.get_by_role("combobox", name="Filter").input_value() == "kind:app.fi"
+        assert await page.evaluate("document.activeElement.id") == "filter"
+        assert faults == []
+
+
+async def test_a_paused_page_stays_as_it_is(database_url: str, system: System) -> None:
+    await system.add("app.first")
+    async with (
+        served(web_settings(database_url, web_port=0)) as server,
+        browser() as one,
+        opened(one) as (page, _),
+    ):
+        await page.goto(f"{server.address}jobs")
+        await expect(page.locator("[data-pulse]")).to_be_visible()
+        await page.keyboard.press(".")
+        await expect(page.locator("[data-pulse]")).to_contain_text("Paused")
+        await system.add("app.second")
+        async with page.expect_response(re.compile("/jobs")):
+            await page.evaluate("fetch('/api/v1/jobs')")
+        await asyncio.sleep(3)  # longer than the pace of the updates: none may come
+        assert await page.locator("tbody tr").count() == 1
+        await page.keyboard.press(".")
+        await system.add("app.third")
+        await expect(page.locator("tbody tr")).to_have_count(3, timeout=SOON_MS)
+
+
+async def test_the_keyboard_suffices(stage: tuple[Server, dict[str, UUID]]) -> None:
+    server, shown = stage
+    async with browser() as one, opened(one) as (page, faults):
+        await page.goto(server.address)
+        await page.keyboard.press("g")
+        await page.keyboard.press("j")
+        await expect(page.get_by_role("heading", name="Jobs", level=1)).to_be_visible()
+        await page.keyboard.press("/")
+        assert await page.evaluate("document.activeElement.id") == "filter"
+        await page.keyboard.type("state:dis")
+        await expect(page.get_by_role("option", name="state:discarded")).to_be_visible()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(re.compile("state%3Adiscarded"))
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        await expect(page.locator("tr.chosen")).to_have_count(1)
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(re.compile("/jobs/[0-9a-f-]{36}"))
+        await page.keyboard.press("?")
+        await expect(page.locator("#keys")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Control+k")
+        await page.keyboard.type(str(shown["flow"]))
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(re.compile(str(shown["flow"])))
+        assert faults == []
+
+
+async def test_an_action_opens_as_a_dialog_and_can_be_left(stage: tuple[Server, dict[str, UUID]]) -> None:
+    server, _ = stage
+    async with browser() as one, opened(one) as (page, faults):
+        await page.add_init_script(AXE)
+        await page.goto(f"{server.address}dead-letters")
+        await page.get_by_role("button", name="Replay …").first.click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_be_visible()
+        await expect(dialog.get_by_text("jobs match")).to_be_visible()
+        assert await violations(page) == []
+        await dialog.get_by_role("link", name="Leave it").click()
+        await expect(dialog).to_be_hidden()
+        await page.get_by_role("button", name="Replay …").nth(1).click()
+        await dialog.get_by_label("Why").fill("fixed")
+        await dialog.get_by_role("button", name=re.compile("Replay \\d+")).click()
+        await expect(page.get_by_role("heading", name="Done")).to_be_visible()
+        assert faults == []
+
+
+async def test_the_theme_that_was_chosen_stays(stage: tuple[Server, dict[str, UUID]]) -> None:
+    server, _ = stage
+    async with browser() as one, opened(one) as (page, faults):
+        await page.goto(server.address)
+        await page.get_by_role("button", name="Theme").click()
+        await page.get_by_role("button", name="Theme").click()
+        await page.goto(f"{server.address}queues")
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert faults == []
+
+
+async def test_trouble_is_told_and_the_page_stays(database_url: str, system: System) -> None:
+    await system.add("app.first")
+    async with browser() as one, opened(one) as (page, _):
+        async with served(web_settings(database_url, web_port=0)) as server:
+            await page.goto(f"{server.address}jobs")
+            await expect(page.locator("[data-pulse]")).to_contain_text("Live")
+        await expect(page.locator("#trouble")).to_be_visible(timeout=SOON_MS)
+        await expect(page.locator("tbody tr")).to_have_count(1)
