@@ -33,7 +33,7 @@ class PostgresLeases:
     async def of_job(self, job_id: UUID, token: UUID) -> Lease | None:
         """The lease of that token, while it stands."""
         rows = await self._database.fetch(self._sql["of_job"], job_id, token)
-        return _held(rows[0]).lease if rows else None
+        return held(rows[0]).lease if rows else None
 
     async def report_progress(self, lease: Lease, fraction: float, note: str) -> None:
         """Keep the newest report of an attempt that still holds its lease."""
