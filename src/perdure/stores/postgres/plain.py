@@ -38,6 +38,10 @@ class Berth:
     def takes(self, job_id: UUID) -> bool:
         return self.first_id.int <= job_id.int <= self.last_id.int
 
+    def takes_all(self, jobs: Sequence[NewJob]) -> bool:
+        numbers = [job.id.int for job in jobs]
+        return self.first_id.int <= min(numbers) and max(numbers) <= self.last_id.int
+
 
 class PlainJobs:
     """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
@@ -101,7 +105,7 @@ class PlainJobs:
                 for shape, group in shaped(jobs):
                     rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
                     berth = Berth(0.0, *rows[0]) if rows else None
-                    if berth is None or not all(berth.takes(job.id) for job in group):
+                    if berth is None or not berth.takes_all(group):
                         return None
                     terms = (berth.lane, *shape[3:])
                     bodies += [(job.id, job.args, *terms) for job in group]
