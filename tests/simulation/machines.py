@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.domain.errors import Unavailable
 from perdure.domain.worker import NewWorker, WorkerId
-from perdure.ports import PartitionChanges
+from perdure.ports import LeaseOf, PartitionChanges
 from perdure.runtime.child import Child, Orders
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.dispatching import quickest_dispatch
@@ -51,6 +51,16 @@ class IdleKeeping:
     sweep_edges = sweep_unique_keys = sweep_cancel_requests = sweep_progress = forget_workers = nothing
 
     async def vacuum(self) -> Sequence[str]:
+        return ()
+
+
+class NoEvacuations:
+    """As much of the port `Evacuations` as the leader asks: nobody is evacuated here."""
+
+    async def overstayed(self, *, slack: object, limit: int) -> Sequence[LeaseOf]:
+        return ()
+
+    async def finish(self) -> Sequence[WorkerId]:
         return ()
 
 
@@ -178,6 +188,7 @@ async def supervise(world: "World") -> None:
             dispatch=await quickest_dispatch(settings, postgres, stack),
             postgres=postgres,
             keeping=IdleKeeping(),
+            evacuations=NoEvacuations(),
             wishes=ModelControl(world.store, line),
             duties=duties,
             heartbeats=beats,
