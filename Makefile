@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check fmt bench bench-health bench-peers dist clean pictures
+.PHONY: help setup demo test check fmt bench bench-health bench-peers bench-state dist clean pictures
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-peers: setup ## measure Perdure beside other job systems on the same serve
 
 pictures: setup ## take the pictures of the documentation anew (needs chromium)
 	$(BIN)/python -m tests.support.pictures docs/pictures
+
+bench-state: setup ## look back on, save and bring back a million jobs; fails when a limit is missed [ARGS=...]
+	$(BIN)/python -m benchmarks.state $(ARGS)
 
 dist: setup ## build wheel and source archive into dist/
 	echo "dist: building into dist/"

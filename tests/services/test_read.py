@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from uuid import uuid4
 
@@ -166,17 +166,6 @@ async def test_what_no_database_can_hold_is_refused(system: System) -> None:
     ):
         with pytest.raises(InvalidOption):
             await option
-
-
-async def test_looking_back_in_time_is_refused(system: System) -> None:
-    now = datetime.now(UTC)
-    for ask in (
-        system.read.jobs(as_of=now),
-        system.read.status(as_of=now),
-        system.read.job(uuid4(), as_of=now),
-    ):
-        with pytest.raises(InvalidOption, match="not available in this version"):
-            await ask
 
 
 async def test_what_is_not_there_is_told_so(system: System) -> None:

@@ -24,6 +24,7 @@ from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
+from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.workers import PostgresWorkers
 
 new_id = JobIds(lambda: time_ns() // 1_000_000, randbits)
@@ -39,6 +40,7 @@ class System:
     workers: PostgresWorkers
     control: PostgresControl
     insights: PostgresInsights
+    past: PostgresPast
     read: Read
     act: Act
 
@@ -118,6 +120,7 @@ async def system_on(database_url: str) -> AsyncIterator[System]:
     database = await PooledDatabase.open(database_url, application_name="tests", most=8)
     sql = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
     control, insights = PostgresControl(database), PostgresInsights(database)
+    past = PostgresPast(database)
     try:
         yield System(
             database=database,
@@ -126,7 +129,8 @@ async def system_on(database_url: str) -> AsyncIterator[System]:
             workers=PostgresWorkers(database),
             control=control,
             insights=insights,
-            read=Read(insights),
+            past=past,
+            read=Read(insights, past),
             act=Act(control, insights),
         )
     finally:

@@ -10,6 +10,7 @@
     │   ├── DependencyCycle         the dependencies of a batch form a circle
     │   ├── DependencyTooDeep       a chain of dependencies is longer than the limit
     │   ├── InvalidFilter           a filter that does not parse
+    │   ├── PastUnknown             a moment that cannot be looked back to
     │   └── InvalidSettings         a setting that cannot be used
     ├── ExtraMissing            an optional package is not installed; the message has the command
     ├── NotFound                no such job, worker, queue or dead letter
@@ -17,13 +18,16 @@
     │   ├── ClaimLost               the lease is gone: another worker owns the job, or it has ended
     │   ├── WorkerGone              the worker was declared dead or has ended: it may not claim
     │   ├── IllegalTransition       the job's state does not allow this
-    │   └── DuplicateJob            another job holds the unique key
+    │   ├── DuplicateJob            another job holds the unique key
+    │   ├── SnapshotUnusable        a snapshot that is damaged, half, too new or of another system
+    │   └── NotEmpty                a restore would write over what is there
     ├── ResultUnavailable       a job that ended without a result, or has not ended in time
     │   ├── JobFailed
     │   └── ResultTimeout
     └── Unavailable             a server is away or not ready (exit code 6, HTTP 503)
         ├── DatabaseUnavailable
         ├── RedisUnavailable
+        ├── SnapshotsUnavailable
         ├── SchemaMissing
         ├── SchemaOutdated
         └── SchemaTooNew
@@ -32,6 +36,7 @@ A message says what happened and why; `next_step` says what to do about it.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 
@@ -107,6 +112,14 @@ class InvalidFilter(InvalidInput):
     """A filter does not parse; the message shows where."""
 
 
+class PastUnknown(InvalidInput):
+    """Nothing is remembered of the moment asked for; `earliest` is the first that can be looked back to."""
+
+    def __init__(self, why: str, *, earliest: datetime | None = None, next_step: str = "") -> None:
+        super().__init__("as_of", why, next_step=next_step)
+        self.earliest = earliest
+
+
 class InvalidSettings(InvalidInput):
     """A setting cannot be used."""
 
@@ -177,6 +190,20 @@ class DuplicateJob(Conflict):
         self.holder = holder
 
 
+class SnapshotUnusable(Conflict):
+    """A snapshot cannot be used; `part` names the file that is wrong, where it is one. Nothing was touched."""
+
+    def __init__(self, snapshot: str, why: str, *, part: str = "", next_step: str = "") -> None:
+        where = f"snapshot {snapshot}, {part}" if part else f"snapshot {snapshot}"
+        super().__init__(f"{where}: {why}", next_step=next_step)
+        self.snapshot = snapshot
+        self.part = part
+
+
+class NotEmpty(Conflict):
+    """The database to restore into holds jobs already."""
+
+
 class ResultUnavailable(PerdureError):
     """A job has no result to give."""
 
@@ -207,6 +234,10 @@ class DatabaseUnavailable(Unavailable):
 
 class RedisUnavailable(Unavailable):
     """Redis does not answer or is set up in a way that would drop work."""
+
+
+class SnapshotsUnavailable(Unavailable):
+    """The folder or the object store of the snapshots cannot be used."""
 
 
 class SchemaMissing(Unavailable):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perdure.runtime.health_operations import HealthOperations
     from perdure.runtime.operations import JobOperations, WorkerOperations
     from perdure.runtime.settings import Settings
+    from perdure.runtime.state_operations import StateOperations
     from perdure.runtime.wiring import Stores
 
 P = ParamSpec("P")
@@ -152,6 +153,13 @@ class Perdure:
         from perdure.runtime.health_operations import HealthOperations
 
         return HealthOperations(self)
+
+    @property
+    def state(self) -> "StateOperations":
+        """The specification's operations on snapshots."""
+        from perdure.runtime.state_operations import StateOperations
+
+        return StateOperations(self)
 
     async def stores(self) -> "Stores":
         """The services behind this object, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""

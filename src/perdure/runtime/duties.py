@@ -13,18 +13,22 @@ from perdure.domain.errors import Unavailable
 from perdure.domain.liveness import Sight
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
+from perdure.runtime.saving import AutomaticSnapshots
 from perdure.runtime.settings import Settings
 from perdure.services.evacuate import FollowUp
 from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
 from perdure.services.upkeep import Upkeep, UpkeepReport
 from perdure.stores.postgres.leadership import PostgresLeadership
+from perdure.stores.postgres.past import PostgresPast
 
 STAGE_S = 0.25
 RESCUE_S = 1.0
 EVACUATION_S = 1.0
 WISHES_S = 1.0
 WISHES_AT_ONCE = 500
+MARK_S = 1.0
+SNAPSHOT_LOOK_S = 10.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 UNDONE = frozenset({"missing", "kept", "postponed"})
@@ -74,6 +78,9 @@ class Duties:
             interruption_limit=settings.interruption_limit,
         )
         self._wishes = stores.wishes
+        self._moments = PostgresPast(stores.duties, schema=settings.schema)
+        self._snapshots = AutomaticSnapshots(settings, stores.duties)
+        self._retention = timedelta(days=settings.retention_days)
         self._upkeep = Upkeep(
             stores.keeping,
             ahead_days=settings.partitions_ahead_days,
@@ -93,6 +100,8 @@ class Duties:
                 (RESCUE_S, self._rescue_lost, "rescue"),
                 (EVACUATION_S, self._evacuate, "evacuation"),
                 (WISHES_S, self._carry_wishes_on, "wishes"),
+                (MARK_S, self._mark, "moments"),
+                (SNAPSHOT_LOOK_S, self._save, "snapshots"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
                 group.create_task(every(interval, duty, name=name))
@@ -138,6 +147,16 @@ class Duties:
         if self._term is not None:
             await self._wishes.sweep_cancel_requests(limit=WISHES_AT_ONCE)
 
+    async def _mark(self) -> None:
+        """A moment is remembered that can be looked back to."""
+        if self._term is not None:
+            await self._moments.mark()
+
+    async def _save(self) -> None:
+        """An automatic snapshot, when one is wanted and due."""
+        if self._term is not None and (report := await self._snapshots.run_once()) is not None:
+            log.info("snapshot", id=report.created, pruned=list(report.pruned), took_s=report.took_s)
+
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""
         if self._term is None:
@@ -149,6 +168,7 @@ class Duties:
         self._kept_up_at = now
         try:
             report = await self._upkeep.run_once()
+            await self._moments.thin(keep=self._retention)
         except Unavailable:
             self._kept_up_at = None
             raise

@@ -47,6 +47,7 @@ class SettingKeywords(TypedDict, total=False):
     schema: str
     data_dir: Path | str
     app: str
+    snapshots: str
     queues: Iterable[str] | str
     labels: Iterable[str] | str
     concurrency: int

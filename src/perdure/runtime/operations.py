@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -108,13 +108,21 @@ class JobOperations:
         """Run a job again that waits for a retry, was cancelled or was discarded. Raises NotFound or IllegalTransition."""
         return await (await self._app.stores()).act.retry(job_id, actor=actor, reason=reason)
 
-    async def get(self, job_id: UUID) -> JobDetail:
-        """One job in full. Raises NotFound."""
-        return await (await self._app.stores()).read.job(job_id)
+    async def get(self, job_id: UUID, *, as_of: datetime | None = None) -> JobDetail:
+        """One job in full, as it is or as it was at a moment. Raises NotFound and PastUnknown."""
+        return await (await self._app.stores()).read.job(job_id, as_of=as_of)
 
-    async def list(self, filter: str = "", *, limit: int = 50, cursor: str | None = None) -> JobPage:
-        """The jobs that match a filter, the newest first. Raises InvalidFilter."""
-        return await (await self._app.stores()).read.jobs(filter, limit=limit, cursor=cursor)
+    async def list(
+        self,
+        filter: str = "",
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        as_of: datetime | None = None,
+    ) -> JobPage:
+        """The jobs that match a filter, the newest first. Raises InvalidFilter and PastUnknown."""
+        read = (await self._app.stores()).read
+        return await read.jobs(filter, limit=limit, cursor=cursor, as_of=as_of)
 
     async def _settle(self, lease: Lease, ending: Ending) -> None:
         stores = await self._app.stores()

@@ -81,6 +81,7 @@ class Settings(WebSettings):
         description="Application of `perdure dev`, `worker run` and `job enqueue` when they are given none: `file.py` "
         "or `module`.",
     )
+    snapshots: str = Field(default="", description="Where snapshots are kept. Empty: in `data_dir`.")
     queues: Names = Field(
         default=("default",), description="Queues that a worker serves.", min_length=1, max_length=1000
     )

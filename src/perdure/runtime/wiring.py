@@ -26,6 +26,7 @@ from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.migrations import require_current
+from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.requests import PostgresRequests
 from perdure.stores.postgres.workers import PostgresWorkers
@@ -74,7 +75,7 @@ def wired(
         dispatch=dispatch or PostgresDispatch(database, schema=schema),
         insights=insights,
         control=control,
-        read=Read(insights),
+        read=Read(insights, PostgresPast(database, schema=schema)),
         act=Act(control, insights),
         check=Check(PostgresHistory(database, schema=schema)),
         evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),

@@ -19,6 +19,7 @@ from perdure.domain.views import (
     WorkerView,
 )
 from perdure.ports import Insights
+from perdure.state_ports import Past
 
 BUDGET = timedelta(seconds=2)
 BUDGET_MAX = timedelta(minutes=5)
@@ -28,12 +29,14 @@ LIMIT_MAX = 1_000
 class Read:
     """Answers questions and changes nothing.
 
-    `as_of` is for looking back in time and is refused in this version. `budget` bounds the work of the database:
-    pages that run out of it come back partial with a note, other questions raise DatabaseUnavailable.
+    `as_of` asks how it was at a moment: the answer is of the last moment remembered until then, at most seconds older, and of
+    all transactions that had committed; PastUnknown tells the earliest that can be asked for. `budget` bounds the work
+    of the database: pages that run out of it come back partial with a note, other questions raise DatabaseUnavailable.
     """
 
-    def __init__(self, insights: Insights) -> None:
+    def __init__(self, insights: Insights, past: Past) -> None:
         self._insights = insights
+        self._past = past
 
     async def jobs(
         self,
@@ -45,15 +48,17 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> JobPage:
         """The jobs that match, the newest first. Raises InvalidFilter."""
-        _check(as_of, budget, limit)
-        return await self._insights.jobs(_criteria(filter), limit=limit, before=cursor, budget=budget)
+        _check(budget, limit)
+        return await (await self._at(as_of)).jobs(
+            _criteria(filter), limit=limit, before=cursor, budget=budget
+        )
 
     async def job(
         self, job_id: UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> JobDetail:
         """One job in full. Raises NotFound."""
-        _check(as_of, budget)
-        detail = await self._insights.job(job_id, budget=budget)
+        _check(budget)
+        detail = await (await self._at(as_of)).job(job_id, budget=budget)
         if detail is None:
             raise _no_job(job_id)
         return detail
@@ -62,7 +67,13 @@ class Read:
         self, job_id: UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> Explanation:
         """Why the job is not running, in sentences. Raises NotFound."""
-        _check(as_of, budget)
+        _check(budget)
+        if as_of is not None:
+            raise InvalidOption(
+                "as_of",
+                "why a job did not run in the past is not told",
+                next_step="look at the job itself as of then",
+            )
         facts = await self._insights.facts(job_id, budget=budget)
         if facts is None:
             raise _no_job(job_id)
@@ -76,15 +87,15 @@ class Read:
         self, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[CountView, ...]:
         """How many jobs are in each state; above 100,000 estimated and marked as such."""
-        _check(as_of, budget)
-        return tuple(await self._insights.counts(budget=budget))
+        _check(budget)
+        return tuple(await (await self._at(as_of)).counts(budget=budget))
 
     async def queues(
         self, name: str | None = None, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[QueueView, ...]:
         """All queues, or the one of that name. Raises NotFound for an unknown name."""
-        _check(as_of, budget)
-        queues = tuple(await self._insights.queues(_plain(name, "queue"), budget=budget))
+        _check(budget)
+        queues = tuple(await (await self._at(as_of)).queues(_plain(name, "queue"), budget=budget))
         if name is not None and not queues:
             raise NotFound("queue", name, next_step="see `perdure queue list`")
         return queues
@@ -93,15 +104,17 @@ class Read:
         self, *, alive_only: bool = False, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> tuple[WorkerView, ...]:
         """The workers, the newest first."""
-        _check(as_of, budget)
-        return tuple(await self._insights.workers(alive_only=alive_only, budget=budget))
+        _check(budget)
+        return tuple(await (await self._at(as_of)).workers(alive_only=alive_only, budget=budget))
 
     async def worker(
         self, key: str | UUID, *, as_of: datetime | None = None, budget: timedelta = BUDGET
     ) -> WorkerView:
         """The worker of that id or name; of several with one name the newest. Raises NotFound."""
-        _check(as_of, budget)
-        found = await self._insights.workers(alive_only=False, key=_plain(str(key), "worker"), budget=budget)
+        _check(budget)
+        found = await (await self._at(as_of)).workers(
+            alive_only=False, key=_plain(str(key), "worker"), budget=budget
+        )
         if not found:
             raise NotFound("worker", key, next_step="see `perdure worker list`")
         return found[0]
@@ -115,8 +128,8 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> tuple[GroupView, ...]:
         """The dead letters by cause, the largest group first. Raises InvalidFilter."""
-        _check(as_of, budget, limit)
-        return tuple(await self._insights.groups(_criteria(filter), limit=limit, budget=budget))
+        _check(budget, limit)
+        return tuple(await (await self._at(as_of)).groups(_criteria(filter), limit=limit, budget=budget))
 
     async def dead_letters(
         self,
@@ -128,22 +141,31 @@ class Read:
         budget: timedelta = BUDGET,
     ) -> DeadLetterPage:
         """The dead letters that match, the newest first; `since` and `until` mean when they died."""
-        _check(as_of, budget, limit)
-        return await self._insights.letters(_criteria(filter), limit=limit, before=cursor, budget=budget)
+        _check(budget, limit)
+        return await (await self._at(as_of)).letters(
+            _criteria(filter), limit=limit, before=cursor, budget=budget
+        )
 
     async def status(self, *, as_of: datetime | None = None, budget: timedelta = BUDGET) -> StatusView:
         """The system on one screen; never raises for a part that is slow."""
-        _check(as_of, budget)
-        return await self._insights.status(budget=budget)
+        _check(budget)
+        return await (await self._at(as_of)).status(budget=budget)
+
+    async def _at(self, as_of: datetime | None) -> Insights:
+        if as_of is None:
+            return self._insights
+        if as_of.utcoffset() is None:
+            raise InvalidOption(
+                "as_of", "a moment needs its time zone", next_step="such as datetime.now(UTC)"
+            )
+        return await self._past.at(as_of)
 
 
 def _criteria(filter: str | Filter) -> Criteria:
     return compile_filter(parse(filter) if isinstance(filter, str) else filter)
 
 
-def _check(as_of: datetime | None, budget: timedelta, limit: int = 1) -> None:
-    if as_of is not None:
-        raise InvalidOption("as_of", "looking back in time is not available in this version")
+def _check(budget: timedelta, limit: int = 1) -> None:
     if not timedelta(0) < budget <= BUDGET_MAX:
         raise InvalidOption("budget", f"must be above zero and at most {BUDGET_MAX}")
     if not 1 <= limit <= LIMIT_MAX:

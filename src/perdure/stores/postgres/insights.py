@@ -1,10 +1,9 @@
 """Reads for faces: by filter and in pages, within a time budget, never changing anything."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
 from time import monotonic
-from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -47,6 +46,7 @@ from perdure.stores.postgres.search import (
     Search,
     conditions,
     job_cursor,
+    searched,
 )
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
@@ -78,9 +78,6 @@ STATUS_PARTS: tuple[tuple[str, str, tuple[object, ...]], ...] = (
 )
 
 
-S = TypeVar("S", Search, LetterSearch)
-
-
 class PostgresInsights:
     """The port `Insights` on PostgreSQL."""
 
@@ -90,7 +87,7 @@ class PostgresInsights:
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(criteria, limit, job_cursor(before))
-        return search.page(complete=await self._searched(search, self._stretch, budget))
+        return search.page(complete=await searched(search, self._stretch, budget))
 
     async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
         with_limit = (job_id, HISTORY)
@@ -158,7 +155,7 @@ class PostgresInsights:
         self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta
     ) -> DeadLetterPage:
         search = LetterSearch(criteria, limit, before)
-        return search.page(complete=await self._searched(search, self._stretch_of_letters, budget))
+        return search.page(complete=await searched(search, self._stretch_of_letters, budget))
 
     async def status(self, *, budget: timedelta) -> StatusView:
         ends = monotonic() + budget.total_seconds()
@@ -171,21 +168,6 @@ class PostgresInsights:
             except asyncpg.QueryCanceledError:
                 notes.append(f"{what}: not known within the time budget")
         return _status(found, tuple(notes))
-
-    async def _searched(
-        self, search: S, stretch: Callable[[S, timedelta], Awaitable[None]], budget: timedelta
-    ) -> bool:
-        """Search on until the page is full or nothing is left; false when the budget ended it before."""
-        ends = monotonic() + budget.total_seconds()
-        while not search.done:
-            if (left := timedelta(seconds=ends - monotonic())) <= timedelta(0):
-                return False
-            try:
-                await stretch(search, left)
-            except asyncpg.QueryCanceledError:
-                if not search.stretch.shorten():
-                    return False
-        return True
 
     async def _stretch_of_letters(self, search: LetterSearch, budget: timedelta) -> None:
         candidates = await self._within(budget, "next_letters", *search.next())

@@ -83,6 +83,15 @@ CREATE TABLE perdure.dead_letter_queue (
     CONSTRAINT dead_letter_queue_pkey PRIMARY KEY (job_id)
 );
 
+CREATE TABLE perdure.installation (
+    only_one boolean NOT NULL DEFAULT true,
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    era integer NOT NULL DEFAULT 0,
+    CONSTRAINT installation_era_check CHECK (((era >= 0) AND (era <= 16000))),
+    CONSTRAINT installation_only_one_check CHECK (only_one),
+    CONSTRAINT installation_pkey PRIMARY KEY (only_one)
+);
+
 CREATE TABLE perdure.job_dependencies (
     child_id uuid NOT NULL,
     parent_id uuid NOT NULL,
@@ -227,6 +236,14 @@ CREATE TABLE perdure.migrations (
     CONSTRAINT migrations_pkey PRIMARY KEY (number)
 );
 
+CREATE TABLE perdure.moments (
+    at timestamp with time zone NOT NULL,
+    cut pg_snapshot NOT NULL,
+    newest uuid NOT NULL,
+    open_since timestamp with time zone NOT NULL,
+    CONSTRAINT moments_pkey PRIMARY KEY (at)
+);
+
 CREATE TABLE perdure.parked_jobs (
     job_id uuid NOT NULL,
     rank bigint NOT NULL,
@@ -249,6 +266,7 @@ CREATE TABLE perdure.queues (
     name text NOT NULL,
     paused_at timestamp with time zone,
     paused_by text,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT queues_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
     CONSTRAINT queues_pkey PRIMARY KEY (name)
 );
@@ -282,12 +300,45 @@ CREATE TABLE perdure.scheduled_jobs (
     CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
 
+CREATE TABLE perdure.snapshot_policy (
+    only_one boolean NOT NULL DEFAULT true,
+    every interval NOT NULL,
+    keep integer NOT NULL,
+    set_by text NOT NULL,
+    set_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT snapshot_policy_every_check CHECK ((every >= '00:01:00'::interval)),
+    CONSTRAINT snapshot_policy_keep_check CHECK ((keep >= 1)),
+    CONSTRAINT snapshot_policy_only_one_check CHECK (only_one),
+    CONSTRAINT snapshot_policy_pkey PRIMARY KEY (only_one)
+);
+
 CREATE TABLE perdure.unique_keys (
     key text NOT NULL,
     job_id uuid NOT NULL,
     states smallint NOT NULL,
     expires_at timestamp with time zone,
     CONSTRAINT unique_keys_pkey PRIMARY KEY (key)
+);
+
+CREATE TABLE perdure.worker_history (
+    worker_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    state perdure.worker_state NOT NULL,
+    name text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    type text NOT NULL,
+    queues text[] NOT NULL,
+    kinds text[] NOT NULL,
+    labels text[] NOT NULL,
+    capacity integer NOT NULL,
+    processes integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    stopped_at timestamp with time zone,
+    cordoned_at timestamp with time zone,
+    cause text
 );
 
 CREATE TABLE perdure.workers (
@@ -353,6 +404,31 @@ CREATE INDEX unique_keys_expiry ON perdure.unique_keys USING btree (expires_at) 
 
 CREATE INDEX unique_keys_job ON perdure.unique_keys USING btree (job_id);
 
+CREATE INDEX worker_history_at ON perdure.worker_history USING btree (at);
+
+CREATE INDEX worker_history_worker ON perdure.worker_history USING btree (worker_id, at);
+
+CREATE OR REPLACE FUNCTION perdure.aged(xid xid8, era integer)
+ RETURNS xid8
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (xid >= '281474976710656'::xid8) THEN xid ELSE (((((xid)::text)::bigint + (((era + 1))::bigint * '281474976710656'::bigint)))::text)::xid8 END
+;
+
+CREATE OR REPLACE FUNCTION perdure.aged_cut(cut pg_snapshot, era integer)
+ RETURNS pg_snapshot
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (pg_snapshot_xmin(cut) >= '281474976710656'::xid8) THEN cut ELSE (concat_ws(':'::text, perdure.aged(pg_snapshot_xmin(cut), era), perdure.aged(pg_snapshot_xmax(cut), era), COALESCE((SELECT string_agg((perdure.aged(x.x, aged_cut.era))::text, ','::text ORDER BY x.x) AS string_agg FROM pg_snapshot_xip(aged_cut.cut) x(x)), ''::text)))::pg_snapshot END
+;
+
+CREATE OR REPLACE FUNCTION perdure.aged_detail(detail jsonb, era integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (detail ? 'scheduled_xid'::text) THEN (detail || jsonb_build_object('scheduled_xid', perdure.aged(((detail ->> 'scheduled_xid'::text))::xid8, era))) ELSE detail END
+;
+
 CREATE OR REPLACE FUNCTION perdure.args_that_fit(args jsonb, clauses jsonb)
  RETURNS SETOF boolean
  LANGUAGE sql
@@ -379,6 +455,20 @@ CREATE OR REPLACE FUNCTION perdure.band_of(priority smallint, suspicion smallint
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN (CASE WHEN (suspicion >= 2) THEN 3 WHEN (priority >= 4) THEN 0 WHEN (priority >= 2) THEN 1 ELSE 2 END)::smallint
+;
+
+CREATE OR REPLACE FUNCTION perdure.begin_restore()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    LOCK TABLE perdure.jobs, perdure.available_jobs, perdure.leases, perdure.queues, perdure.workers IN ACCESS EXCLUSIVE MODE;
+    ALTER TABLE perdure.job_dependencies DISABLE TRIGGER USER;
+    ALTER TABLE perdure.workers DISABLE TRIGGER USER;
+    DELETE FROM perdure.moments;
+    DELETE FROM perdure.worker_history;
+    DELETE FROM perdure.job_events;
+END $function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.bodies_needed(low uuid, high uuid, horizon timestamp with time zone)
@@ -562,6 +652,25 @@ EXCEPTION
     WHEN insufficient_privilege OR dependent_objects_still_exist THEN
         verdict := 'postponed';
         why := SQLERRM;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.end_restore()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    numbered record;
+BEGIN
+    ALTER TABLE perdure.job_dependencies ENABLE TRIGGER USER;
+    ALTER TABLE perdure.workers ENABLE TRIGGER USER;
+    FOR numbered IN
+        SELECT c.relname, f.attname FROM pg_class c JOIN pg_attribute f ON f.attrelid = c.oid AND f.attidentity <> ''
+        WHERE c.relkind IN ('r', 'p') AND c.relnamespace = (SELECT j.relnamespace FROM pg_class j WHERE j.oid = 'perdure.jobs'::regclass)
+    LOOP
+        EXECUTE format('SELECT setval(pg_get_serial_sequence(%1$L, %2$L), max(%3$I)) FROM perdure.%4$I HAVING max(%3$I) IS NOT NULL',
+            format('perdure.%I', numbered.relname), numbered.attname, numbered.attname, numbered.relname);
+    END LOOP;
 END $function$
 ;
 
@@ -776,6 +885,26 @@ CREATE OR REPLACE FUNCTION perdure.id_floor(moment timestamp with time zone)
 RETURN ((lpad(to_hex(((EXTRACT(epoch FROM (moment - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid
 ;
 
+CREATE OR REPLACE FUNCTION perdure.in_order(xid xid8)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (xid >= '281474976710656'::xid8) THEN (((xid)::text)::bigint - '4611686018427387904'::bigint) ELSE ((xid)::text)::bigint END
+;
+
+CREATE OR REPLACE FUNCTION perdure.keep_worker()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    INSERT INTO perdure.worker_history (worker_id, state, name, host, pid, type, queues, kinds, labels, capacity, processes, version,
+        started_at, stopped_at, cordoned_at, cause)
+    VALUES (NEW.id, NEW.state, NEW.name, NEW.host, NEW.pid, NEW.type, NEW.queues, NEW.kinds, NEW.labels, NEW.capacity, NEW.processes,
+        NEW.version, NEW.started_at, NEW.stopped_at, NEW.cordoned_at, NEW.cause);
+    RETURN NULL;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.lanes_that_fit(clauses jsonb)
  RETURNS SETOF integer
  LANGUAGE sql
@@ -789,6 +918,46 @@ AS $function$
             WHERE perdure.text_fits(t.word, c.folded, c.patterns)
         )
     )
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.letters_at(cut pg_snapshot)
+ RETURNS TABLE(job_id uuid, dead_at timestamp with time zone, lane integer, run smallint, attempt smallint, crashes smallint, interruptions smallint, outcome perdure.outcome, fingerprint text, cause text, error jsonb)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT e.job_id, e.settled_at, e.lane, e.run, e.attempt, e.crashes, e.interruptions, e.outcome,
+        coalesce(nullif(e.error ->> 'fingerprint', ''), e.outcome::text), coalesce(e.cause, ''), e.error
+    FROM perdure.job_executions e CROSS JOIN LATERAL perdure.standing_at(e.job_id, cut) s
+    WHERE e.state = 'discarded' AND perdure.seen(e.settle_xid, cut) AND s.state = 'discarded' AND s.run = e.run
+        AND NOT EXISTS (
+            SELECT FROM perdure.job_events v WHERE v.job_id = e.job_id AND v.event = 'dead_letter_discarded'
+                AND (v.detail ->> 'run')::smallint = e.run AND perdure.seen(v.xid, cut)
+        )
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.live_row(of_job uuid)
+ RETURNS TABLE(state perdure.job_state, run smallint, attempt smallint, available_xid xid8, claim_xid xid8, wait_xid xid8, available_at timestamp with time zone, claimed_at timestamp with time zone, since timestamp with time zone, run_at timestamp with time zone, worker_id uuid, token uuid)
+ LANGUAGE sql
+ STABLE ROWS 1
+AS $function$
+    SELECT 'running'::perdure.job_state, l.run, (l.attempt - 1)::smallint, l.available_xid, l.claim_xid, NULL::xid8, l.available_at, l.claimed_at,
+        NULL::timestamptz, NULL::timestamptz, l.worker_id, l.token
+    FROM perdure.leases l WHERE l.job_id = of_job
+    UNION ALL
+    SELECT 'available', a.run, a.attempt, a.xid, NULL, NULL, a.available_at, NULL, NULL, NULL, NULL, NULL
+    FROM perdure.available_jobs a WHERE a.job_id = of_job
+    UNION ALL
+    SELECT 'available', p.run, p.attempt, p.xid, NULL, NULL, p.available_at, NULL, NULL, NULL, NULL, NULL
+    FROM perdure.parked_jobs p WHERE p.job_id = of_job
+    UNION ALL
+    SELECT CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END::perdure.job_state, s.run, s.attempt, NULL, NULL, s.xid, NULL, NULL,
+        s.since, s.run_at, NULL, NULL
+    FROM perdure.scheduled_jobs s WHERE s.job_id = of_job
+    UNION ALL
+    SELECT 'pending', b.run, 0::smallint, NULL, NULL, b.xid, NULL, NULL, b.since, b.run_at, NULL, NULL
+    FROM perdure.blocked_jobs b WHERE b.job_id = of_job
 $function$
 ;
 
@@ -887,6 +1056,50 @@ BEGIN
         RETURN found = 'active';
     END IF;
     RAISE EXCEPTION 'worker % is % and may not claim', worker, coalesce(found::text, 'unknown') USING ERRCODE = 'PD006';
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.merge_saved(cuts pg_snapshot[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    of_table text;
+    names text;
+BEGIN
+    CREATE TEMP TABLE saved_places ON COMMIT DROP AS
+        SELECT DISTINCT ON (p.job_id) p.job_id, p.generation FROM (
+            SELECT job_id, generation FROM saved_available_jobs UNION ALL SELECT job_id, generation FROM saved_parked_jobs
+            UNION ALL SELECT job_id, generation FROM saved_scheduled_jobs UNION ALL SELECT job_id, generation FROM saved_blocked_jobs
+            UNION ALL SELECT job_id, generation FROM saved_leases
+        ) p ORDER BY p.job_id, p.generation DESC;
+    DELETE FROM saved_places p USING perdure.job_executions e
+        WHERE e.job_id = p.job_id AND NOT perdure.seen(e.settle_xid, cuts[p.generation]);
+    CREATE UNIQUE INDEX ON saved_places (job_id);
+    ANALYZE saved_places;
+    FOREACH of_table IN ARRAY ARRAY['available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases'] LOOP
+        SELECT string_agg(format('%I', f.attname), ', ') INTO names FROM pg_attribute f
+            WHERE f.attrelid = format('perdure.%I', of_table)::regclass AND f.attnum > 0 AND NOT f.attisdropped;
+        EXECUTE format('INSERT INTO perdure.%1$I (%2$s) SELECT %2$s FROM saved_%1$s s JOIN saved_places p USING (job_id, generation)',
+            of_table, names);
+    END LOOP;
+    ALTER TABLE saved_dead_letter_queue RENAME TO saved_letters;
+    INSERT INTO perdure.dead_letter_queue (job_id, dead_at, xid, lane, run, attempt, crashes, interruptions, outcome, fingerprint, cause, error)
+        SELECT DISTINCT ON (s.job_id) s.job_id, s.dead_at, s.xid, s.lane, s.run, s.attempt, s.crashes, s.interruptions, s.outcome,
+            s.fingerprint, s.cause, s.error
+        FROM saved_letters s
+        WHERE NOT EXISTS (SELECT FROM saved_places p WHERE p.job_id = s.job_id)
+            AND NOT EXISTS (SELECT FROM perdure.job_executions e WHERE e.job_id = s.job_id AND NOT perdure.seen(e.settle_xid, cuts[s.generation]))
+            AND NOT EXISTS (SELECT FROM perdure.job_events v WHERE v.job_id = s.job_id AND v.event = 'dead_letter_discarded'
+                AND NOT perdure.seen(v.xid, cuts[s.generation]))
+        ORDER BY s.job_id, s.generation DESC;
+    INSERT INTO perdure.job_dependencies (child_id, parent_id, on_failure, state)
+        SELECT DISTINCT ON (s.child_id, s.parent_id) s.child_id, s.parent_id, s.on_failure, s.state FROM saved_job_dependencies s
+        ORDER BY s.child_id, s.parent_id, s.generation DESC;
+    INSERT INTO perdure.unique_keys (key, job_id, states, expires_at)
+        SELECT DISTINCT ON (s.key) s.key, s.job_id, s.states, s.expires_at FROM saved_unique_keys s ORDER BY s.key, s.generation DESC;
+    DELETE FROM perdure.unique_keys u
+        WHERE NOT EXISTS (SELECT FROM perdure.standing(u.job_id) s WHERE perdure.counts_in(u.states, s.state));
 END $function$
 ;
 
@@ -1123,6 +1336,45 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.saved_parts(era integer, base pg_snapshot, base_at timestamp with time zone)
+ RETURNS TABLE(name text, columns text[], query text, estimate bigint)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT c.relname::text, a.names, format('SELECT %s FROM perdure.%I t WHERE %s', a.saved, c.relname, CASE
+        WHEN base IS NULL THEN 'true'
+        WHEN c.relname IN ('jobs', 'job_events', 'worker_history') THEN format('NOT perdure.seen(t.xid, %L)', base)
+        WHEN c.relname = 'job_executions' THEN format('NOT perdure.seen(t.settle_xid, %L)', base)
+        WHEN c.relname = 'moments' THEN format('t.at > %L', base_at)
+        WHEN c.relname IN ('available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
+            'job_dependencies', 'unique_keys') THEN format('NOT perdure.seen(perdure.written_by(t.xmin), %L)', base)
+        ELSE 'true' END),
+        (SELECT sum(greatest(p.reltuples, 0))::bigint FROM pg_class p WHERE p.oid = c.oid OR p.oid IN (
+            SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid))
+    FROM pg_class c
+    CROSS JOIN LATERAL (
+        SELECT array_agg(f.attname::text ORDER BY f.attnum) AS names, string_agg(CASE
+            WHEN f.atttypid = 'xid8'::regtype THEN format('perdure.aged(t.%I, %s)', f.attname, era)
+            WHEN f.atttypid = 'pg_snapshot'::regtype THEN format('perdure.aged_cut(t.%I, %s)', f.attname, era)
+            WHEN c.relname = 'job_events' AND f.attname = 'detail' THEN format('perdure.aged_detail(t.%I, %s)', f.attname, era)
+            ELSE format('t.%I', f.attname) END, ', ' ORDER BY f.attnum) AS saved
+        FROM pg_attribute f WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = ''
+    ) a
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND c.relnamespace = (SELECT j.relnamespace FROM pg_class j WHERE j.oid = 'perdure.jobs'::regclass)
+        AND c.relname NOT IN ('migrations', 'installation', 'leaders', 'cancel_requests', 'job_progress')
+    -- Tables that refer to others come after them.
+    ORDER BY EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'), c.relname
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.seen(xid xid8, cut pg_snapshot)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (pg_snapshot_xmin(cut) < '281474976710656'::xid8) THEN ((xid >= '281474976710656'::xid8) OR pg_visible_in_snapshot(xid, cut)) ELSE ((xid >= '281474976710656'::xid8) AND pg_visible_in_snapshot(xid, cut)) END
+;
+
 CREATE OR REPLACE FUNCTION perdure.settle_edges(parents uuid[], ended perdure.job_state)
  RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
  LANGUAGE plpgsql
@@ -1184,6 +1436,21 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.stage_saved()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    of_table text;
+BEGIN
+    FOREACH of_table IN ARRAY ARRAY['available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
+        'job_dependencies', 'unique_keys'] LOOP
+        EXECUTE format('CREATE TEMP TABLE saved_%1$s (LIKE perdure.%1$I INCLUDING DEFAULTS,
+            generation integer NOT NULL DEFAULT current_setting(''restore.generation'')::integer) ON COMMIT DROP', of_table);
+    END LOOP;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.standing(of_job uuid)
  RETURNS TABLE(state perdure.job_state, run smallint, attempt smallint, crashes smallint, interruptions smallint, suspicion smallint, since timestamp with time zone, run_at timestamp with time zone, worker_id uuid, rank bigint, band smallint, parked_for text)
  LANGUAGE sql
@@ -1214,6 +1481,122 @@ AS $function$
         WHERE e.job_id = of_job AND e.state IN ('completed', 'cancelled', 'discarded')
         ORDER BY e.run DESC, e.settled_at DESC LIMIT 1)
     ) s ORDER BY s.place LIMIT 1
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.standing_at(of_job uuid, cut pg_snapshot)
+ RETURNS TABLE(state perdure.job_state, run smallint, attempt smallint, crashes smallint, interruptions smallint, since timestamp with time zone, run_at timestamp with time zone, worker_id uuid, token uuid)
+ LANGUAGE plpgsql
+ STABLE ROWS 1
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+DECLARE
+    last record;
+    next record;
+BEGIN
+    SELECT e.state, e.run, e.attempt, e.crashes, e.interruptions, e.settled_at, e.retry_at, e.worker_id INTO last
+    FROM perdure.job_executions e WHERE e.job_id = of_job AND perdure.seen(e.settle_xid, cut)
+    ORDER BY e.run DESC, e.settled_at DESC, e.settle_xid DESC LIMIT 1;
+    IF last.state = 'completed' THEN
+        RETURN QUERY SELECT last.state, last.run, last.attempt, last.crashes, last.interruptions, last.settled_at, NULL::timestamptz,
+            last.worker_id, NULL::uuid;
+        RETURN;
+    END IF;
+    SELECT NULL::perdure.job_state AS state, e.run, CASE WHEN e.token IS NULL THEN e.attempt ELSE e.attempt - 1 END::smallint AS attempt,
+        e.available_xid, e.claim_xid, NULL::xid8 AS wait_xid, e.available_at, e.claimed_at, NULL::timestamptz AS since,
+        NULL::timestamptz AS run_at, e.worker_id, e.token INTO next
+    FROM perdure.job_executions e WHERE e.job_id = of_job AND NOT perdure.seen(e.settle_xid, cut)
+    ORDER BY e.run, e.settled_at, e.settle_xid LIMIT 1;
+    IF next.run IS NULL THEN
+        SELECT r.* INTO next FROM perdure.live_row(of_job) r;
+    END IF;
+
+    run := next.run;
+    attempt := next.attempt;
+    IF perdure.seen(next.claim_xid, cut) THEN
+        state := 'running';
+        since := next.claimed_at;
+        attempt := next.attempt + 1;
+        worker_id := next.worker_id;
+        token := next.token;
+    ELSIF perdure.seen(next.available_xid, cut) THEN
+        state := 'available';
+        since := next.available_at;
+    ELSIF next.run = last.run THEN
+        state := last.state;
+        since := last.settled_at;
+        run_at := last.retry_at;
+    ELSIF last.run IS NOT NULL THEN
+        -- It had ended, unless a later run had been opened and waited for its time.
+        SELECT 'scheduled', v.at, v.at + (v.detail ->> 'delay_ms')::bigint * interval '1 millisecond' INTO state, since, run_at
+        FROM perdure.job_events v
+        WHERE v.job_id = of_job AND v.detail ? 'delay_ms' AND (v.detail ->> 'run')::smallint = next.run AND perdure.seen(v.xid, cut) LIMIT 1;
+    ELSIF perdure.seen(next.wait_xid, cut) THEN
+        state := next.state;
+        since := next.since;
+        run_at := next.run_at;
+    ELSIF next.run IS NOT NULL THEN
+        -- Nothing had ended yet. It waited for its first time, as whoever made it available or cancelled it has written, or for parents.
+        SELECT 'scheduled', (v.detail ->> 'scheduled_at')::timestamptz, (v.detail ->> 'run_at')::timestamptz INTO state, since, run_at
+        FROM perdure.job_events v
+        WHERE v.job_id = of_job AND perdure.seen((v.detail ->> 'scheduled_xid')::xid8, cut) AND NOT perdure.seen(v.xid, cut) LIMIT 1;
+        IF NOT FOUND THEN
+            state := 'pending';
+            SELECT j.enqueued_at INTO since FROM perdure.jobs j WHERE j.id = of_job;
+        END IF;
+    ELSE
+        RETURN;
+    END IF;
+    IF state IS NULL THEN
+        state := last.state;
+        run := last.run;
+        attempt := last.attempt;
+        since := last.settled_at;
+        worker_id := last.worker_id;
+    END IF;
+    crashes := CASE WHEN run = last.run THEN last.crashes ELSE 0 END;
+    interruptions := CASE WHEN run = last.run THEN last.interruptions ELSE 0 END;
+    RETURN NEXT;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.standings_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)
+ RETURNS TABLE(job_id uuid, lane integer, state perdure.job_state, since timestamp with time zone)
+ LANGUAGE sql
+ STABLE ROWS 100000
+AS $function$
+    WITH moved AS MATERIALIZED (
+        SELECT e.job_id, e.lane, e.claimed_at, e.available_at, perdure.seen(e.claim_xid, cut) AS ran, perdure.seen(e.available_xid, cut) AS ready
+        FROM perdure.job_executions e
+        WHERE e.settled_at >= open_since AND e.job_id <= newest AND NOT perdure.seen(e.settle_xid, cut)
+        UNION ALL
+        SELECT l.job_id, l.lane, l.claimed_at, l.available_at, perdure.seen(l.claim_xid, cut), perdure.seen(l.available_xid, cut)
+        FROM perdure.leases l WHERE l.job_id <= newest
+        UNION ALL
+        SELECT a.job_id, a.lane, NULL, a.available_at, false, perdure.seen(a.xid, cut) FROM perdure.available_jobs a WHERE a.job_id <= newest
+        UNION ALL
+        SELECT p.job_id, p.lane, NULL, p.available_at, false, perdure.seen(p.xid, cut) FROM perdure.parked_jobs p WHERE p.job_id <= newest
+    ), others AS (
+        SELECT m.job_id FROM moved m WHERE m.ran IS NOT TRUE AND m.ready IS NOT TRUE
+        UNION
+        SELECT s.job_id FROM perdure.scheduled_jobs s WHERE s.job_id <= newest
+        UNION
+        SELECT b.job_id FROM perdure.blocked_jobs b WHERE b.job_id <= newest
+        UNION
+        SELECT e.job_id FROM perdure.job_executions e
+        WHERE e.state IN ('cancelled', 'discarded') AND e.job_id <= newest AND perdure.seen(e.settle_xid, cut)
+        EXCEPT
+        SELECT m.job_id FROM moved m WHERE m.ran OR m.ready
+    )
+    SELECT m.job_id, m.lane, CASE WHEN m.ran THEN 'running' ELSE 'available' END::perdure.job_state,
+        CASE WHEN m.ran THEN m.claimed_at ELSE m.available_at END
+    FROM moved m WHERE m.ran OR m.ready
+    UNION ALL
+    SELECT o.job_id, j.lane, s.state, s.since
+    FROM others o
+    JOIN perdure.jobs j ON j.id = o.job_id AND perdure.seen(j.xid, cut)
+    CROSS JOIN LATERAL perdure.standing_at(o.job_id, cut) s
+    WHERE s.state <> 'completed'
 $function$
 ;
 
@@ -1280,9 +1663,9 @@ BEGIN
     ), gone AS (
         DELETE FROM perdure.parked_jobs p USING chosen c WHERE p.job_id = c.job_id RETURNING p.*
     )
-    INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated,
+    INSERT INTO perdure.available_jobs (job_id, rank, available_at, xid, lane, band, run, attempt, crashes, interruptions, suspicion, gated,
         returned_key)
-    SELECT g.job_id, g.rank, g.available_at, g.lane, g.band, g.run, g.attempt, g.crashes, g.interruptions, g.suspicion, true,
+    SELECT g.job_id, g.rank, g.available_at, g.xid, g.lane, g.band, g.run, g.attempt, g.crashes, g.interruptions, g.suspicion, true,
         g.concurrency_key
     FROM gone g
     RETURNING available_jobs.lane, available_jobs.band, available_jobs.rank, available_jobs.job_id;
@@ -1306,7 +1689,18 @@ AS $function$
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.written_by(row_version xid)
+ RETURNS xid8
+ LANGUAGE sql
+ STABLE
+RETURN (SELECT ((CASE WHEN (n.low >= n.next) THEN (n.low - '4294967296'::bigint) ELSE n.low END)::text)::xid8 AS low FROM (SELECT s.next, (((s.next >> 32) << 32) + ((written_by.row_version)::text)::bigint) AS low FROM (SELECT ((pg_snapshot_xmax(pg_current_snapshot()))::text)::bigint AS next) s) n)
+;
+
 CREATE TRIGGER job_dependencies_depth AFTER INSERT ON perdure.job_dependencies REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION perdure.check_depth();
+
+CREATE TRIGGER workers_changed AFTER UPDATE ON perdure.workers FOR EACH ROW WHEN (((old.state <> new.state) OR (old.kinds <> new.kinds) OR (old.processes <> new.processes) OR (old.capacity <> new.capacity) OR (old.cordoned_at IS DISTINCT FROM new.cordoned_at))) EXECUTE FUNCTION perdure.keep_worker();
+
+CREATE TRIGGER workers_made AFTER INSERT ON perdure.workers FOR EACH ROW EXECUTE FUNCTION perdure.keep_worker();
 
 CREATE VIEW perdure.day_partitions AS
  SELECT (p.relname)::text AS parent,

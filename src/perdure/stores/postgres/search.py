@@ -1,9 +1,12 @@
 """The search for a page of jobs or dead letters: stretch by stretch, so that a budget that ends leaves what was found before it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from perdure.domain.criteria import Clause, Criteria
@@ -58,6 +61,11 @@ class Search:
         self._found: dict[UUID, JobView] = {}
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
 
+    @property
+    def states(self) -> frozenset[JobState]:
+        """The states that are wanted."""
+        return self._criteria.states
+
     def next(self) -> tuple[str, tuple[object, ...]] | list[UUID]:
         """The statement that gives the candidates of the next stretch, or they themselves."""
         below = self._below or LAST
@@ -71,6 +79,10 @@ class Search:
     def wanted(self, candidates: Sequence[UUID]) -> tuple[object, ...]:
         """The values for `matching`."""
         return (candidates, sorted(self._criteria.states), *conditions(self._criteria))
+
+    def full_with(self, more: int) -> bool:
+        """Whether the page is full with so many more rows."""
+        return len(self._found) + more > self._limit
 
     def take(self, candidates: Sequence[UUID], rows: Sequence[Row]) -> None:
         """Keep what a stretch brought, and move on below its last candidate."""
@@ -131,6 +143,23 @@ class LetterSearch:
             return DeadLetterPage(letters=letters)
         cursor = self._cursor or _letter_place(END, LAST)
         return DeadLetterPage(letters=letters, cursor=cursor, complete=False, note=UNFINISHED)
+
+
+S = TypeVar("S", Search, LetterSearch)
+
+
+async def searched(search: S, stretch: Callable[[S, timedelta], Awaitable[None]], budget: timedelta) -> bool:
+    """Search on until the page is full or nothing is left; false when the budget ended it before."""
+    ends = monotonic() + budget.total_seconds()
+    while not search.done:
+        if (left := timedelta(seconds=ends - monotonic())) <= timedelta(0):
+            return False
+        try:
+            await stretch(search, left)
+        except asyncpg.QueryCanceledError:
+            if not search.stretch.shorten():
+                return False
+    return True
 
 
 def _floor(since: datetime | timedelta | None) -> UUID:

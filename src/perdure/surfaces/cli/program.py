@@ -25,6 +25,8 @@ COMMANDS = (
     ("dlq", "dlq:app", "See what gave up, replay or discard it."),
     ("serve", "serve:serve", "Serve the dashboard, the HTTP API, metrics and probes."),
     ("status", "status:status", "The system on one screen; the exit code is its state."),
+    ("snapshot", "snapshot:app", "Save everything, check it, and bring it back into an empty database."),
+    ("at", "at", "Look back: any reading command, as of a moment."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),
     ("config", "config:app", "See the settings and where they come from."),

@@ -32,7 +32,7 @@ async def status(
     async with opened(connection) as stores:
         async for _ in repeated(watch.interval):
             view = await stores.read.status(as_of=moment.at)
-            state, reasons = judge(view)
+            state, reasons = judge(view, past=moment.at is not None)
             if shown.format in {"json", "ndjson"}:
                 show_one(
                     "perdure.status/1",
@@ -45,8 +45,8 @@ async def status(
     return EXITS[state]
 
 
-def judge(view: StatusView) -> tuple[str, list[str]]:
-    """The state of the system in one word, and in sentences why it is not ok."""
+def judge(view: StatusView, *, past: bool = False) -> tuple[str, list[str]]:
+    """The state of the system in one word, and in sentences why it is not ok; who led in the past is not known."""
     critical, degraded = [], []
     waiting = _count(view, JobState.AVAILABLE)
     live = (view.workers_active or 0) + (view.workers_draining or 0)
@@ -56,7 +56,7 @@ def judge(view: StatusView) -> tuple[str, list[str]]:
         )
     else:
         degraded += _unserved(view.unserved or ())
-    if live and (view.leader is None or not view.leader.leads):
+    if live and not past and (view.leader is None or not view.leader.leads):
         degraded.append(
             "no worker leads, so retries and delays wait: a new leader should come within seconds"
         )

@@ -128,10 +128,11 @@ FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) 
 -- name: leases_in_order()
 -- S2, S3 and the counts of S4: the leases of each job in the order of their claims, those that stand included.
 WITH held AS NOT MATERIALIZED (
-    SELECT job_id, token, run, claim_xid, settle_xid, attempt, crashes, interruptions, outcome, state
+    SELECT job_id, token, run, perdure.in_order(claim_xid) AS claim_xid, perdure.in_order(settle_xid) AS settle_xid, attempt, crashes,
+        interruptions, outcome, state
     FROM perdure.job_executions WHERE token IS NOT NULL
     UNION ALL
-    SELECT job_id, token, run, claim_xid, NULL, attempt, crashes, interruptions, NULL, NULL FROM perdure.leases
+    SELECT job_id, token, run, perdure.in_order(claim_xid), NULL, attempt, crashes, interruptions, NULL, NULL FROM perdure.leases
 ), pairs AS MATERIALIZED (
     SELECT * FROM (SELECT job_id, token, run, claim_xid, attempt, crashes, interruptions, outcome,
         lag(token) OVER w AS token_before, lag(run) OVER w AS run_before, lag(settle_xid) OVER w AS settled_before,
@@ -231,12 +232,13 @@ WITH horizon AS (
     WHERE i.inhparent = 'perdure.job_executions'::regclass AND c.relname ~ '_\d{8}$'
 ), starts AS (
     SELECT s.job_id, min(s.claim_xid) AS claim_xid FROM (
-        SELECT e.job_id, e.claim_xid FROM perdure.job_executions e WHERE e.token IS NOT NULL
-        UNION ALL SELECT l.job_id, l.claim_xid FROM perdure.leases l
+        SELECT e.job_id, perdure.in_order(e.claim_xid) AS claim_xid FROM perdure.job_executions e WHERE e.token IS NOT NULL
+        UNION ALL SELECT l.job_id, perdure.in_order(l.claim_xid) FROM perdure.leases l
     ) s
     WHERE s.job_id IN (SELECT d.child_id FROM perdure.job_dependencies d) GROUP BY s.job_id
 ), ends AS (
-    SELECT e.job_id, min(e.settle_xid) AS ended, min(e.settle_xid) FILTER (WHERE e.state = 'completed') AS completed
+    SELECT e.job_id, min(perdure.in_order(e.settle_xid)) AS ended,
+        min(perdure.in_order(e.settle_xid)) FILTER (WHERE e.state = 'completed') AS completed
     FROM perdure.job_executions e
     WHERE e.state IN ('completed', 'cancelled', 'discarded') AND e.job_id IN (SELECT d.parent_id FROM perdure.job_dependencies d)
     GROUP BY e.job_id
@@ -274,9 +276,10 @@ FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) 
 -- name: slots()
 -- S6: no two leases hold the same slot of a key at once, and every lease of a job with a key holds a slot within its limit.
 WITH held AS (
-    SELECT job_id, token, concurrency_key, slot, claim_xid, settle_xid FROM perdure.job_executions WHERE token IS NOT NULL
+    SELECT job_id, token, concurrency_key, slot, perdure.in_order(claim_xid) AS claim_xid, perdure.in_order(settle_xid) AS settle_xid
+    FROM perdure.job_executions WHERE token IS NOT NULL
     UNION ALL
-    SELECT job_id, token, concurrency_key, slot, claim_xid, NULL FROM perdure.leases
+    SELECT job_id, token, concurrency_key, slot, perdure.in_order(claim_xid), NULL FROM perdure.leases
 ), pairs AS (
     SELECT job_id, token, concurrency_key, slot, claim_xid, lag(token) OVER w AS token_before, lag(job_id) OVER w AS job_before,
         lag(settle_xid) OVER w AS settled_before
@@ -321,8 +324,9 @@ WITH bodies AS MATERIALIZED (
         CASE WHEN bool_or(p.run = s.run) THEN NULL
             ELSE max(s.settle_xid) FILTER (WHERE s.state IN ('completed', 'cancelled', 'discarded')) END AS ended
     FROM (
-        SELECT e.job_id, e.run, e.claim_xid, e.settle_xid, e.state FROM perdure.job_executions e
-        UNION ALL SELECT l.job_id, l.run, l.claim_xid, NULL, NULL FROM perdure.leases l
+        SELECT e.job_id, e.run, perdure.in_order(e.claim_xid) AS claim_xid, perdure.in_order(e.settle_xid) AS settle_xid, e.state
+        FROM perdure.job_executions e
+        UNION ALL SELECT l.job_id, l.run, perdure.in_order(l.claim_xid), NULL, NULL FROM perdure.leases l
     ) s
     JOIN bodies b ON b.id = s.job_id AND b.unique_until IS NULL AND perdure.counts_in(b.unique_states, 'running')
     LEFT JOIN present p ON p.id = s.job_id

@@ -14,14 +14,14 @@ WITH blocked AS (
     DELETE FROM perdure.parked_jobs p WHERE p.job_id = ANY (:job_ids) RETURNING p.*
 ), gone AS MATERIALIZED (
     SELECT b.job_id, b.lane, b.run, 0::smallint AS attempt, 0::smallint AS crashes, 0::smallint AS interruptions, 'pending' AS was,
-        NULL::timestamptz AS available_at, NULL::xid8 AS available_xid FROM blocked b
+        NULL::timestamptz AS available_at, NULL::xid8 AS available_xid, NULL::jsonb AS waited FROM blocked b
     UNION ALL
     SELECT s.job_id, s.lane, s.run, s.attempt, s.crashes, s.interruptions, CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END,
-        NULL, NULL FROM later s
+        NULL, NULL, jsonb_build_object('run_at', s.run_at, 'scheduled_at', s.since, 'scheduled_xid', s.xid) FROM later s
     UNION ALL
-    SELECT a.job_id, a.lane, a.run, a.attempt, a.crashes, a.interruptions, 'available', a.available_at, a.xid FROM ready a
+    SELECT a.job_id, a.lane, a.run, a.attempt, a.crashes, a.interruptions, 'available', a.available_at, a.xid, NULL FROM ready a
     UNION ALL
-    SELECT p.job_id, p.lane, p.run, p.attempt, p.crashes, p.interruptions, 'available', p.available_at, p.xid FROM parked p
+    SELECT p.job_id, p.lane, p.run, p.attempt, p.crashes, p.interruptions, 'available', p.available_at, p.xid, NULL FROM parked p
 ), history AS (
     INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, available_at, available_xid, cause)
     SELECT g.job_id, g.lane, g.run, g.attempt, g.crashes, g.interruptions, 'cancelled', 'cancelled', g.available_at, g.available_xid,
@@ -30,7 +30,7 @@ WITH blocked AS (
     DELETE FROM perdure.unique_keys u USING gone g WHERE u.job_id = g.job_id AND NOT perdure.counts_in(u.states, 'cancelled')
 ), events AS (
     INSERT INTO perdure.job_events (event, job_id, actor, reason, detail)
-    SELECT 'cancelled', g.job_id, :actor::text, :reason, jsonb_build_object('from', g.was, 'run', g.run) FROM gone g
+    SELECT 'cancelled', g.job_id, :actor::text, :reason, jsonb_build_object('from', g.was, 'run', g.run) || coalesce(g.waited, '{}') FROM gone g
 ), parents AS (
     SELECT array_agg(g.job_id) AS ids FROM gone g WHERE EXISTS (SELECT FROM perdure.job_dependencies d WHERE d.parent_id = g.job_id)
 )
@@ -69,7 +69,8 @@ WITH taken AS (
 ), events AS (
     INSERT INTO perdure.job_events (event, job_id, actor, reason, detail)
     SELECT 'retried', t.job_id, :actor::text, :reason::text,
-        jsonb_build_object('from', CASE WHEN t.retry THEN 'retryable' ELSE 'scheduled' END, 'run', t.run) FROM taken t
+        jsonb_build_object('from', CASE WHEN t.retry THEN 'retryable' ELSE 'scheduled' END, 'run', t.run, 'run_at', t.run_at,
+            'scheduled_at', t.since, 'scheduled_xid', t.xid) FROM taken t
 ), ready AS (
     INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
     SELECT t.job_id, perdure.rank_of(now(), t.priority), t.lane, perdure.band_of(t.priority, t.suspicion), t.run, t.attempt, t.crashes,

@@ -113,9 +113,9 @@ WITH found AS MATERIALIZED (
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT p.at FROM placed p))
 ), parked AS (
-    INSERT INTO perdure.parked_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key,
+    INSERT INTO perdure.parked_jobs (job_id, rank, available_at, xid, lane, band, run, attempt, crashes, interruptions, suspicion, concurrency_key,
         concurrency_limit)
-    SELECT p.job_id, p.rank, p.available_at, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key,
+    SELECT p.job_id, p.rank, p.available_at, p.xid, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, p.suspicion, p.concurrency_key,
         p.concurrency_limit
     FROM placed p WHERE p.full_up
 ), freed AS (

@@ -186,7 +186,7 @@ WHERE NOT EXISTS (
 RETURNING (detail ->> 'token')::uuid AS token;
 
 -- name: stage(most)
--- Make due jobs available, oldest first.
+-- Make due jobs available, oldest first. Since when and until when a job waited for its first time, nothing else would tell later.
 -- from: scheduled, retryable   to: available
 WITH due AS (
     DELETE FROM perdure.scheduled_jobs WHERE ctid = ANY (ARRAY(
@@ -194,6 +194,10 @@ WITH due AS (
         ORDER BY s.run_at, s.job_id LIMIT :most FOR UPDATE SKIP LOCKED
     ))
     RETURNING *
+), events AS (
+    INSERT INTO perdure.job_events (event, job_id, actor, detail)
+    SELECT 'staged', d.job_id, 'perdure', jsonb_build_object('run_at', d.run_at, 'scheduled_at', d.since, 'scheduled_xid', d.xid)
+    FROM due d WHERE NOT d.retry AND d.run = 1
 )
 INSERT INTO perdure.available_jobs (job_id, rank, available_at, lane, band, run, attempt, crashes, interruptions, suspicion, gated)
 SELECT d.job_id, perdure.rank_of(d.run_at, d.priority), now(), d.lane, perdure.band_of(d.priority, d.suspicion), d.run, d.attempt,

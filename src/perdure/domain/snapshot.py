@@ -1,0 +1,114 @@
+"""A snapshot: everything that a system holds at one cut, as files that outlive the database."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from perdure.domain.errors import SnapshotUnusable
+
+FORMAT = "perdure.snapshot/1"
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
+
+
+class SnapshotKind(StrEnum):
+    """Everything, or only what was written since another snapshot."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The rows of one table in one file; `digest` is the SHA-256 of the file as it is stored."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    bytes: int
+    stored_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a snapshot is; written last, so that a snapshot without one is half.
+
+    `cut` tells which transactions are in it, as the database of that era numbered them; `saved_cut` in the numbers of
+    the files. `days` are the day partitions that the rows need.
+    """
+
+    id: str
+    kind: SnapshotKind
+    cut: str
+    saved_cut: str
+    at: datetime
+    era: int
+    installation: UUID
+    migration: int
+    parts: tuple[Part, ...]
+    days: tuple[datetime, ...]
+    base: str | None = None
+    automatic: bool = False
+    took_s: float = 0.0
+    server: str = ""
+    format: str = FORMAT
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(part.stored_bytes for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfSnapshot:
+    """A snapshot that was begun and has no manifest: it is being written, or its writer died. It is never restored."""
+
+    id: str
+
+
+def checked_id(id: str) -> str:
+    """The id, if it is one; it becomes part of a path. Raises SnapshotUnusable."""
+    if not _ID.fullmatch(id):
+        raise SnapshotUnusable(id, "is not the id of a snapshot", next_step="see `perdure snapshot list`")
+    return id
+
+
+def to_prune(manifests: Sequence[Manifest], keep: int) -> list[str]:
+    """The ids of the automatic snapshots beyond the newest `keep`, the newest first, but none that a kept one builds on.
+
+    Those that somebody asked for are never among them.
+    """
+    newest_first = sorted(manifests, key=lambda manifest: manifest.at, reverse=True)
+    automatic = [manifest for manifest in newest_first if manifest.automatic]
+    kept = {manifest.id: manifest for manifest in newest_first if not manifest.automatic}
+    kept |= {manifest.id: manifest for manifest in automatic[:keep]}
+    needed, bases = set(kept), {manifest.id: manifest.base for manifest in manifests}
+    for manifest in kept.values():
+        base = manifest.base
+        while base is not None:
+            needed.add(base)
+            base = bases.get(base)
+    return [manifest.id for manifest in automatic if manifest.id not in needed]
+
+
+def chain_of(id: str, manifests: Sequence[Manifest]) -> list[Manifest]:
+    """The full snapshot and the increments that together make `id`, in order. Raises SnapshotUnusable."""
+    known = {manifest.id: manifest for manifest in manifests}
+    chain: list[Manifest] = []
+    wanted: str | None = id
+    while wanted is not None:
+        manifest = known.get(wanted)
+        if manifest is None:
+            what = "is not there, or half" if not chain else f"needs {wanted}, which is not there"
+            raise SnapshotUnusable(id, what, next_step="see `perdure snapshot list`")
+        if chain and manifest.installation != chain[-1].installation:
+            raise SnapshotUnusable(id, f"builds on {wanted}, which is of another system")
+        chain.append(manifest)
+        wanted = manifest.base
+    return chain[::-1]

@@ -1,0 +1,85 @@
+"""The specification's operations on snapshots, by name; they call the same services as everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from perdure.domain.durations import Duration, parse_duration
+from perdure.domain.snapshot import Manifest
+from perdure.runtime.saving import policy_of, snapshots_of
+from perdure.services.snapshot import Restored
+from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Perdure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """Where a snapshot is brought back to: an empty database or schema, by default that of the application.
+
+    A `fork` has a name of its own and its queues are paused; otherwise work goes on at once.
+    """
+
+    database_url: str = ""
+    schema: str = ""
+    fork: bool = False
+
+
+class StateOperations:
+    """createSnapshot, restoreFromSnapshot, enableAutoSnapshot, and their companions."""
+
+    def __init__(self, app: "Perdure") -> None:
+        self._app = app
+
+    async def create_snapshot(self, *, base: str | None = None) -> Manifest:
+        """Save everything, or what was written since the snapshot `base`. Nobody who works is held up."""
+        return await snapshots_of(self._app.settings).create(base=base)
+
+    async def snapshots(self) -> Sequence[Manifest]:
+        """The whole snapshots, the newest first."""
+        return await snapshots_of(self._app.settings).list()
+
+    async def verify_snapshot(self, id: str) -> Sequence[Manifest]:
+        """Read a snapshot and those it builds on again. Raises SnapshotUnusable, which names the part."""
+        return await snapshots_of(self._app.settings).verify(id)
+
+    async def delete_snapshot(self, id: str) -> None:
+        """Delete a snapshot on which no other builds. Raises NotFound and SnapshotUnusable."""
+        await snapshots_of(self._app.settings).delete(id)
+
+    async def restore_from_snapshot(
+        self, id: str, options: RestoreOptions | None = None, *, actor: str = "program"
+    ) -> Restored:
+        """Bring a snapshot back into an empty database, whole or not at all. Raises NotEmpty and SnapshotUnusable."""
+        chosen, settings = options or RestoreOptions(), self._app.settings
+        into = PostgresArchive(
+            chosen.database_url or settings.database_url.get_secret_value(),
+            schema=chosen.schema or settings.schema,
+        )
+        return await snapshots_of(settings).restore(id, into, fork=chosen.fork, actor=actor)
+
+    async def point_in_time_recovery(
+        self, at: datetime, options: RestoreOptions | None = None, *, actor: str = "program"
+    ) -> Restored:
+        """Bring the newest snapshot of this time or before back into an empty database; what came after it is not there.
+
+        Raises PastUnknown, which names the earliest, NotEmpty and SnapshotUnusable.
+        """
+        found = await snapshots_of(self._app.settings).newest_before(at)
+        return await self.restore_from_snapshot(found.id, options, actor=actor)
+
+    async def enable_auto_snapshot(
+        self, interval: Duration, retention: int, *, actor: str = "program"
+    ) -> None:
+        """Have the leader take a snapshot every `interval`, and keep the newest `retention` automatic ones."""
+        policy = policy_of(parse_duration(interval, "interval"), retention)
+        await (await self._policy()).set(policy, actor=actor)
+
+    async def disable_auto_snapshot(self) -> bool:
+        """Have no more automatic snapshots taken; false when none were."""
+        return await (await self._policy()).drop()
+
+    async def _policy(self) -> PostgresPolicy:
+        return PostgresPolicy((await self._app.stores()).database, schema=self._app.settings.schema)

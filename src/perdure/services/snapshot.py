@@ -1,0 +1,282 @@
+"""Snapshots: take them, look at them, check them, prune them, and bring one back into an empty database."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+import msgspec
+
+from perdure.domain.errors import NotFound, PastUnknown, SnapshotUnusable
+from perdure.domain.snapshot import (
+    FORMAT,
+    HalfSnapshot,
+    Manifest,
+    Part,
+    SnapshotKind,
+    chain_of,
+    checked_id,
+    to_prune,
+)
+from perdure.state_ports import Archive, Frozen, Saved, Vault
+
+MANIFEST = "manifest.json"
+BEGUN = "begun.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the writing or checking of a snapshot has come; `part` is the one that was done last."""
+
+    part: str
+    parts: int
+    of_parts: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore wrote, and from which snapshots."""
+
+    snapshot: str
+    at: datetime
+    chain: tuple[str, ...]
+    rows: dict[str, int]
+    fork: bool
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How two snapshots differ, by table: rows in the first, rows in the second."""
+
+    first: str
+    second: str
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+Heard = Callable[[Progress], None]
+
+
+def unheard(_: Progress) -> None:
+    """For callers that do not follow the progress."""
+
+
+class Snapshots:
+    """Takes and keeps snapshots of one database in one vault.
+
+    A snapshot is a folder of the vault: one compressed file for each table and, written last, the manifest. Without a
+    manifest it is half, and never offered.
+    """
+
+    def __init__(self, archive: Archive, vault: Vault) -> None:
+        self._archive = archive
+        self._vault = vault
+
+    async def create(
+        self, *, base: str | None = None, automatic: bool = False, heard: Heard = unheard
+    ) -> Manifest:
+        """Save everything that is committed now, or what was written since `base`; nobody who works is held up.
+
+        Raises SnapshotsUnavailable, DatabaseUnavailable or SnapshotUnusable (for the base).
+        """
+        began = monotonic()
+        earlier = None if base is None else (await self._chain(base))[-1]
+        async with self._archive.frozen(earlier) as frozen:
+            named = f"{frozen.at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+            await self._vault.put(
+                f"{named}/{BEGUN}", msgspec.json.encode({"format": FORMAT, "id": named, "at": frozen.at})
+            )
+            parts = await self._save(named, frozen, heard)
+        manifest = Manifest(
+            id=named,
+            kind=SnapshotKind.FULL if earlier is None else SnapshotKind.INCREMENTAL,
+            cut=frozen.cut,
+            saved_cut=frozen.saved_cut,
+            at=frozen.at,
+            era=frozen.era,
+            installation=frozen.installation,
+            migration=frozen.migration,
+            parts=tuple(parts),
+            days=tuple(frozen.days),
+            base=base,
+            automatic=automatic,
+            took_s=round(monotonic() - began, 3),
+            server=frozen.server,
+        )
+        await self._vault.put(f"{named}/{MANIFEST}", msgspec.json.format(msgspec.json.encode(manifest)))
+        return manifest
+
+    async def list(self) -> Sequence[Manifest]:
+        """The whole snapshots, the newest first."""
+        folders = await self._folders()
+        found = [await self.get(folder) for folder, files in folders.items() if MANIFEST in files]
+        return sorted(found, key=lambda manifest: manifest.at, reverse=True)
+
+    async def half(self) -> Sequence[HalfSnapshot]:
+        """Those that were begun and have no manifest, the newest first."""
+        folders = await self._folders()
+        return [
+            HalfSnapshot(id=folder)
+            for folder, files in sorted(folders.items(), reverse=True)
+            if MANIFEST not in files
+        ]
+
+    async def get(self, id: str) -> Manifest:
+        """One snapshot. Raises NotFound and SnapshotUnusable."""
+        data = await self._vault.get(f"{checked_id(id)}/{MANIFEST}")
+        if data is None:
+            raise NotFound("snapshot", id, next_step="see `perdure snapshot list`")
+        try:
+            manifest = msgspec.json.decode(data, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise SnapshotUnusable(id, f"cannot be read: {error}", part=MANIFEST) from error
+        if manifest.format != FORMAT or manifest.id != id:
+            raise SnapshotUnusable(id, f"is not a {FORMAT} of this id", part=MANIFEST)
+        return manifest
+
+    async def newest_before(self, moment: datetime) -> Manifest:
+        """The newest snapshot of a time at or before this one. Raises PastUnknown, which names the earliest there is."""
+        known = await self.list()
+        found = next((manifest for manifest in known if manifest.at <= moment), None)
+        if found is None:
+            earliest = known[-1].at if known else None
+            why = (
+                f"the earliest snapshot is of {earliest.isoformat()}" if earliest else "there is no snapshot"
+            )
+            raise PastUnknown(
+                f"no snapshot is of {moment.isoformat()} or before; {why}",
+                earliest=earliest,
+                next_step="see `perdure snapshot list`",
+            )
+        return found
+
+    async def verify(self, id: str, *, heard: Heard = unheard) -> Sequence[Manifest]:
+        """Read every file again that `id` needs and compare length, digest and number of rows; gives what was read.
+
+        Raises SnapshotUnusable, which names the part.
+        """
+        chain = await self._chain(id)
+        for manifest in chain:
+            rows = 0
+            for number, part in enumerate(manifest.parts, start=1):
+                await self._verify(manifest, part)
+                rows += part.rows
+                heard(Progress(part=part.name, parts=number, of_parts=len(manifest.parts), rows=rows))
+        return chain
+
+    async def restore(
+        self, id: str, into: Archive, *, fork: bool, actor: str, heard: Heard = unheard
+    ) -> Restored:
+        """Bring a snapshot back into an empty database: every file is checked before the database is touched.
+
+        The restore is whole or leaves nothing. A fork is paused. Raises SnapshotUnusable and NotEmpty.
+        """
+        began = monotonic()
+        chain = await self.verify(id, heard=heard)
+        rows = await into.bring_back(chain, self._lines, fork=fork, actor=actor)
+        return Restored(
+            snapshot=id,
+            at=chain[-1].at,
+            chain=tuple(manifest.id for manifest in chain),
+            rows=dict(rows),
+            fork=fork,
+            took_s=round(monotonic() - began, 3),
+        )
+
+    async def diff(self, first: str, second: str) -> Difference:
+        """How many rows each table had in two full snapshots. Raises NotFound, and SnapshotUnusable for an increment."""
+        rows: list[dict[str, int]] = []
+        for each in (first, second):
+            manifest = await self.get(each)
+            if manifest.kind is not SnapshotKind.FULL:
+                raise SnapshotUnusable(each, "has only what is new in it", next_step="compare full snapshots")
+            rows.append({part.name: part.rows for part in manifest.parts})
+        names = sorted(rows[0].keys() | rows[1].keys())
+        return Difference(
+            first=first,
+            second=second,
+            rows={name: (rows[0].get(name, 0), rows[1].get(name, 0)) for name in names},
+        )
+
+    async def delete(self, id: str) -> None:
+        """Delete a snapshot, whole or half, its manifest first. Raises NotFound, and SnapshotUnusable while another builds on it."""
+        files = await self._vault.names(checked_id(id))
+        if not files:
+            raise NotFound("snapshot", id, next_step="see `perdure snapshot list`")
+        needing = [manifest.id for manifest in await self.list() if manifest.base == id]
+        if needing:
+            raise SnapshotUnusable(id, f"is needed by {', '.join(needing)}", next_step="delete those first")
+        await self._vault.delete(sorted(files, key=lambda name: not name.endswith(MANIFEST)))
+
+    async def prune(self, keep: int) -> Sequence[str]:
+        """Delete automatic snapshots beyond the newest `keep`, but none that another builds on; gives their ids."""
+        pruned = to_prune(await self.list(), keep)
+        for each in pruned:
+            await self.delete(each)
+        return pruned
+
+    async def _chain(self, id: str) -> Sequence[Manifest]:
+        await self.get(id)
+        return chain_of(id, await self.list())
+
+    async def _folders(self) -> dict[str, set[str]]:
+        folders: dict[str, set[str]] = {}
+        for name in await self._vault.names(""):
+            folder, _, file = name.partition("/")
+            if file in {MANIFEST, BEGUN}:
+                folders.setdefault(folder, set()).add(file)
+        return folders
+
+    async def _save(self, id: str, frozen: Frozen, heard: Heard) -> Sequence[Part]:
+        """All parts, the largest first, so that the copies end together."""
+        done: dict[str, Part] = {}
+
+        async def save(saved: Saved) -> None:
+            async with self._vault.writing(f"{id}/{saved.name}.copy.zst") as inlet:
+                rows = await frozen.copy(saved, inlet.write)
+            stored = inlet.stored
+            done[saved.name] = Part(
+                name=saved.name,
+                columns=saved.columns,
+                rows=rows,
+                bytes=stored.bytes,
+                stored_bytes=stored.stored_bytes,
+                digest=stored.digest,
+            )
+            total = sum(part.rows for part in done.values())
+            heard(Progress(part=saved.name, parts=len(done), of_parts=len(frozen.parts), rows=total))
+
+        async with asyncio.TaskGroup() as group:
+            for saved in sorted(frozen.parts, key=lambda saved: saved.estimate, reverse=True):
+                group.create_task(save(saved))
+        return [done[saved.name] for saved in frozen.parts]
+
+    async def _verify(self, manifest: Manifest, part: Part) -> None:
+        digest, stored, size, rows = hashlib.sha256(), 0, 0, 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal stored
+            async for piece in self._vault.reading(f"{manifest.id}/{part.name}.copy.zst"):
+                digest.update(piece)
+                stored += len(piece)
+                yield piece
+
+        try:
+            async for plain in self._vault.plain(counted()):
+                size += len(plain)
+                rows += plain.count(b"\n")
+        except ValueError as error:
+            raise SnapshotUnusable(manifest.id, str(error), part=part.name) from error
+        found = (stored, digest.hexdigest(), size, rows)
+        if found != (part.stored_bytes, part.digest, part.bytes, part.rows):
+            raise SnapshotUnusable(
+                manifest.id, "is not what the manifest says; it was changed or cut off", part=part.name
+            )
+
+    async def _lines(self, manifest: Manifest, part: Part) -> AsyncIterator[bytes]:
+        async for plain in self._vault.plain(self._vault.reading(f"{manifest.id}/{part.name}.copy.zst")):
+            yield plain

@@ -1,0 +1,133 @@
+"""The seams of looking back, saving and bringing back: what its services need, each a small protocol with its law."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+from perdure.domain.snapshot import Manifest, Part
+from perdure.ports import Insights
+
+PartsOf: TypeAlias = Callable[[Manifest, Part], AsyncIterator[bytes]]
+"""Gives the lines of a part of a snapshot."""
+
+
+class Past(Protocol):
+    """The way back: the moments that are remembered, and reading as of one of them."""
+
+    async def at(self, moment: datetime) -> Insights:
+        """The same questions, answered as of the last moment remembered at or before this one. Raises PastUnknown."""
+        ...
+
+
+class Moments(Protocol):
+    """What is remembered of the passing of time: each moment is a cut through all transactions."""
+
+    async def mark(self) -> None:
+        """Remember the present moment."""
+        ...
+
+    async def thin(self, *, keep: timedelta) -> int:
+        """Forget moments past `keep`, and all but one of a minute that is not recent; gives how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """One table as it is to be saved: its columns and the query that gives its rows, about `estimate` of them."""
+
+    name: str
+    columns: tuple[str, ...]
+    query: str
+    estimate: int
+
+
+class Frozen(Protocol):
+    """One consistent look at a system, held open while its tables are copied."""
+
+    cut: str
+    saved_cut: str
+    at: datetime
+    era: int
+    installation: UUID
+    migration: int
+    days: Sequence[datetime]
+    parts: Sequence[Saved]
+    server: str
+
+    async def copy(self, part: Saved, sink: Callable[[bytes], Coroutine[Any, Any, None]]) -> int:
+        """Write the rows of one part as lines to `sink`, and give their number; several parts may be copied at once."""
+        ...
+
+
+class Archive(Protocol):
+    """A database as something to be saved whole and brought back whole."""
+
+    def frozen(self, base: Manifest | None = None) -> AbstractAsyncContextManager[Frozen]:
+        """Hold one snapshot of everything, or of what was written since `base`; nobody is held up."""
+        ...
+
+    async def bring_back(
+        self, chain: Sequence[Manifest], parts: PartsOf, *, fork: bool, actor: str
+    ) -> Mapping[str, int]:
+        """Write a snapshot into an empty database, whole or not at all, and give how many rows each table got.
+
+        What ran is available again, recorded as given back. A fork has a name of its own and its queues are paused.
+        Raises NotEmpty.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What became of a stream: its length, what is stored of it, and the SHA-256 of that."""
+
+    bytes: int
+    stored_bytes: int
+    digest: str
+
+
+class Inlet(Protocol):
+    """A file that is being written, in bounded memory."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    @property
+    def stored(self) -> Stored:
+        """What was written; whole once the context has ended."""
+        ...
+
+
+class Vault(Protocol):
+    """Where snapshots are kept: a folder or an object store. Every error is SnapshotsUnavailable.
+
+    Names are paths with slashes.
+    """
+
+    def writing(self, name: str) -> AbstractAsyncContextManager[Inlet]:
+        """Write a compressed file piece by piece; it is there when the context has ended without an error."""
+        ...
+
+    def reading(self, name: str) -> AsyncIterator[bytes]:
+        """Read a compressed file piece by piece, as it is stored."""
+        ...
+
+    def plain(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Decompress pieces. Raises ValueError when they are damaged or end early."""
+        ...
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write a small file whole or not at all."""
+        ...
+
+    async def get(self, name: str) -> bytes | None:
+        """A small file, or None."""
+        ...
+
+    async def names(self, folder: str) -> Sequence[str]:
+        """The files in a folder and below it, by their whole names."""
+        ...
+
+    async def delete(self, names: Sequence[str]) -> None: ...

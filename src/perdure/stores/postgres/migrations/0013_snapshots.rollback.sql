@@ -1,0 +1,12 @@
+DROP FUNCTION perdure.stage_saved();
+DROP FUNCTION perdure.end_restore();
+DROP FUNCTION perdure.begin_restore();
+DROP FUNCTION perdure.merge_saved(pg_snapshot[]);
+DROP TABLE perdure.snapshot_policy;
+DROP FUNCTION perdure.saved_parts(integer, pg_snapshot, timestamptz);
+DROP FUNCTION perdure.written_by(xid);
+DROP FUNCTION perdure.aged_detail(jsonb, integer);
+DROP FUNCTION perdure.aged_cut(pg_snapshot, integer);
+DROP FUNCTION perdure.in_order(xid8);
+DROP FUNCTION perdure.aged(xid8, integer);
+DROP TABLE perdure.installation;

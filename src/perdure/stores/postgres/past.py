@@ -1,0 +1,306 @@
+"""Reads as of a moment: the same questions as of the present, answered from bodies, attempts and events at a cut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from uuid import UUID
+
+import asyncpg
+
+from perdure.domain.criteria import Criteria
+from perdure.domain.errors import DatabaseUnavailable, PastUnknown
+from perdure.domain.explain import Facts
+from perdure.domain.job import JobState
+from perdure.domain.settlement import Outcome
+from perdure.domain.views import (
+    CountView,
+    DeadLetterPage,
+    GroupView,
+    JobDetail,
+    JobPage,
+    QueueView,
+    RateView,
+    ResultView,
+    StatusView,
+    WorkerView,
+)
+from perdure.domain.worker import WorkerState
+from perdure.ports import Insights
+from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.insights import EDGES, HISTORY
+from perdure.stores.postgres.rows import (
+    Row,
+    attempt_of,
+    detail_of,
+    group_of,
+    queue_of,
+    report_of,
+    worker_view_of,
+)
+from perdure.stores.postgres.search import LetterSearch, Search, conditions, job_cursor, searched
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
+
+MILLISECOND = timedelta(milliseconds=1)
+GAP_MAX = timedelta(seconds=30)
+"""The last moment remembered may be so much older than the one asked for; leadership passes on within it."""
+DENSE = timedelta(hours=24)
+"""So long every moment is kept; after that, one a minute."""
+DENSE_GAP_MAX = timedelta(minutes=2)
+FEW = 20_000
+"""With more attempts ended since, jobs are looked for among all bodies and not among what has moved."""
+AT_ONCE = 250
+"""So many candidates are looked at before asking whether the page is full: each costs more than in the present."""
+UNCOUNTED = 2**62
+ENDED_BADLY = frozenset({JobState.CANCELLED, JobState.DISCARDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A moment as it was remembered; see the table `moments`."""
+
+    at: datetime
+    cut: str
+    newest: UUID
+    open_since: datetime
+
+
+class PostgresPast:
+    """The ports `Past` and `Moments` on PostgreSQL."""
+
+    def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._schema = schema
+        self._sql = statements("past", schema)
+
+    async def mark(self) -> None:
+        await self._database.fetch(self._sql["mark"])
+
+    async def thin(self, *, keep: timedelta) -> int:
+        kept = keep // MILLISECOND
+        await self._database.fetch(self._sql["forget_worker_history"], kept)
+        (row,) = await self._database.fetch(self._sql["thin"], kept, DENSE // MILLISECOND)
+        return int(row["thinned"])
+
+    async def at(self, moment: datetime) -> Insights:
+        return PastInsights(self._database, await self.cut(moment), schema=self._schema)
+
+    async def cut(self, moment: datetime) -> Cut:
+        """The last moment remembered at or before this one. Raises PastUnknown."""
+        (row,) = await self._database.fetch(self._sql["moment"], moment)
+        earliest = row["earliest"]
+        if earliest is None:
+            raise PastUnknown(
+                "no moment has been remembered yet", next_step="moments are remembered while a worker leads"
+            )
+        if moment > row["now"]:
+            raise PastUnknown(f"{moment.isoformat()} has not come yet", earliest=earliest)
+        if row["at"] is None:
+            raise PastUnknown(
+                f"{moment.isoformat()} is before the earliest moment remembered, {earliest.isoformat()}",
+                earliest=earliest,
+                next_step=f"ask for {earliest.isoformat()} or later",
+            )
+        _refuse_gap(moment, row)
+        return Cut(at=row["at"], cut=row["cut"], newest=row["newest"], open_since=row["open_since"])
+
+
+def _refuse_gap(moment: datetime, row: Row) -> None:
+    most = GAP_MAX if row["now"] - row["at"] < DENSE else DENSE_GAP_MAX
+    if moment - row["at"] <= most:
+        return
+    until = f"until {row['later'].isoformat()}" if row["later"] else "since"
+    raise PastUnknown(
+        f"nothing was remembered from {row['at'].isoformat()} {until}: no worker led then",
+        earliest=row["earliest"],
+        next_step=f"ask for {(row['later'] or row['at']).isoformat()}",
+    )
+
+
+class PastInsights:
+    """The port `Insights` as of a cut."""
+
+    def __init__(self, database: Database, cut: Cut, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._cut = cut
+        self._sql = statements("past", schema)
+        self._bounds = statements("insights", schema)
+        self._moved: int | None = None
+
+    async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
+        search = Search(self._then(criteria), limit, job_cursor(before))
+        return search.page(complete=await searched(search, self._stretch, budget))
+
+    async def job(self, job_id: UUID, *, budget: timedelta) -> JobDetail | None:
+        cut = self._cut.cut
+        found, attempts, edges, events = await self._together(
+            budget,
+            ("job", (job_id, cut)),
+            ("attempts", (job_id, HISTORY, cut)),
+            ("edges", (job_id, EDGES, cut)),
+            ("events", (job_id, HISTORY, cut)),
+        )
+        if not found:
+            return None
+        own = [attempt_of(row) for row in attempts]
+        return detail_of(found[0], attempts=own, edges=edges, events=events, place=None)
+
+    async def facts(self, job_id: UUID, *, budget: timedelta) -> Facts | None:
+        raise PastUnknown("why a job did not run is told of the present only")
+
+    async def result_of(self, job_id: UUID) -> ResultView | None:
+        (found,) = await self._together(timedelta(seconds=2), ("job", (job_id, self._cut.cut)))
+        if not found:
+            return None
+        row, state = found[0], JobState(found[0]["state"])
+        result = row["result"] if state is JobState.COMPLETED else None
+        return ResultView(
+            state=state,
+            result="null" if result is None and state is JobState.COMPLETED else result,
+            error=report_of(row["error"]),
+            cause=row["cause"] or "",
+        )
+
+    async def counts(self, *, budget: timedelta) -> Sequence[CountView]:
+        (rows,) = await self._together(budget, ("counts", self._whole))
+        return _counts(rows)
+
+    async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
+        (rows,) = await self._together(budget, ("queues", (name, *self._whole, self._cut.at)))
+        return [queue_of(list(lanes), UNCOUNTED) for _, lanes in groupby(rows, key=lambda row: row["name"])]
+
+    async def workers(
+        self, *, alive_only: bool, key: str | None = None, budget: timedelta
+    ) -> Sequence[WorkerView]:
+        values = (alive_only, key, self._cut.cut, self._cut.open_since)
+        (rows,) = await self._together(budget, ("workers", values))
+        return [worker_view_of(row) for row in rows]
+
+    async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
+        if JobState.DISCARDED not in criteria.states:
+            return []
+        values = (*conditions(self._then(criteria)), limit, self._cut.cut)
+        (rows,) = await self._together(budget, ("groups", values))
+        return [group_of(row) for row in rows]
+
+    async def letters(
+        self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta
+    ) -> DeadLetterPage:
+        search = LetterSearch(self._then(criteria), limit, before)
+        return search.page(complete=await searched(search, self._stretch_of_letters, budget))
+
+    async def status(self, *, budget: timedelta) -> StatusView:
+        at = self._cut.at
+        counts, rates = await self._together(
+            budget, ("counts", self._whole), ("last_minute", (self._cut.cut, at))
+        )
+        queues = await self.queues(None, budget=budget)
+        workers = [view.worker.state for view in await self.workers(alive_only=True, budget=budget)]
+        views = _counts(counts)
+        oldest = [queue.oldest_available_s for queue in queues if queue.oldest_available_s is not None]
+        return StatusView(
+            at=at,
+            counts=views,
+            last_minute=tuple(
+                RateView(outcome=Outcome(row["outcome"]), count=row["attempts"]) for row in rates
+            ),
+            oldest_available_s=max(oldest, default=None),
+            workers_active=workers.count(WorkerState.ACTIVE),
+            workers_draining=workers.count(WorkerState.DRAINING),
+            workers_suspect=None,
+            workers_deaf=None,
+            leader=None,
+            dead_letters=sum(queue.depths[JobState.DISCARDED] for queue in queues),
+            dead_letters_approximate=False,
+            queues_paused=tuple(queue.name for queue in queues if queue.paused),
+            oldest_transaction_s=None,
+        )
+
+    @property
+    def _whole(self) -> tuple[object, ...]:
+        return self._cut.cut, self._cut.newest, self._cut.open_since
+
+    def _then(self, criteria: Criteria) -> Criteria:
+        """The criteria with spans counted back from the cut and not from the moment of asking."""
+        since, until = (
+            self._cut.at - bound if isinstance(bound, timedelta) else bound
+            for bound in (criteria.since, criteria.until)
+        )
+        return replace(criteria, since=since, until=until)
+
+    async def _stretch(self, search: Search, budget: timedelta) -> None:
+        candidates = search.next()
+        if isinstance(candidates, tuple):
+            found = await self._candidates(budget, *candidates, search.states)
+            candidates = [row["id"] for row in found]
+        likely = await self._likely(budget, search.states, candidates)
+        rows: list[asyncpg.Record] = []
+        for start in range(0, len(likely), AT_ONCE):
+            some = likely[start : start + AT_ONCE]
+            rows += await self._by_index(budget, "matching", *search.wanted(some), self._cut.cut)
+            if search.full_with(len(rows)):
+                break
+        search.take(candidates, rows)
+
+    async def _stretch_of_letters(self, search: LetterSearch, budget: timedelta) -> None:
+        cut = self._cut.cut
+        candidates = await self._within(budget, "next_letters", *search.next(), cut)
+        rows = await self._within(budget, "letters", *search.wanted(candidates), cut) if candidates else []
+        search.take(candidates, rows)
+
+    async def _likely(
+        self, budget: timedelta, states: frozenset[JobState], candidates: Sequence[UUID]
+    ) -> Sequence[UUID]:
+        """Those that are worth a close look; all, where one look at their attempts could not tell."""
+        failed = {JobState.RETRYABLE, *ENDED_BADLY}
+        if len(candidates) <= AT_ONCE or not states <= failed | {JobState.AVAILABLE, JobState.RUNNING}:
+            return candidates
+        values = (candidates, self._cut.cut, JobState.AVAILABLE in states, bool(states & failed))
+        return [row["id"] for row in await self._by_index(budget, "begun", *values)]
+
+    async def _candidates(
+        self, budget: timedelta, name: str, values: tuple[object, ...], states: frozenset[JobState]
+    ) -> list[asyncpg.Record]:
+        bounds = values if name == "next_bodies" else values[1:]
+        if states <= ENDED_BADLY:
+            return await self._by_index(budget, "next_ended_badly", *bounds, self._cut.newest)
+        if name == "next_bodies" or await self._much_has_moved(budget):
+            return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
+        return await self._within(budget, name, *values, *self._whole)
+
+    async def _much_has_moved(self, budget: timedelta) -> bool:
+        if self._moved is None:
+            (row,) = await self._within(budget, "moved_since", self._cut.open_since, FEW)
+            self._moved = int(row["moved"])
+        return self._moved >= FEW
+
+    async def _by_index(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
+        calls = (self._bound(budget), (self._bounds["by_index"], ()), (self._sql[name], values))
+        return (await self._database.fetch_all(*calls))[2]
+
+    async def _within(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
+        return (await self._database.fetch_all(self._bound(budget), (self._sql[name], values)))[1]
+
+    async def _together(
+        self, budget: timedelta, *calls: tuple[str, tuple[object, ...]]
+    ) -> list[list[asyncpg.Record]]:
+        try:
+            found = await self._database.fetch_all(
+                self._bound(budget), *((self._sql[name], values) for name, values in calls)
+            )
+        except asyncpg.QueryCanceledError as error:
+            raise DatabaseUnavailable(
+                f"the answer did not come within {budget.total_seconds():g} s",
+                next_step="narrow the filter, or give the query more time",
+            ) from error
+        return found[1:]
+
+    def _bound(self, budget: timedelta) -> tuple[Statement, tuple[object, ...]]:
+        return self._bounds["bounded"], (str(max(1, budget // MILLISECOND)),)
+
+
+def _counts(rows: Sequence[Row]) -> tuple[CountView, ...]:
+    counted = {row["state"]: row["jobs"] for row in rows}
+    bodies = counted.pop("bodies")
+    counted[JobState.COMPLETED.value] = max(0, bodies - sum(counted.values()))
+    return tuple(CountView(state=state, count=counted.get(state.value, 0)) for state in JobState)

@@ -1,0 +1,46 @@
+"""`app.state`: the specification's operations on snapshots."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from perdure import Perdure, job
+from perdure.domain.errors import InvalidOption, NotEmpty, NotFound, PastUnknown
+from perdure.runtime.state_operations import RestoreOptions
+
+
+@job
+async def send(to: str) -> None:
+    """Does nothing; it is only enqueued."""
+
+
+async def test_the_operations_of_the_specification(
+    database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    async with Perdure(database_url=database_url, snapshots=str(tmp_path)) as app:
+        handle = await app.enqueue(send, "kim")
+        full = await app.state.create_snapshot()
+        increment = await app.state.create_snapshot(base=full.id)
+        assert [each.id for each in await app.state.snapshots()] == [increment.id, full.id]
+        assert len(await app.state.verify_snapshot(increment.id)) == 2
+        with pytest.raises(NotEmpty):
+            await app.state.restore_from_snapshot(full.id)
+        with pytest.raises(PastUnknown):
+            await app.state.point_in_time_recovery(full.at - timedelta(seconds=1))
+        elsewhere = RestoreOptions(database_url=empty_database_url)
+        done = await app.state.point_in_time_recovery(datetime.now(UTC), elsewhere)
+        assert (done.snapshot, done.rows["jobs"]) == (increment.id, 1)
+        await app.state.restore_from_snapshot(full.id, RestoreOptions(schema="copy", fork=True))
+        await app.state.enable_auto_snapshot("1h", 5)
+        assert await app.state.disable_auto_snapshot()
+        assert not await app.state.disable_auto_snapshot()
+        with pytest.raises(InvalidOption):
+            await app.state.enable_auto_snapshot("1s", 5)
+        await app.state.delete_snapshot(increment.id)
+        with pytest.raises(NotFound):
+            await app.state.delete_snapshot(increment.id)
+    async with Perdure(database_url=empty_database_url) as restored:
+        assert (await restored.jobs.get(handle.id)).job.state == "available"
+        with pytest.raises(PastUnknown):
+            await restored.jobs.list(as_of=datetime.now(UTC))

@@ -1,0 +1,126 @@
+"""`perdure snapshot` and `perdure at`, as somebody at a terminal meets them."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+
+from perdure.surfaces.cli.exits import Exit
+from tests.support.command import Command
+
+
+def sql(perdure: Command, statement: str) -> object:
+    async def run() -> object:
+        connection = await asyncpg.connect(perdure.variables["PERDURE_DATABASE_URL"])
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def enqueue(perdure: Command) -> str:
+    ended = perdure("job", "enqueue", "app.send")
+    assert ended.code == Exit.DONE, ended.err
+    return ended.out.strip()
+
+
+def test_a_snapshot_from_its_making_to_its_end(perdure: Command, empty_database_url: str) -> None:
+    """Made, listed, shown, verified, continued, compared, brought back elsewhere, and deleted."""
+    job = enqueue(perdure)
+    first = perdure("snapshot", "create", "--json").json
+    assert (first["state"], first["kind"], first["rows"] > 0) == ("whole", "full", True)
+    assert (Path(perdure.folder) / ".perdure" / "snapshots" / first["id"] / "manifest.json").exists()
+    enqueue(perdure)
+    increment = perdure("snapshot", "create", "--base", "newest", "--json").json
+    assert (increment["kind"], increment["base"]) == ("incremental", first["id"])
+    second = perdure("snapshot", "create", "--json").json
+    listed = perdure("snapshot", "list", "--json").json["items"]
+    assert [each["id"] for each in listed] == [second["id"], increment["id"], first["id"]]
+    parts = perdure("snapshot", "show", first["id"], "--json").json["parts"]
+    assert {"jobs": 1}.items() <= {part["name"]: part["rows"] for part in parts}.items()
+    verified = perdure("snapshot", "verify", increment["id"], "--json").json
+    assert verified["read"] == [first["id"], increment["id"]]
+    rows = perdure("snapshot", "diff", first["id"], second["id"], "--json").json["items"]
+    assert {"table": "jobs", "first": 1, "second": 2, "more": 1} in rows
+    assert perdure("snapshot", "diff", first["id"], increment["id"]).code == Exit.REFUSED
+
+    assert perdure("snapshot", "restore", increment["id"]).code == Exit.REFUSED, "the database is not empty"
+    checked = perdure(
+        "snapshot", "restore", increment["id"], "--to-database", empty_database_url, "--dry-run"
+    )
+    assert checked.code == Exit.DONE
+    elsewhere = perdure.with_database(empty_database_url)
+    assert elsewhere("job", "list").code == Exit.UNREACHABLE, "a dry run touches nothing"
+    done = perdure(
+        "snapshot", "restore", increment["id"], "--to-database", empty_database_url, "--fork", "--json"
+    )
+    assert done.json["rows"]["jobs"] == 2
+    assert [row[0] for row in elsewhere("job", "list", "-o", "csv", "--fields", "id").rows][1:] != []
+    assert elsewhere("job", "show", job).code == Exit.DONE
+    assert elsewhere("queue", "list", "--json").json["items"][0]["state"] == "paused"
+
+    assert perdure("snapshot", "delete", first["id"], "--yes").code == Exit.REFUSED
+    assert perdure("snapshot", "delete", second["id"]).code == Exit.USAGE, "nobody was asked"
+    assert perdure("snapshot", "delete", second["id"], "--yes").code == Exit.DONE
+    assert perdure("snapshot", "show", second["id"]).code == Exit.NOT_FOUND
+    assert perdure("snapshot", "show", "../../etc").code == Exit.REFUSED
+
+
+def test_recovery_to_a_time_takes_the_newest_snapshot_before_it(
+    perdure: Command, empty_database_url: str
+) -> None:
+    """And says how much lies between; before the first one it names that."""
+    first = perdure("snapshot", "create", "--json").json
+    between = datetime.now(UTC)
+    perdure("snapshot", "create")
+    words = ("snapshot", "restore", "--to-database", empty_database_url, "--at")
+    early = perdure(*words, (between - timedelta(hours=1)).isoformat())
+    assert early.code == Exit.USAGE
+    assert first["at"][:19] in early.err
+    done = perdure(*words, between.isoformat(), "--json")
+    assert done.json["id"] == first["id"]
+    assert "before the time asked for" in done.err
+    assert perdure("snapshot", "restore").code == Exit.USAGE
+    assert perdure("snapshot", "restore", first["id"], "--at", "1h").code == Exit.USAGE
+
+
+def test_automatic_snapshots_are_asked_for_and_called_off(perdure: Command) -> None:
+    assert perdure("snapshot", "auto", "--json").json["state"] == "off"
+    on = perdure("snapshot", "auto", "--every", "1h", "--keep", "3", "--json").json
+    assert (on["state"], on["every_s"], on["keep"]) == ("on", 3600.0, 3)
+    assert perdure("snapshot", "auto", "--json").json == {**on}
+    assert perdure("snapshot", "auto", "--every", "1s").code == Exit.USAGE
+    assert perdure("snapshot", "auto", "--every", "1h", "--off").code == Exit.USAGE
+    assert perdure("snapshot", "auto", "--off", "--json").json["state"] == "off"
+
+
+def test_at_is_the_same_as_the_option(perdure: Command) -> None:
+    refused = perdure("at", "1h", "job", "list")
+    assert refused.code == Exit.USAGE
+    assert "no moment has been remembered yet" in refused.err
+    job = enqueue(perdure)
+    sql(
+        perdure,
+        "INSERT INTO perdure.moments (at, cut, newest, open_since) SELECT now() - interval '1 minute', pg_current_snapshot(),"
+        " (SELECT id FROM perdure.jobs), now() RETURNING 1",
+    )
+    assert job in perdure("at", "50s", "job", "list", "--limit", "1").out
+    assert (
+        perdure("at", "50s", "job", "list", "--json").json
+        == perdure("job", "list", "--as-of", "50s", "--json").json
+    )
+    assert perdure("at", "50s", "status", "--json").json["schema"] == "perdure.status/1"
+    for words in (
+        ("job", "cancel", job),
+        ("queue", "pause", "default"),
+        (),
+        ("job",),
+        ("worker", "run", "app.py"),
+    ):
+        ended = perdure("at", "50s", *words)
+        assert ended.code == Exit.USAGE, words
+        assert "does not look back" in ended.err
+    assert perdure("at", "soon", "job", "list").code == Exit.USAGE
