@@ -1,22 +1,23 @@
 """`perdure snapshot`: save everything, check it, bring it back into an empty database."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from perdure.domain.durations import parse_duration
 from perdure.domain.errors import InvalidOption
-from perdure.domain.snapshot import Manifest
-from perdure.runtime.saving import policy_of, snapshots_of
-from perdure.services.snapshot import Progress, Snapshots
-from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, CAREFUL, Caution, Connection, Shown, moment
 from perdure.surfaces.cli.output import Listing, on_terminal, show_list, show_one, tell
 from perdure.surfaces.cli.records import Record, record_of
 from perdure.surfaces.cli.session import located, opened, settings_of
 from perdure.surfaces.cli.tables import Column
+
+if TYPE_CHECKING:
+    from perdure.domain.snapshot import Manifest
+    from perdure.runtime.settings import Settings
+    from perdure.services.snapshot import Progress, Snapshots
 
 app = App(name="snapshot", help="Save everything, check it, and bring it back into an empty database.")
 
@@ -75,7 +76,7 @@ async def create(
         Where they are kept: a folder, or `s3://bucket/prefix`.
     """
     with located(settings_of(connection, snapshots=snapshots)) as settings:
-        service = snapshots_of(settings)
+        service = _service(settings)
         if base == "newest":
             known = await service.list()
             if not known:
@@ -102,7 +103,7 @@ async def list_(
     snapshots
         Where they are kept.
     """
-    service = snapshots_of(settings_of(connection, snapshots=snapshots))
+    service = _service(settings_of(connection, snapshots=snapshots))
     records = [_record(manifest) for manifest in await service.list()]
     if all:
         records += [{"id": each.id, "state": "half"} for each in await service.half()]
@@ -125,7 +126,7 @@ async def show(
     snapshots
         Where they are kept.
     """
-    manifest = await snapshots_of(settings_of(connection, snapshots=snapshots)).get(snapshot)
+    manifest = await _service(settings_of(connection, snapshots=snapshots)).get(snapshot)
     show_one("perdure.snapshot/1", {**_record(manifest), "parts": record_of(manifest)["parts"]}, shown)
 
 
@@ -142,7 +143,7 @@ async def verify(
     snapshots
         Where they are kept.
     """
-    chain = await snapshots_of(settings_of(connection, snapshots=snapshots)).verify(snapshot, heard=_heard)
+    chain = await _service(settings_of(connection, snapshots=snapshots)).verify(snapshot, heard=_heard)
     record = {
         "id": snapshot,
         "state": "whole",
@@ -173,7 +174,7 @@ async def diff(
     snapshots
         Where they are kept.
     """
-    found = await snapshots_of(settings_of(connection, snapshots=snapshots)).diff(first, second)
+    found = await _service(settings_of(connection, snapshots=snapshots)).diff(first, second)
     show_list(
         Listing(
             schema="perdure.snapshot_difference/1",
@@ -207,7 +208,7 @@ async def delete(
     snapshots
         Where they are kept.
     """
-    service = snapshots_of(settings_of(connection, snapshots=snapshots))
+    service = _service(settings_of(connection, snapshots=snapshots))
     if not caution.dry_run:
         confirm(1, "snapshot is to be deleted for good", yes=caution.yes)
         await service.delete(snapshot)
@@ -239,12 +240,14 @@ async def restore(
     snapshots
         Where they are kept.
     """
+    from perdure.stores.postgres.archive import PostgresArchive
+
     with located(settings_of(connection, snapshots=snapshots)) as settings:
         into = PostgresArchive(
             target.to_database or settings.database_url.get_secret_value(),
             schema=target.to_schema or settings.schema,
         )
-        service = snapshots_of(settings)
+        service = _service(settings)
         snapshot = await _chosen(service, snapshot, target.at)
         if caution.dry_run:
             chain = await service.verify(snapshot, heard=_heard)
@@ -277,6 +280,9 @@ async def auto(
     off
         Take none any more.
     """
+    from perdure.runtime.saving import policy_of
+    from perdure.stores.postgres.archive import PostgresPolicy
+
     if off and every is not None:
         raise InvalidOption("off", "say --every or --off, not both")
     async with opened(connection) as stores:
@@ -292,7 +298,13 @@ async def auto(
     show_one("perdure.snapshot_policy/1", record, shown, key="state")
 
 
-async def _chosen(service: Snapshots, snapshot: str, at: str | None) -> str:
+def _service(settings: "Settings") -> "Snapshots":
+    from perdure.runtime.saving import snapshots_of
+
+    return snapshots_of(settings)
+
+
+async def _chosen(service: "Snapshots", snapshot: str, at: str | None) -> str:
     """The id that was given, or that of the newest snapshot before a time. Raises InvalidOption and PastUnknown."""
     if bool(snapshot) == (at is not None):
         raise InvalidOption(
@@ -308,12 +320,12 @@ async def _chosen(service: Snapshots, snapshot: str, at: str | None) -> str:
     return found.id
 
 
-def _heard(progress: Progress) -> None:
+def _heard(progress: "Progress") -> None:
     if on_terminal():
         tell(f"  {progress.parts} of {progress.of_parts} parts, {progress.rows} rows: {progress.part}")
 
 
-def _record(manifest: Manifest) -> Record:
+def _record(manifest: "Manifest") -> Record:
     record = record_of(manifest)
     for name in ("parts", "days", "cut", "format"):
         del record[name]
