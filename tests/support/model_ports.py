@@ -324,6 +324,19 @@ class ModelDatabase:
         term = self._store.resign(holder)
         return [] if term is None else [{"term": term}]
 
+    def _mark(self) -> list[Row]:
+        """Looking back, snapshots and their upkeep are not modelled: the leader's duties find nothing to do."""
+        return []
+
+    def _policy(self) -> list[Row]:
+        return []
+
+    def _forget_worker_history(self, **kept: object) -> list[Row]:
+        return []
+
+    def _thin(self, **kept: object) -> list[Mapping[str, Any]]:
+        return [{"thinned": 0}]
+
 
 def _terms(worker_id: UUID, process: int, isolated: bool, grace_ms: int) -> tuple[Claimer, int]:
     return Claimer(worker_id=WorkerId(worker_id), process=process, isolated=isolated), grace_ms * 1000
