@@ -176,6 +176,7 @@ CREATE TABLE perdure.jobs (
     unique_key perdure.key,
     concurrency_key perdure.key,
     metadata jsonb,
+    CONSTRAINT jobs_keys_check CHECK ((((unique_key IS NULL) = (unique_states IS NULL)) AND ((concurrency_key IS NULL) = (concurrency_limit IS NULL)))),
     CONSTRAINT jobs_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 

@@ -1,4 +1,5 @@
 ALTER TABLE perdure.jobs
+    DROP CONSTRAINT jobs_keys_check,
     ALTER COLUMN priority TYPE smallint,
     ALTER COLUMN max_attempts TYPE smallint,
     ALTER COLUMN depth TYPE smallint,

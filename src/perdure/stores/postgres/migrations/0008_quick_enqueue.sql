@@ -1,7 +1,7 @@
 -- What costs every single enqueue. A CHECK of a table is read and prepared anew by each statement, 4 microseconds each and 40 for
 -- those of `jobs`; the constraint of a domain is prepared once for a session. And a function that calls one which depends on the
 -- session's time zone is never inlined: 35 microseconds for each statement that names it (docs/decisions/0011-quick-enqueue.md).
--- That a key stands with its states or its limit is left to `enqueue_jobs`, the only one that writes keys, and to `perdure db check`.
+-- What no domain can say, that a key stands with its states or its limit, stays a CHECK, one for both.
 
 CREATE DOMAIN perdure.priority AS smallint CHECK (VALUE BETWEEN 1 AND 5);
 CREATE DOMAIN perdure.positive AS smallint CHECK (VALUE >= 1);
@@ -23,7 +23,9 @@ ALTER TABLE perdure.jobs
     ALTER COLUMN concurrency_limit TYPE perdure.positive,
     ALTER COLUMN args TYPE perdure.arguments,
     ALTER COLUMN unique_key TYPE perdure.key,
-    ALTER COLUMN concurrency_key TYPE perdure.key;
+    ALTER COLUMN concurrency_key TYPE perdure.key,
+    ADD CONSTRAINT jobs_keys_check
+        CHECK ((unique_key IS NULL) = (unique_states IS NULL) AND (concurrency_key IS NULL) = (concurrency_limit IS NULL));
 
 CREATE OR REPLACE FUNCTION perdure.rank_of(ready timestamptz, priority smallint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
