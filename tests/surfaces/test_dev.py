@@ -164,7 +164,7 @@ def test_a_first_version_that_is_broken_is_waited_out(here: Command, database_ur
 
 
 def test_a_named_database_is_never_emptied(here: Command, database_url: str) -> None:
-    ended = here.with_database(database_url)("dev", "app.py", "--fresh")
+    ended = here.with_database(database_url)("dev", str(here.folder / "app.py"), "--fresh")
     assert ended.code == 2
     assert "only the data of embedded servers" in ended.err
 
