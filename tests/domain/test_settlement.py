@@ -121,12 +121,12 @@ def _until_terminal(lease: Lease, ending: Callable[[], Ending], limit: int) -> l
 def test_failures_crashes_alone_and_interruptions_end_in_the_dead_letter_queue(
     lease: Lease, data: st.DataObject
 ) -> None:
-    bad = endings.filter(
-        lambda e: (
-            isinstance(e, Failed)
-            or (isinstance(e, Crashed) and e.alone)
-            or (isinstance(e, Interrupted) and e.started)
-        )
+    bad = st.one_of(
+        st.builds(
+            Failed, error=st.just(ERROR), retry_in=spans, give_up=st.booleans(), timed_out=st.booleans()
+        ),
+        st.builds(Interrupted, cause=st.just("deploy")),
+        st.builds(Crashed, cause=st.just("signal 9"), alone=st.just(True), host_lost=st.booleans()),
     )
     history = _until_terminal(lease, lambda: data.draw(bad), limit=21 + 5 + 50 + 3)
     assert history[-1].state is JobState.DISCARDED

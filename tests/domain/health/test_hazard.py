@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perdure.domain.errors import InvalidInput
@@ -52,6 +52,7 @@ def test_the_interval_holds_four_of_five(model: HazardModel) -> None:
     assert np.mean((life.low <= time) & (time <= life.high)) == pytest.approx(0.8, abs=0.04)
 
 
+@example(row=[1.7976931348623157e308, -1.7976931348623157e308], horizon=1.0)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=2, max_size=2), st.floats(0.01, 1e6))
 @settings(max_examples=60)
 def test_any_features_give_a_probability_that_grows_with_the_horizon(

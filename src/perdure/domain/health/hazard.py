@@ -142,7 +142,8 @@ def _standards(rows: Floats) -> tuple[Floats, Floats]:
 
 
 def _standardised(rows: Floats, center: Floats, scale: Floats) -> Floats:
-    found = np.minimum(np.maximum((rows - center) / scale, -CLIP), CLIP)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is beyond the clip anyway
+        found = np.minimum(np.maximum((rows - center) / scale, -CLIP), CLIP)
     found[np.isnan(found)] = 0.0
     return found
 

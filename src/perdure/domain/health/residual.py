@@ -120,7 +120,8 @@ def fit(X: ArrayLike, *, ridge: float = RIDGE) -> ResidualModel:
 
 def _standardised(rows: Floats, center: Floats, scale: Floats) -> Floats:
     # Twice as quick as clip for a single row.
-    return np.asarray(np.minimum(np.maximum((rows - center) / scale, -CLIP), CLIP))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is beyond the clip anyway
+        return np.asarray(np.minimum(np.maximum((rows - center) / scale, -CLIP), CLIP))
 
 
 def _past(now: Floats) -> Floats:
