@@ -10,6 +10,7 @@ import pytest
 
 from perdure.domain.job import NewJob
 from perdure.domain.lease import Lease
+from perdure.domain.liveness import Step
 from perdure.domain.settlement import Completed, Crashed, Failed, Interrupted, settle
 from perdure.domain.worker import NewWorker, WorkerId, WorkerState
 from perdure.ports import Claimer, Dispatch, Jobs, Leases, Workers
@@ -24,6 +25,7 @@ from tests.support.model_bench import ModelBench
 DEAD_AFTER = timedelta(seconds=15)
 FRESH = timedelta(seconds=6)
 TTL = timedelta(seconds=10)
+NO_STEP = Step()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,12 @@ class Guard:
         last = {beat.worker_id: beat.at for beat in await self.workers.heartbeats()}
         silent = {suspect: last[suspect] for suspect in suspects if suspect in last}
         return list(await self.workers.declare_dead(silent, observer=observer, fresh_within=FRESH))
+
+    async def overdue(self, step: Step = NO_STEP) -> list[UUID]:
+        """The jobs whose handlers are taken for hung by an observer whose heartbeat is fresh."""
+        observer = await self.worker()
+        found = await self.leases.overdue(observer=observer, fresh_within=FRESH, step=step, limit=10)
+        return [held.lease.job_id for held in found]
 
     async def claim(self, worker_id: WorkerId, job: NewJob, process: int = 1) -> Lease:
         await self.store.add(job)
@@ -168,9 +176,30 @@ async def test_a_lease_is_overdue_after_its_time_and_a_grace(guard: Guard) -> No
     timed = await guard.claim(worker, new_job(timeout=timedelta(seconds=30)))
     await guard.claim(worker, new_job(timeout=None))
     await guard.age(timedelta(seconds=30))
-    assert await guard.leases.overdue(limit=10) == []
+    assert await guard.overdue() == []
     await guard.age(timedelta(seconds=30))
-    assert [held.lease.job_id for held in await guard.leases.overdue(limit=10)] == [timed.job_id]
+    assert await guard.overdue() == [timed.job_id]
+
+
+async def test_what_was_claimed_before_a_step_of_the_clock_has_as_much_more_time(guard: Guard) -> None:
+    worker = await guard.worker()
+    timed = await guard.claim(worker, new_job(timeout=timedelta(seconds=30)))
+    await guard.age(timedelta(seconds=60))
+    before, after = timedelta(0), timedelta(minutes=5)
+    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=before)) == []
+    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=after)) == [timed.job_id]
+    await guard.age(timedelta(seconds=60))
+    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=before)) == [timed.job_id]
+
+
+async def test_no_handler_is_taken_for_hung_by_an_observer_whose_heartbeat_is_old(guard: Guard) -> None:
+    """Right after a step of the clock, before anybody has noticed it, every deadline may have passed at once."""
+    worker = await guard.worker()
+    await guard.claim(worker, new_job(timeout=timedelta(seconds=30)))
+    observer = await guard.worker()
+    await guard.age(timedelta(seconds=60))
+    assert await guard.leases.overdue(observer=observer, fresh_within=FRESH, step=Step(), limit=10) == []
+    assert len(await guard.overdue()) == 1
 
 
 async def test_the_end_of_a_lost_lease_changes_nothing_and_is_recorded_once(guard: Guard) -> None:

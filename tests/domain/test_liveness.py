@@ -6,7 +6,7 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.domain.liveness import Heartbeat, Sight, Silence
+from perdure.domain.liveness import Contact, Heartbeat, Sight, Silence
 from perdure.domain.worker import WorkerId
 
 SUSPECT_S, DEAD_S, BEAT_S = 6, 15, 2
@@ -47,3 +47,27 @@ def test_no_step_of_the_clock_saves_who_is_silent(steps: dict[int, int], dies_at
 
 def test_without_steps_a_verdict_comes_when_the_time_is_up() -> None:
     assert rounds({}, dies_at=51)[0] in (50 + DEAD_S, 50 + DEAD_S + 1)
+
+
+@given(STEPS)
+def test_a_contact_knows_how_far_the_clock_has_stepped_and_since_when(steps: dict[int, int]) -> None:
+    contact = Contact(0.0, broken_after=timedelta(seconds=SUSPECT_S))
+    by, at, broken_at = 0, 0, 0
+    for second in range(1, 101):
+        step = steps.get(second, 0)
+        contact.beat(float(second), timedelta(seconds=1 + step))
+        if step > SUSPECT_S:
+            by, at = by + step, second
+        if abs(1 + step) > SUSPECT_S:
+            broken_at = second
+    sight = contact.sight(ME, 101.0)
+    assert (sight.step.by, sight.step.ago) == (timedelta(seconds=by), timedelta(seconds=101 - at))
+    assert sight.unbroken_for == timedelta(seconds=101 - broken_at)
+
+
+def test_a_contact_that_was_frozen_or_has_had_no_answer_is_broken_and_saw_no_step() -> None:
+    contact = Contact(0.0, broken_after=timedelta(seconds=SUSPECT_S))
+    assert contact.sight(ME, 7.0).unbroken_for == timedelta(0)
+    contact.beat(20.0, timedelta(seconds=20))
+    assert contact.sight(ME, 21.0).unbroken_for == timedelta(seconds=1)
+    assert contact.sight(ME, 21.0).step.by == timedelta(0)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from perdure.domain.liveness import Sight
+from perdure.domain.liveness import Sight, Step
 from perdure.domain.worker import WorkerId
 from perdure.services.rescue import Rescue, RescueReport, Rules
 from perdure.stores.postgres.dispatch import PostgresDispatch
@@ -34,6 +34,7 @@ class Observer:
         self.system, self.worker_id = system, worker_id
         self.now = 1000.0
         self.seeing_since = -1e6
+        self.step = Step()
         self.rescue = Rescue(
             system.jobs,
             PostgresLeases(system.database),
@@ -45,7 +46,7 @@ class Observer:
 
     def sight(self) -> Sight:
         seen = timedelta(seconds=self.now - self.seeing_since)
-        return Sight(worker_id=self.worker_id, now=self.now, unbroken_for=seen)
+        return Sight(worker_id=self.worker_id, now=self.now, unbroken_for=seen, step=self.step)
 
     async def look(self, *, after: float = 0.0, beats: bool = True) -> RescueReport:
         """One round, that many seconds after the last one by the observer's clock."""
@@ -191,6 +192,24 @@ async def test_an_observer_that_was_blind_takes_no_handler_for_hung(system: Syst
     assert (await watching.look(after=14)).overdue == 0
     assert await system.state(job) == "running"
     assert (await watching.look(after=1)).overdue == 1
+
+
+async def test_a_step_of_the_clock_past_a_deadline_ends_no_attempt(system: System) -> None:
+    """Neither before a heartbeat has noticed the step nor afterwards; when its own time is up as well, it ends."""
+    watching = await observer(system)
+    worker = await system.worker()
+    job = await system.add()
+    await system.claim(worker)
+    await system.sql.execute(
+        "UPDATE perdure.leases SET deadline = now() - interval '1 second', claimed_at = now() - interval '100 seconds'"
+    )
+    await clock_steps(system, 60)
+    assert (await watching.look(beats=False)).overdue == 0
+    watching.step = Step(by=timedelta(seconds=60), ago=timedelta(seconds=10))
+    assert (await watching.look()).overdue == 0
+    assert await system.state(job) == "running"
+    await system.sql.execute("UPDATE perdure.leases SET deadline = now() - interval '61 seconds'")
+    assert (await watching.look()).overdue == 1
 
 
 async def test_a_heartbeat_tells_its_gap_by_the_databases_clock(system: System) -> None:

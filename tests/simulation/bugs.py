@@ -1,6 +1,7 @@
 """Planted bugs that simulations find."""
 
 from perdure.domain import settlement
+from perdure.domain.liveness import Contact
 from perdure.runtime.supervisor import Worker
 from perdure.services.completion import Completion
 from perdure.services.execution import Execution
@@ -32,9 +33,9 @@ BUGS = [
     ),
     Bug(
         name="blindness after an outage",
-        owner=Worker,
-        within="_sight",
-        old="timedelta(seconds=0.0 if blind else now - self._seen_since)",
+        owner=Contact,
+        within="sight",
+        old="timedelta(0) if blind else timedelta(seconds=now - self._unbroken_since)",
         new="timedelta(hours=1)",
     ),
     Bug(

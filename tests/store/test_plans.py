@@ -27,6 +27,7 @@ BIG = {
     "jobs",
 }
 WORKER = uuid4()
+OBSERVER = uuid4()
 FILL = f"""
 INSERT INTO perdure.queues (name) VALUES ('default'), ('elsewhere');
 INSERT INTO perdure.lanes (queue, kind) SELECT 'default', 'k' || n FROM generate_series(1, 3) n;
@@ -265,7 +266,7 @@ async def test_settling_finds_its_leases_by_their_keys(filled: Connection, mode:
     [
         ("of_process", (f"'{WORKER}'", "1", "500"), "leases_guard"),
         ("of_dead", ("500",), "leases_guard"),
-        ("overdue", ("500",), "leases_guard"),
+        ("overdue", (f"'{OBSERVER}'", "6000", "0", "0", "500"), "leases_guard"),
     ],
 )
 async def test_guardians_read_the_leases_of_their_workers(
@@ -274,6 +275,7 @@ async def test_guardians_read_the_leases_of_their_workers(
     await filled.execute(
         "UPDATE perdure.workers SET state = 'dead', stopped_at = now() WHERE id = $1", WORKER
     )
+    await filled.execute(ALIVE, OBSERVER)
     plan = await plan_of(filled, "leases", name, *arguments)
     assert plan.scanned == set()
     assert index in plan.indexes

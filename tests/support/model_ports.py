@@ -13,7 +13,7 @@ from uuid import UUID
 from perdure.domain.errors import NotFound
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.lease import Lease
-from perdure.domain.liveness import Heartbeat
+from perdure.domain.liveness import Heartbeat, Step
 from perdure.domain.settlement import Settlement
 from perdure.domain.views import Acted, ActOutcome
 from perdure.domain.worker import Beat, NewWorker, WorkerId
@@ -115,8 +115,10 @@ class ModelLeases:
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
         return await self._line.call(lambda: self._store.leases_where(self._store.lost, limit))
 
-    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
-        return await self._line.call(lambda: self._store.leases_where(self._store.overdue, limit))
+    async def overdue(
+        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+    ) -> Sequence[LeaseOf]:
+        return await self._line.call(lambda: self._store.overdue(observer, fresh_within, step, limit))
 
     async def aged(self, *, limit: int) -> Sequence[LeaseOf]:
         """What nobody may ask for: leases by their age alone. A planted bug does."""

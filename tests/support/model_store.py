@@ -17,7 +17,7 @@ from perdure.domain.errors import DuplicateJob, UnknownParent
 from perdure.domain.history import Event, Held
 from perdure.domain.job import WAITING, Enqueued, JobId, JobState, NewJob
 from perdure.domain.lease import Lease
-from perdure.domain.liveness import Heartbeat
+from perdure.domain.liveness import Heartbeat, Step
 from perdure.domain.rank import Band, band_of
 from perdure.domain.settlement import Outcome, Settlement
 from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
@@ -222,8 +222,23 @@ class ModelStore(Model):
         worker = self.workers.get(row.claimer.worker_id)
         return worker is None or worker.state in (WorkerState.DEAD, WorkerState.STOPPED)
 
-    def overdue(self, row: LeaseRow) -> bool:
-        return row.deadline < self.now and not self.lost(row)
+    def overdue(self, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int) -> list[LeaseOf]:
+        if not self.fresh(observer, fresh_within):
+            return []
+        stepped_at = self.now - step.ago // MICROSECOND
+
+        def hung(row: LeaseRow) -> bool:
+            claimed_at = (row.lease.claimed_at - EPOCH) // MICROSECOND
+            more = step.by // MICROSECOND if claimed_at < stepped_at else 0
+            return row.deadline + more < self.now and not self.lost(row)
+
+        return self.leases_where(hung, limit)
+
+    def fresh(self, worker_id: WorkerId, within: timedelta) -> bool:
+        """Whether a worker lives and its heartbeat is not older, or further ahead, than that."""
+        return (
+            self.alive(worker_id) and abs(self.now - self.workers[worker_id].beat_at) <= within // MICROSECOND
+        )
 
     # ---- the port Workers
 
@@ -268,8 +283,7 @@ class ModelStore(Model):
         self, silent: Mapping[WorkerId, datetime], observer: WorkerId, fresh_within: timedelta
     ) -> list[WorkerId]:
         self.tick()
-        fresh = fresh_within // MICROSECOND
-        if not self.alive(observer) or abs(self.now - self.workers[observer].beat_at) > fresh:
+        if not self.fresh(observer, fresh_within):
             return []
         dead = [
             one for one, at in silent.items() if self.alive(one) and moment(self.workers[one].beat_at) == at

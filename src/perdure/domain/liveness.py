@@ -17,6 +17,14 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """How far the database's clock has stepped forward, and how long ago that was."""
+
+    by: timedelta = timedelta(0)
+    ago: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What an observer knows of itself: who it is, its own clock in seconds, and for how long it has seen without a break.
 
@@ -26,6 +34,43 @@ class Sight:
     worker_id: WorkerId
     now: float
     unbroken_for: timedelta
+    step: Step = Step()
+
+
+class Contact:
+    """An observer's contact with the database, as its own heartbeats tell it by two clocks: its own and the database's.
+
+    Times are in seconds of the observer's own clock. Anything longer than `broken_after` without a heartbeat is a break, and so
+    is a step of the database's clock by more than that.
+    """
+
+    def __init__(self, now: float, *, broken_after: timedelta) -> None:
+        self._broken_after = broken_after
+        self._beat_at = now
+        self._unbroken_since = now
+        self._stepped_at = now
+        self._stepped_by = timedelta(0)
+
+    def beat(self, now: float, gap: timedelta) -> None:
+        """A heartbeat came back; `gap` is the time since the one before by the database's clock."""
+        elapsed = timedelta(seconds=now - self._beat_at)
+        if gap - elapsed > self._broken_after:
+            # What was claimed between two steps is given the patience of both: late is safe, early is not.
+            self._stepped_by += gap - elapsed
+            self._stepped_at = now
+        if max(elapsed, abs(gap)) > self._broken_after:
+            self._unbroken_since = now
+        self._beat_at = now
+
+    def sight(self, worker_id: WorkerId, now: float) -> Sight:
+        """What the observer may rely on at this moment."""
+        blind = timedelta(seconds=now - self._beat_at) > self._broken_after
+        return Sight(
+            worker_id=worker_id,
+            now=now,
+            unbroken_for=timedelta(0) if blind else timedelta(seconds=now - self._unbroken_since),
+            step=Step(by=self._stepped_by, ago=timedelta(seconds=now - self._stepped_at)),
+        )
 
 
 class Silence:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.lease import Lease
+from perdure.domain.liveness import Step
 from perdure.domain.settlement import Settlement
 from perdure.domain.worker import WorkerId
 
@@ -84,6 +86,11 @@ class Leases(Protocol):
         """The leases held by workers that are dead or stopped."""
         ...
 
-    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
-        """The leases past their deadline."""
+    async def overdue(
+        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+    ) -> Sequence[LeaseOf]:
+        """The leases past their deadline, while the observer's own heartbeat is fresh by the same clock.
+
+        What was claimed before a step of the clock has as much more time.
+        """
         ...

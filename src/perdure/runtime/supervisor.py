@@ -16,7 +16,7 @@ from time import monotonic
 import structlog
 
 from perdure.domain.errors import PerdureError, Unavailable
-from perdure.domain.liveness import Sight
+from perdure.domain.liveness import Contact, Sight
 from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
 from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
 from perdure.ports import LeaseOf, Scope
@@ -55,8 +55,7 @@ class Worker:
         self._lives: set[asyncio.Task[None]] = set()
         self._number = 0
         self._kinds: tuple[str, ...] = ()
-        self._seen_since = monotonic()
-        self._last_beat = monotonic()
+        self._contact = Contact(monotonic(), broken_after=timedelta(seconds=settings.suspect_after_s))
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Lock()
         self._failed: tuple[str, str] | None = None
@@ -221,11 +220,7 @@ class Worker:
         beat = await self._stores.beats.beat(worker_id, kinds=self._kinds, processes=len(children), deaf=deaf)
         if worker_id != self._id:
             return  # another beat heard the verdict first
-        now = monotonic()
-        gap = 0.0 if beat is None else abs(beat.gap.total_seconds())
-        if max(now - self._last_beat, gap) > self._settings.suspect_after_s:
-            self._seen_since = now
-        self._last_beat = now
+        self._contact.beat(monotonic(), timedelta(0) if beat is None else beat.gap)
         if beat is None:
             await self._begin_anew(worker_id)
         else:
@@ -270,11 +265,7 @@ class Worker:
             self._spawn(isolated=False)
 
     def _sight(self) -> Sight:
-        """For how long this observer has been in touch with the database without a break, or a step of its clock."""
-        now = monotonic()
-        blind = now - self._last_beat > self._settings.suspect_after_s
-        unbroken_for = timedelta(seconds=0.0 if blind else now - self._seen_since)
-        return Sight(worker_id=self._id, now=now, unbroken_for=unbroken_for)
+        return self._contact.sight(self._id, monotonic())
 
     async def _watch_suspects(self) -> None:
         """Keep one isolated process while suspects wait to be run alone."""

@@ -72,8 +72,7 @@ class Rescue:
         for worker_id in dead:
             await self._dispatch.release(worker_id)
         rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
-        sees = self._sight().unbroken_for >= self._rules.dead_after
-        overdue = await self._end_all(self._leases.overdue, _overdue) if sees else 0
+        overdue = await self._end_all(self._hung, _overdue)
         return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
 
     async def _judge(self) -> Sequence[WorkerId]:
@@ -84,6 +83,14 @@ class Rescue:
             return ()
         return await self._workers.declare_dead(
             silent, observer=sight.worker_id, fresh_within=self._rules.suspect_after
+        )
+
+    async def _hung(self, *, limit: int) -> Sequence[LeaseOf]:
+        sight = self._sight()
+        if sight.unbroken_for < self._rules.dead_after:
+            return ()
+        return await self._leases.overdue(
+            observer=sight.worker_id, fresh_within=self._rules.suspect_after, step=sight.step, limit=limit
         )
 
     async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> int:

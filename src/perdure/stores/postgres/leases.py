@@ -1,14 +1,18 @@
 """The leases as their guardians see them."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from perdure.domain.lease import Lease
+from perdure.domain.liveness import Step
 from perdure.domain.worker import WorkerId
 from perdure.ports import LeaseOf
 from perdure.stores.postgres.connections import Database
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class PostgresLeases:
@@ -27,8 +31,14 @@ class PostgresLeases:
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
         return [held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
 
-    async def overdue(self, *, limit: int) -> Sequence[LeaseOf]:
-        return [held(row) for row in await self._database.fetch(self._sql["overdue"], limit)]
+    async def overdue(
+        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+    ) -> Sequence[LeaseOf]:
+        rows = await self._database.fetch(
+            self._sql["overdue"],
+            observer, fresh_within // MILLISECOND, step.by // MILLISECOND, step.ago // MILLISECOND, limit,
+        )  # fmt: skip
+        return [held(row) for row in rows]
 
     async def of_job(self, job_id: UUID, token: UUID) -> Lease | None:
         """The lease of that token, while it stands."""

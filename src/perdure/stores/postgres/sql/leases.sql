@@ -27,15 +27,24 @@ CROSS JOIN LATERAL (
 JOIN perdure.jobs j ON j.id = l.job_id
 LIMIT :most;
 
--- name: overdue(most)
--- The leases past their deadline: their process is hung, for it would have settled them as timed out.
+-- name: overdue(observer, fresh_ms, step_ms, step_ago_ms, most)
+-- The leases past their deadline: their process is hung, for it would have settled them as timed out. Deadlines are moments of
+-- this clock: when it has stepped forward, what was claimed before has as much more time; and while the observer's own heartbeat
+-- is not fresh, the clock may just have stepped.
 SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
 FROM perdure.workers w
 CROSS JOIN LATERAL (
-    SELECT * FROM perdure.leases l WHERE l.worker_id = w.id AND l.deadline < now() ORDER BY l.deadline LIMIT :most
+    SELECT * FROM perdure.leases l
+    WHERE l.worker_id = w.id AND l.deadline < now()
+        AND (l.claimed_at >= now() - :step_ago_ms::bigint * interval '1 millisecond'
+            OR l.deadline < now() - :step_ms::bigint * interval '1 millisecond')
+    ORDER BY l.deadline LIMIT :most
 ) l
 JOIN perdure.jobs j ON j.id = l.job_id
-WHERE w.state IN ('active', 'draining')
+WHERE w.state IN ('active', 'draining') AND EXISTS (
+    SELECT FROM perdure.workers o WHERE o.id = :observer AND o.state IN ('active', 'draining')
+        AND o.heartbeat_at BETWEEN now() - :fresh_ms::bigint * interval '1 millisecond' AND now() + :fresh_ms * interval '1 millisecond'
+)
 LIMIT :most;
 
 -- name: report_progress(job_id, token, fraction, note)
