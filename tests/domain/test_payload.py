@@ -27,6 +27,16 @@ def test_a_payload_is_one_object_keyed_by_parameter_name_without_defaults() -> N
     assert payload.encode((), {"width": 640, "image_id": IMAGE}) == f'{{"width":640,"image_id":"{IMAGE}"}}'
 
 
+def test_arguments_by_position_are_stored_as_the_same_arguments_by_name() -> None:
+    def send(to: str, times: int, at: datetime | None) -> None: ...
+
+    values = {"to": "a", "times": 3, "at": None}
+    assert Payload(send).encode(tuple(values.values()), {}) == Payload(send).encode((), values)
+    with pytest.raises(InvalidArguments) as refused:
+        Payload(send).encode(("a\x00", 3, None), {})
+    assert refused.value.field == "to"
+
+
 def test_variadic_parameters_are_stored_under_their_own_names() -> None:
     def tag(image: str, /, *tags: str, **scores: float) -> None: ...
 

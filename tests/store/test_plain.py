@@ -14,6 +14,7 @@ from perdure.domain.errors import InvalidOption
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.services.enqueue import MANY, Enqueue
 from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.copying import PART
 from perdure.stores.postgres.plain import PlainJobs
 from tests.support.database import Store, new_id, new_job
 
@@ -24,7 +25,8 @@ SELECT to_jsonb(a) - '{job_id,available_at,xid,rank}'::text[] || jsonb_build_obj
 FROM perdure.available_jobs a WHERE a.job_id = $1
 """
 YEAR = timedelta(days=365)
-SHAPES = [
+TERMS = ("args", "queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit")
+SHAPES: list[dict[str, Any]] = [
     {},
     {"priority": 1, "args": '{"a": [1, "é"]}'},
     {"priority": 5, "timeout": None, "crash_limit": 2, "max_attempts": 1},
@@ -138,6 +140,45 @@ async def test_what_postgresql_cannot_store_is_refused_and_takes_nobody_along(
     )
     assert isinstance(one, Exception)
     assert not isinstance(other, BaseException)
+
+
+async def test_a_call_of_several_shapes_and_parts_leaves_each_job_with_its_own_rows(
+    store: Store, plain: PlainJobs
+) -> None:
+    for options in SHAPES:
+        await store.jobs.enqueue([new_job(**options)])
+    jobs = [new_job(**{"args": f'{{"n": {n}}}', **SHAPES[n % 4]}) for n in range(2 * PART)]
+    placed = await plain.many(jobs)
+    assert placed is not None
+    assert {place.job_id for place in placed} == {job.id for job in jobs}
+    for job in jobs[-4:]:
+        twin = new_job(**{name: getattr(job, name) for name in TERMS})
+        await store.jobs.enqueue([twin])
+        assert await rows_of(store, job) == await rows_of(store, twin)
+
+
+async def test_jobs_of_one_call_have_rising_ranks_so_that_a_watermark_tells_them_apart(
+    store: Store, plain: PlainJobs
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    jobs = [new_job() for _ in range(MANY)]
+    await plain.many(jobs)
+    await plain.many([later := new_job()])
+    rows = await store.sql("SELECT job_id, rank FROM perdure.available_jobs ORDER BY rank, job_id")
+    assert [row["job_id"] for row in rows][1:] == [job.id for job in (*jobs, later)]
+    assert len({row["rank"] for row in rows}) == MANY + 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_attempts": 40_000}, {"timeout": YEAR}, {"args": '{"a": "\ud800"}'}]
+)
+async def test_what_has_no_binary_form_is_left_to_enqueue_jobs_and_the_connection_goes_on(
+    store: Store, plain: PlainJobs, options: dict[str, Any]
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    assert await plain.many([new_job(), new_job(**options)]) is None
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
+    assert await plain.many([new_job()]) is not None
 
 
 @pytest.mark.parametrize("store", ["perdure", "other"], indirect=True)

@@ -74,6 +74,9 @@ class Payload:
         annotations = {p.name: checked_annotation(p.annotation, p.name) for p in self.signature.parameters}
         self._loose = tuple(name for name, annotation in annotations.items() if _is_loose(annotation))
         self._decode = msgspec.json.Decoder(self._shape(annotations), dec_hook=_from_json).decode
+        renamed = {f"field_{place}": name for place, name in enumerate(self._names)}
+        self._call = msgspec.defstruct("Call", [(field, Any) for field in renamed], rename=renamed, gc=False)
+        self._by_place = len(self._names) if self.signature.is_by_place and not self._loose else -1
 
     def _shape(self, annotations: Mapping[str, Any]) -> type[msgspec.Struct]:
         """A struct with a field for each parameter; the fields have names of their own, as any word may be a name."""
@@ -88,20 +91,27 @@ class Payload:
         self, args: Iterable[object], kwargs: Mapping[str, object], *, max_bytes: int = PAYLOAD_BYTES_MAX
     ) -> str:
         """The call as JSON text that `decode` is known to accept; `InvalidArguments` names the parameter otherwise."""
-        values = self.signature.bind(tuple(args), kwargs)
-        for name in self._loose:
-            if name in values and not isinstance(values[name], _SCALARS):
-                check_plain(values[name], name)
+        args = tuple(args)
+        # A call that gives everything by position needs no names to be told apart, and costs half of the other.
+        is_whole = len(args) == self._by_place and not kwargs
+        values = self._call(*args) if is_whole else self._bound(args, kwargs)
         try:
             raw = _ENCODE(values)
         except _ENCODING_ERRORS:
-            _refuse(values)
-        if b"null" in raw or b"\\u0000" in raw:
-            _check_lossless(values)
+            _refuse(self.signature.bind(args, kwargs))
+        if b"u" in raw and (b"null" in raw or b"\\u0000" in raw):  # most have no `u`, which is told sooner
+            _check_lossless(self.signature.bind(args, kwargs))
         if len(raw) > max_bytes:
             raise PayloadTooLarge("arguments", f"{len(raw)} bytes of JSON; the limit is {max_bytes}")
         self._decoded(raw)
         return raw.decode()
+
+    def _bound(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        values = self.signature.bind(args, kwargs)
+        for name in self._loose:
+            if name in values and not isinstance(values[name], _SCALARS):
+                check_plain(values[name], name)
+        return values
 
     def decode(self, text: str | bytes) -> Arguments:
         """The stored call's arguments, by position where the handler demands it and else by name."""

@@ -71,6 +71,7 @@ class Signature:
         self.defaults = {p.name: p.default for p in self.parameters if p.default is not missing}
         self._is_plain = self._rest is None and self._extra is None
         self._is_named = self._is_plain and not self._first
+        self.is_by_place = self._is_plain and len(self._positional) == len(self.parameters)
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         """The call's arguments by parameter name, defaults left out; `InvalidArguments` when they do not fit."""

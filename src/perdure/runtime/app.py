@@ -55,14 +55,14 @@ class _Ids:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._next = JobIds(lambda: time.time_ns() // 1_000_000, RandomBits())
+        self._next = JobIds(lambda: time.time_ns() // 1_000_000, RandomBits()).__call__
 
-    def __call__(self) -> JobId:
+    def next(self) -> JobId:
         with self._lock:
             return self._next()
 
 
-new_id = _Ids()
+new_id = _Ids().next
 
 
 class Perdure:
@@ -131,7 +131,7 @@ class Perdure:
 
     def handle(self, kind: Kind[P, R], id: UUID) -> Handle[R]:
         """The handle of a job that was enqueued elsewhere."""
-        return Handle(id, kind, self._producer.look, self.run_sync, created=False)
+        return Handle(id, kind, self._producer.look, self.run_sync)
 
     @property
     def jobs(self) -> "JobOperations":
@@ -236,12 +236,11 @@ class Enqueuer:
         return self._handles(jobs, self._app.producer.enqueue_sync(jobs, conn=self._conn))
 
     def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
-        handles = []
-        for prepared, answer in zip(jobs, answers, strict=True):
-            handle: Handle[R] = self._app.handle(prepared.kind, answer.holder or answer.job_id)
-            handle.created = answer.disposition is Disposition.CREATED
-            handles.append(handle)
-        return handles
+        look, wait, new = self._app.producer.look, self._app.run_sync, Disposition.CREATED
+        return [
+            Handle(answer.holder or answer.job_id, prepared.kind, look, wait, answer.disposition is new)
+            for prepared, answer in zip(jobs, answers, strict=True)
+        ]
 
 
 def _known(options: OptionKeywords) -> OptionKeywords:

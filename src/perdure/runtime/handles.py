@@ -7,6 +7,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.errors import JobFailed, NotFound, ResultTimeout, Unavailable
 from perdure.domain.job import TERMINAL, JobState
@@ -24,19 +26,17 @@ OUTAGE_S = 30.0
 Look = Callable[[UUID], Awaitable["ResultView | None"]]
 
 
-class Handle(Generic[R_co]):
-    """An enqueued job; `created` is false when an earlier call had stored it already."""
+class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
+    """An enqueued job; `created` is false when an earlier call had stored it already.
 
-    __slots__ = ("__weakref__", "_look", "_wait", "created", "id", "kind")
+    A msgspec struct, as one is made for every job of a bulk call; two handles of one job are not equal.
+    """
 
-    def __init__(
-        self, id: UUID, kind: Kind[..., Any], look: Look, wait: Callable[[Any], Any], *, created: bool
-    ) -> None:
-        self.id = id
-        self.kind = kind
-        self.created = created
-        self._look = look
-        self._wait = wait
+    id: UUID
+    kind: Kind[..., Any]
+    _look: Look
+    _wait: Callable[[Any], Any]
+    created: bool = False
 
     async def state(self) -> JobState:
         """Where the job stands now. Raises NotFound once it is past the retention."""

@@ -1,9 +1,11 @@
 """Plain jobs, which have nothing but their arguments and may start at once: stored at a small part of the general cost."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
+from operator import attrgetter
 from time import monotonic
 from uuid import UUID
 
@@ -12,16 +14,18 @@ import asyncpg
 from perdure.domain.job import NewJob
 from perdure.ports import Place
 from perdure.stores.postgres.connections import Database, PooledDatabase
+from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 KNOWN_S = 1.0
 SHAPES_MAX = 1_000
 MILLISECOND = timedelta(milliseconds=1)
-BODY_COLUMNS = ("id", "args", "lane", "priority", "max_attempts", "timeout_ms", "crash_limit")
-PLACE_COLUMNS = ("lane", "band", "rank", "job_id")
 
 Shape = tuple[str, str, tuple[str, ...], int, int, int | None, int | None]
 """What plain jobs have in common: queue, kind, labels, priority, attempts, time limit in milliseconds, crash limit."""
+
+_TERMS = attrgetter("queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit")
+"""What makes a shape, as a job has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,13 @@ class Berth:
     def takes_all(self, jobs: Sequence[NewJob]) -> bool:
         numbers = [job.id.int for job in jobs]
         return self.first_id.int <= min(numbers) and max(numbers) <= self.last_id.int
+
+    def places(self, jobs: Sequence[NewJob]) -> list[Place]:
+        """Where `jobs` wait, in their order: a rank for each, or a claimer's watermark could not tell them apart.
+
+        The ranks rise by a microsecond a job, less than the job takes to be stored, so that later calls come after them.
+        """
+        return [Place(self.lane, self.band, rank, job.id) for rank, job in enumerate(jobs, start=self.rank)]
 
 
 class PlainJobs:
@@ -100,37 +111,29 @@ class PlainJobs:
         """Copy the jobs in, all or none; None when none was stored."""
         try:
             async with self._bulk.transaction() as connection:
-                bodies: list[tuple[object, ...]] = []
-                places: list[Place] = []
+                groups = []
                 for shape, group in shaped(jobs):
                     rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
                     berth = Berth(0.0, *rows[0]) if rows else None
                     if berth is None or not berth.takes_all(group):
                         return None
-                    terms = (berth.lane, *shape[3:])
-                    bodies += [(job.id, job.args, *terms) for job in group]
-                    places += [Place(berth.lane, berth.band, berth.rank, job.id) for job in group]
-                for table, columns, records in (
-                    ("jobs", BODY_COLUMNS, bodies),
-                    ("available_jobs", PLACE_COLUMNS, places),
+                    groups.append(Group(group, berth.places(group), *shape[3:]))
+                for table, columns, source in (
+                    ("jobs", BODY_COLUMNS, bodies(groups)),
+                    ("available_jobs", PLACE_COLUMNS, places(groups)),
                 ):
-                    await connection.copy_records_to_table(
-                        table, schema_name=self._schema, columns=columns, records=records
+                    await connection.copy_to_table(
+                        table, schema_name=self._schema, columns=columns, source=source, format="binary"
                     )
-                return places
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+                return [place for group in groups for place in group.places]
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, struct.error, UnicodeError):
             return None
 
 
 def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
     """The jobs by their shapes."""
     groups: dict[Shape, list[NewJob]] = {}
-    for shape, group in groupby(jobs, shape_of):
-        groups.setdefault(shape, []).extend(group)
+    for (*terms, timeout, crash_limit), group in groupby(jobs, _TERMS):
+        timeout_ms = None if timeout is None else max(1, timeout // MILLISECOND)
+        groups.setdefault((*terms, timeout_ms, crash_limit), []).extend(group)
     return list(groups.items())
-
-
-def shape_of(job: NewJob) -> Shape:
-    """What `job` has in common with others that can be stored by one statement."""
-    timeout_ms = None if job.timeout is None else max(1, job.timeout // MILLISECOND)
-    return job.queue, job.kind, job.labels, job.priority, job.max_attempts, timeout_ms, job.crash_limit
