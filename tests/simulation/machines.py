@@ -48,7 +48,8 @@ class IdleKeeping:
     async def nothing(self, **_: object) -> int:
         return 0
 
-    sweep_edges = sweep_unique_keys = sweep_cancel_requests = sweep_progress = forget_workers = nothing
+    sweep_edges = sweep_unique_keys = sweep_cancel_requests = sweep_progress = nothing
+    sweep_shared_memory = forget_workers = nothing
 
     async def vacuum(self) -> Sequence[str]:
         return ()

@@ -45,6 +45,10 @@ class Keeping(Protocol):
         """Reports of progress of jobs that do not run any more."""
         ...
 
+    async def sweep_shared_memory(self, *, limit: int) -> int:
+        """Entries of the shared memory that have run out."""
+        ...
+
     async def forget_workers(self, *, older_than: timedelta) -> int:
         """Delete the rows of workers that ended longer ago and hold nothing."""
         ...

@@ -1,4 +1,4 @@
-"""The specification's operations on snapshots, by name; they call the same services as everything else."""
+"""The specification's operations on state, by name; they call the same services as everything else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.snapshot import Manifest
 from perdure.runtime.saving import policy_of, snapshots_of
+from perdure.services.shared_memory import SharedMemory
 from perdure.services.snapshot import Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
 
@@ -28,7 +29,7 @@ class RestoreOptions:
 
 
 class StateOperations:
-    """createSnapshot, restoreFromSnapshot, enableAutoSnapshot, and their companions."""
+    """createSnapshot, restoreFromSnapshot, enableAutoSnapshot and their companions, and the shared memory."""
 
     def __init__(self, app: "Perdure") -> None:
         self._app = app
@@ -80,6 +81,10 @@ class StateOperations:
     async def disable_auto_snapshot(self) -> bool:
         """Have no more automatic snapshots taken; false when none were."""
         return await (await self._policy()).drop()
+
+    async def shared_memory(self) -> SharedMemory:
+        """The memory that workers and programs share, connected. Raises as `Perdure.stores` does."""
+        return (await self._app.stores()).shared
 
     async def _policy(self) -> PostgresPolicy:
         return PostgresPolicy((await self._app.stores()).database, schema=self._app.settings.schema)

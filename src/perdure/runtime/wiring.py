@@ -15,6 +15,7 @@ from perdure.services.evacuate import Evacuate
 from perdure.services.flows import Flows
 from perdure.services.read import Read
 from perdure.services.redacted import RedactedInsights
+from perdure.services.shared_memory import SharedMemory
 from perdure.stores.postgres.activity import PostgresActivity
 from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
@@ -29,6 +30,7 @@ from perdure.stores.postgres.migrations import require_current
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.requests import PostgresRequests
+from perdure.stores.postgres.shared_memory import PostgresSharedEntries
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_OF_A_COMMAND = 4
@@ -53,6 +55,7 @@ class Stores:
     flows: Flows
     activity: Activity
     requests: PostgresRequests
+    shared: SharedMemory
 
 
 def wired(
@@ -82,6 +85,9 @@ def wired(
         flows=Flows(PostgresFlows(database, schema=schema)),
         activity=Activity(PostgresActivity(database, schema=schema)),
         requests=PostgresRequests(database, schema=schema),
+        shared=SharedMemory(
+            PostgresSharedEntries(database, schema=schema), max_bytes=settings.max_payload_bytes
+        ),
     )
 
 

@@ -28,6 +28,7 @@ class UpkeepReport:
     unique_keys: int
     cancel_requests: int
     progress: int
+    shared_memory: int
     workers: int
     vacuumed: Sequence[str]
 
@@ -61,6 +62,7 @@ class Upkeep:
             unique_keys=unique_keys,
             cancel_requests=cancel_requests,
             progress=progress,
+            shared_memory=await _swept(self._keeping.sweep_shared_memory),
             workers=await self._keeping.forget_workers(older_than=self._retention),
             vacuumed=vacuumed,
         )

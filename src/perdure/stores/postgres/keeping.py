@@ -72,6 +72,9 @@ class PostgresKeeping:
     async def sweep_progress(self, *, limit: int) -> int:
         return len(await self._database.fetch(self._sql["sweep_progress"], limit))
 
+    async def sweep_shared_memory(self, *, limit: int) -> int:
+        return len(await self._database.fetch(self._sql["sweep_shared_memory"], limit))
+
     async def forget_workers(self, *, older_than: timedelta) -> int:
         return len(await self._database.fetch(self._forget, older_than // MILLISECOND))
 

@@ -301,6 +301,18 @@ CREATE TABLE perdure.scheduled_jobs (
     CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
 
+CREATE TABLE perdure.shared_memory (
+    namespace text NOT NULL,
+    key text NOT NULL,
+    value jsonb NOT NULL,
+    version uuid NOT NULL DEFAULT gen_random_uuid(),
+    written_at timestamp with time zone NOT NULL DEFAULT now(),
+    expires_at timestamp with time zone,
+    CONSTRAINT shared_memory_key_check CHECK (((length(key) >= 1) AND (length(key) <= 200))),
+    CONSTRAINT shared_memory_namespace_check CHECK (((length(namespace) >= 1) AND (length(namespace) <= 200))),
+    CONSTRAINT shared_memory_pkey PRIMARY KEY (namespace, key)
+) WITH (fillfactor=80, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.05);
+
 CREATE TABLE perdure.snapshot_policy (
     only_one boolean NOT NULL DEFAULT true,
     every interval NOT NULL,
@@ -400,6 +412,8 @@ CREATE INDEX parked_jobs_next ON perdure.parked_jobs USING btree (concurrency_ke
 CREATE INDEX request_keys_at ON perdure.request_keys USING btree (at);
 
 CREATE INDEX scheduled_jobs_due ON perdure.scheduled_jobs USING btree (run_at, job_id);
+
+CREATE INDEX shared_memory_expiry ON perdure.shared_memory USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 
 CREATE INDEX unique_keys_expiry ON perdure.unique_keys USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 

@@ -26,6 +26,7 @@ COMMANDS = (
     ("serve", "serve:serve", "Serve the dashboard, the HTTP API, metrics and probes."),
     ("status", "status:status", "The system on one screen; the exit code is its state."),
     ("snapshot", "snapshot:app", "Save everything, check it, and bring it back into an empty database."),
+    ("shared", "shared:app", "Read and write the memory that workers and programs share."),
     ("at", "at", "Look back: any reading command, as of a moment."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),

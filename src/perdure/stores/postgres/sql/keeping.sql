@@ -92,6 +92,14 @@ WITH over AS MATERIALIZED (
 DELETE FROM perdure.job_progress p USING over o WHERE p.job_id = o.job_id AND p.xmin = o.version
 RETURNING p.job_id;
 
+-- name: sweep_shared_memory(most)
+-- Delete entries of the shared memory that have run out, unless they were written anew meanwhile.
+DELETE FROM perdure.shared_memory m
+WHERE m.expires_at <= now() AND m.ctid = ANY (ARRAY(
+    SELECT o.ctid FROM perdure.shared_memory o WHERE o.expires_at <= now() ORDER BY o.expires_at LIMIT :most FOR UPDATE SKIP LOCKED
+))
+RETURNING m.key;
+
 -- name: bloated()
 -- The small hot tables with more dead rows than live ones, not vacuumed within the last minute, that this user may vacuum.
 SELECT s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid

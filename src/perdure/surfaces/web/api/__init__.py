@@ -6,7 +6,7 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from perdure.domain.access import Permission
-from perdure.surfaces.web.api import jobs, operation, settling, workers
+from perdure.surfaces.web.api import jobs, operation, settling, shared, workers
 from perdure.surfaces.web.routing import PERMISSION
 
 
@@ -18,4 +18,11 @@ async def openapi(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
 
 def handlers() -> list[ControllerRouterHandler]:
     """Every route below `/api/v1`."""
-    return [openapi, *jobs.HANDLERS, *settling.HANDLERS, *workers.HANDLERS, *operation.HANDLERS]
+    return [
+        openapi,
+        *jobs.HANDLERS,
+        *settling.HANDLERS,
+        *workers.HANDLERS,
+        *operation.HANDLERS,
+        *shared.HANDLERS,
+    ]

@@ -123,3 +123,11 @@ class Autoscale:
     arriving_per_s: float
     finishing_per_s: float
     workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedEntryAnswer:
+    """An entry of the shared memory is gone."""
+
+    namespace: str
+    key: str

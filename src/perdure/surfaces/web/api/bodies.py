@@ -122,3 +122,27 @@ class Acquiring:
 
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1
     wait: Annotated[float, Meta(ge=0, le=30)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PuttingEntry:
+    """An entry of the shared memory. With `expected` it is written only over this version, with `absent` only where none is.
+
+    `ttl` is a duration, null for ever, or `default`: as long as entries of the namespace usually stay.
+    """
+
+    namespace: Name
+    key: Name
+    value: Any
+    ttl: Span | None = "default"
+    expected: UUID | None = None
+    absent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletingEntry:
+    """An entry of the shared memory that is to go; with `expected` only in this version."""
+
+    namespace: Name
+    key: Name
+    expected: UUID | None = None
