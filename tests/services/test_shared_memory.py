@@ -90,7 +90,9 @@ async def test_of_many_who_expect_the_same_one_succeeds(shared: SharedMemory) ->
         while True:
             now = await shared.get("mine", "count")
             count = 0 if now is None else msgspec.json.decode(now.value)
-            if await shared.compare_and_set("mine", "count", count + 1, expected=now and now.version):
+            if await shared.compare_and_set(
+                "mine", "count", count + 1, expected=now.version if now else None
+            ):
                 return
 
     await asyncio.gather(*map(add_one, range(20)))
