@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from perdure.domain.errors import RedisUnavailable
-from perdure.domain.rank import Band
+from perdure.domain.rank import Band, queue_key
 from perdure.stores.postgres.dispatch import listening_dispatch
 from perdure.stores.redis import dispatch as redis_dispatch
 from perdure.stores.redis.dispatch import RedisDispatch
-from perdure.stores.redis.keys import Keys, queue_key
+from perdure.stores.redis.keys import Keys
 from tests.contract.conftest import open_dispatch
 from tests.support.database import SCOPE, Store, claimer, new_job
 from tests.support.servers import RedisServer
@@ -69,6 +69,17 @@ async def drained_despite(fault: Callable[[], Awaitable[object]], store: Store, 
         await asyncio.wait_for(asyncio.gather(*workers), 30)
     assert sorted(done) == sorted(job.id for job in jobs)
     assert await store.value("SELECT count(*) FROM perdure.job_executions WHERE state = 'completed'") == 600
+
+
+async def test_a_time_out_that_no_integer_can_hold_with_its_grace_stops_no_claim(
+    store: Store, redis_url: str
+) -> None:
+    async with dispatch_on(store, redis_url) as dispatch:
+        jobs = [new_job(), new_job()]
+        await dispatch.announce(await store.add(*jobs))
+        await store.sql("UPDATE perdure.jobs SET timeout_ms = 2147483647 WHERE id = $1", jobs[0].id)
+        leases = await dispatch.claim(claimer(), SCOPE, limit=5)
+        assert {lease.job_id for lease in leases} == {job.id for job in jobs}
 
 
 async def test_a_flush_in_the_middle_loses_nothing(store: Store, redis_url: str) -> None:
@@ -277,15 +288,18 @@ async def test_schemas_share_a_redis_without_meeting(store: Store, redis_url: st
         assert (await dispatch.depths())[Band.MEDIUM] == 1
 
 
-@pytest.mark.parametrize("forbidden", [False, True], ids=["CONFIG allowed", "CONFIG forbidden"])
+@pytest.mark.parametrize(
+    ("policy", "forbidden"),
+    [("allkeys-lru", False), ("allkeys-random", True), ("volatile-lru", False), ("volatile-ttl", True)],
+)
 async def test_an_evicting_redis_is_refused_by_name(
-    store: Store, private_redis: RedisServer, forbidden: bool
+    store: Store, private_redis: RedisServer, policy: str, forbidden: bool
 ) -> None:
     async with connected(private_redis.url) as redis:
-        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        await redis.config_set("maxmemory-policy", policy)
         if forbidden:
             await command(redis, "ACL", "SETUSER", "default", "-config")
-    with pytest.raises(RedisUnavailable, match="allkeys-lru") as refusal:
+    with pytest.raises(RedisUnavailable, match=policy) as refusal:
         await RedisDispatch.open(private_redis.url, store.dispatch, schema="perdure")
     assert "noeviction" in refusal.value.next_step
 

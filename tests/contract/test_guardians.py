@@ -25,7 +25,6 @@ from tests.support.model_bench import ModelBench
 DEAD_AFTER = timedelta(seconds=15)
 FRESH = timedelta(seconds=6)
 TTL = timedelta(seconds=10)
-NO_STEP = Step()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +51,10 @@ class Guard:
         silent = {suspect: last[suspect] for suspect in suspects if suspect in last}
         return list(await self.workers.declare_dead(silent, observer=observer, fresh_within=FRESH))
 
-    async def overdue(self, step: Step = NO_STEP) -> list[UUID]:
+    async def overdue(self, *steps: Step) -> list[UUID]:
         """The jobs whose handlers are taken for hung by an observer whose heartbeat is fresh."""
         observer = await self.worker()
-        found = await self.leases.overdue(observer=observer, fresh_within=FRESH, step=step, limit=10)
+        found = await self.leases.overdue(observer=observer, fresh_within=FRESH, steps=steps, limit=10)
         return [held.lease.job_id for held in found]
 
     async def claim(self, worker_id: WorkerId, job: NewJob, process: int = 1) -> Lease:
@@ -185,11 +184,18 @@ async def test_what_was_claimed_before_a_step_of_the_clock_has_as_much_more_time
     worker = await guard.worker()
     timed = await guard.claim(worker, new_job(timeout=timedelta(seconds=30)))
     await guard.age(timedelta(seconds=60))
-    before, after = timedelta(0), timedelta(minutes=5)
-    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=before)) == []
-    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=after)) == [timed.job_id]
-    await guard.age(timedelta(seconds=60))
-    assert await guard.overdue(Step(by=timedelta(seconds=60), ago=before)) == [timed.job_id]
+    minute = timedelta(seconds=60)
+    now, before, back = (
+        Step(minute, timedelta(0)),
+        Step(minute, timedelta(minutes=5)),
+        Step(-minute, timedelta(0)),
+    )
+    assert await guard.overdue(now) == []
+    assert await guard.overdue(now, back) == [timed.job_id]
+    assert await guard.overdue(before) == [timed.job_id]
+    await guard.age(minute)
+    assert await guard.overdue(now) == [timed.job_id]
+    assert await guard.overdue(now, now) == []
 
 
 async def test_no_handler_is_taken_for_hung_by_an_observer_whose_heartbeat_is_old(guard: Guard) -> None:
@@ -198,7 +204,7 @@ async def test_no_handler_is_taken_for_hung_by_an_observer_whose_heartbeat_is_ol
     await guard.claim(worker, new_job(timeout=timedelta(seconds=30)))
     observer = await guard.worker()
     await guard.age(timedelta(seconds=60))
-    assert await guard.leases.overdue(observer=observer, fresh_within=FRESH, step=Step(), limit=10) == []
+    assert await guard.leases.overdue(observer=observer, fresh_within=FRESH, steps=(), limit=10) == []
     assert len(await guard.overdue()) == 1
 
 

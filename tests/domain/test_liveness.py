@@ -6,7 +6,7 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.domain.liveness import Contact, Heartbeat, Sight, Silence
+from perdure.domain.liveness import STEPS_MAX, Contact, Heartbeat, Sight, Silence
 from perdure.domain.worker import WorkerId
 
 SUSPECT_S, DEAD_S, BEAT_S = 6, 15, 2
@@ -49,20 +49,29 @@ def test_without_steps_a_verdict_comes_when_the_time_is_up() -> None:
     assert rounds({}, dies_at=51)[0] in (50 + DEAD_S, 50 + DEAD_S + 1)
 
 
-@given(STEPS)
-def test_a_contact_knows_how_far_the_clock_has_stepped_and_since_when(steps: dict[int, int]) -> None:
+@given(st.dictionaries(st.integers(1, 100), st.integers(-7200, 7200), max_size=60), st.floats(0, 0.9))
+def test_a_contact_knows_how_far_the_clock_has_stepped_since_any_moment(
+    steps: dict[int, int], late: float
+) -> None:
+    """Also when its heartbeats are answered late now and then."""
     contact = Contact(0.0, broken_after=timedelta(seconds=SUSPECT_S))
-    by, at, broken_at = 0, 0, 0
     for second in range(1, 101):
-        step = steps.get(second, 0)
-        contact.beat(float(second), timedelta(seconds=1 + step))
-        if step > SUSPECT_S:
-            by, at = by + step, second
-        if abs(1 + step) > SUSPECT_S:
-            broken_at = second
-    sight = contact.sight(ME, 101.0)
-    assert (sight.step.by, sight.step.ago) == (timedelta(seconds=by), timedelta(seconds=101 - at))
-    assert sight.unbroken_for == timedelta(seconds=101 - broken_at)
+        contact.beat(float(second), timedelta(seconds=1 + steps.get(second, 0)))
+    known = contact.sight(ME, 101.0).steps
+    assert len(known) <= STEPS_MAX
+    assert sum((step.by for step in known), timedelta(0)) == timedelta(seconds=sum(steps.values()))
+    for moment in range(100, max([0, *sorted(steps)[:-STEPS_MAX]]), -1):
+        since = sum((by.by for by in known if by.ago < timedelta(seconds=101 - moment)), timedelta(0))
+        assert since == timedelta(seconds=sum(by for second, by in steps.items() if second > moment))
+
+
+@given(st.lists(st.floats(0, 4), min_size=50, max_size=100))
+def test_late_answers_do_not_add_up_to_a_step(late: list[float]) -> None:
+    contact = Contact(0.0, broken_after=timedelta(seconds=SUSPECT_S))
+    for second, by in enumerate(late, start=1):
+        contact.beat(second + by, timedelta(seconds=1))
+    seen = sum((step.by for step in contact.sight(ME, 101.0).steps), timedelta(0))
+    assert abs(seen) <= timedelta(seconds=5)
 
 
 def test_a_contact_that_was_frozen_or_has_had_no_answer_is_broken_and_saw_no_step() -> None:
@@ -70,4 +79,13 @@ def test_a_contact_that_was_frozen_or_has_had_no_answer_is_broken_and_saw_no_ste
     assert contact.sight(ME, 7.0).unbroken_for == timedelta(0)
     contact.beat(20.0, timedelta(seconds=20))
     assert contact.sight(ME, 21.0).unbroken_for == timedelta(seconds=1)
-    assert contact.sight(ME, 21.0).step.by == timedelta(0)
+    assert contact.sight(ME, 21.0).steps == []
+
+
+@given(STEPS)
+def test_a_large_step_breaks_the_contact_and_a_small_one_does_not(steps: dict[int, int]) -> None:
+    contact = Contact(0.0, broken_after=timedelta(seconds=SUSPECT_S))
+    for second in range(1, 101):
+        contact.beat(float(second), timedelta(seconds=1 + steps.get(second, 0)))
+    broken_at = max([0, *(second for second, by in steps.items() if abs(1 + by) > SUSPECT_S)])
+    assert contact.sight(ME, 101.0).unbroken_for == timedelta(seconds=101 - broken_at)

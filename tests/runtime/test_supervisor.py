@@ -156,6 +156,26 @@ async def test_an_unforeseen_error_does_not_leave_leases_behind(monkeypatch: pyt
     assert held.outcomes == [Outcome.CRASHED]
 
 
+async def test_who_stops_does_not_wait_for_a_process_that_pauses() -> None:
+    worker = worker_with(Held())
+    worker._spawn(isolated=False, pause=60.0)
+    await asyncio.sleep(0)
+    worker.stop()
+    await asyncio.wait_for(asyncio.gather(*worker._lives), 5)
+    assert worker._children == {}
+
+
+async def test_a_process_that_pauses_while_its_worker_begins_anew_is_not_started_beside_the_new_ones() -> (
+    None
+):
+    worker = worker_with(Held())
+    worker._spawn(isolated=False, pause=0.05)
+    await asyncio.sleep(0)
+    worker._id = WorkerId(uuid4())
+    await asyncio.wait_for(asyncio.gather(*worker._lives), 5)
+    assert worker._children == {}
+
+
 async def test_a_frozen_process_cannot_hold_up_who_tells_it_something() -> None:
     """Heartbeats and the drain tell things: they must go on whatever lies unread."""
     child = ChildProcess(1, isolated=False)

@@ -163,7 +163,7 @@ async def test_a_running_job_is_asked_to_stop_once_and_its_worker_told(
     assert beat.cancel == ((job, lease.token),)
     assert await events(system, job_id=job) == ["cancel_requested"]
     await system.end(lease, Cancelled(reason="asked"))
-    assert await system.control.sweep_cancel_requests(limit=100) == 1
+    assert await system.control.carry_on_cancel_requests(limit=100) == 1
     assert await system.count("cancel_requests") == 0
     await listener.close()
 
@@ -174,7 +174,7 @@ async def test_a_wish_to_cancel_outlives_the_lease_that_it_was_for(system: Syste
     await system.act.cancel(job, **BY)
     await system.end(lease, failure())
     assert await system.state(job) == "retryable"
-    assert await system.control.sweep_cancel_requests(limit=100) == 1
+    assert await system.control.carry_on_cancel_requests(limit=100) == 1
     assert await system.state(job) == "cancelled"
 
 
@@ -186,7 +186,7 @@ async def test_a_wish_to_cancel_follows_the_job_to_its_next_lease(system: System
     await system.jobs.stage(limit=10)
     other = await system.worker("w2")
     (again,) = await system.claim(other)
-    assert await system.control.sweep_cancel_requests(limit=100) == 0
+    assert await system.control.carry_on_cancel_requests(limit=100) == 0
     beat = await system.workers.beat(other, kinds=[], processes=1)
     assert beat is not None
     assert beat.cancel == ((job, again.token),)
@@ -198,7 +198,7 @@ async def test_a_retry_makes_a_standing_wish_to_cancel_void(system: System) -> N
     await system.act.cancel(job, **BY)
     await system.end(lease, failure())
     await system.act.retry(job, **BY)
-    assert await system.control.sweep_cancel_requests(limit=100) == 0
+    assert await system.control.carry_on_cancel_requests(limit=100) == 0
     assert await system.state(job) == "available"
 
 

@@ -34,7 +34,7 @@ class Observer:
         self.system, self.worker_id = system, worker_id
         self.now = 1000.0
         self.seeing_since = -1e6
-        self.step = Step()
+        self.steps = list[Step]()
         self.rescue = Rescue(
             system.jobs,
             PostgresLeases(system.database),
@@ -46,7 +46,7 @@ class Observer:
 
     def sight(self) -> Sight:
         seen = timedelta(seconds=self.now - self.seeing_since)
-        return Sight(worker_id=self.worker_id, now=self.now, unbroken_for=seen, step=self.step)
+        return Sight(worker_id=self.worker_id, now=self.now, unbroken_for=seen, steps=self.steps)
 
     async def look(self, *, after: float = 0.0, beats: bool = True) -> RescueReport:
         """One round, that many seconds after the last one by the observer's clock."""
@@ -205,7 +205,7 @@ async def test_a_step_of_the_clock_past_a_deadline_ends_no_attempt(system: Syste
     )
     await clock_steps(system, 60)
     assert (await watching.look(beats=False)).overdue == 0
-    watching.step = Step(by=timedelta(seconds=60), ago=timedelta(seconds=10))
+    watching.steps = [Step(by=timedelta(seconds=60), ago=timedelta(seconds=10))]
     assert (await watching.look()).overdue == 0
     assert await system.state(job) == "running"
     await system.sql.execute("UPDATE perdure.leases SET deadline = now() - interval '61 seconds'")

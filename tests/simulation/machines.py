@@ -190,7 +190,7 @@ async def supervise(world: "World") -> None:
             postgres=postgres,
             keeping=IdleKeeping(),
             evacuations=NoEvacuations(),
-            wishes=ModelControl(world.store, line),
+            control=ModelControl(world.store, line),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

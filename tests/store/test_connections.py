@@ -3,13 +3,17 @@
 import asyncio
 from time import monotonic
 
+import asyncpg
 import pytest
 
 from perdure.domain.errors import DatabaseUnavailable
-from perdure.stores.postgres.connections import DedicatedDatabase
+from perdure.stores.postgres import connections
+from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.statements import Statement
 
 SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")
+BEGIN = Statement("begin", (), "BEGIN", "")
+LOCK = Statement("lock", (), "SELECT pg_advisory_xact_lock(77)", "")
 ONE = Statement("one", (), "SELECT 1 AS one", "")
 
 
@@ -25,3 +29,53 @@ async def test_a_command_that_hangs_is_given_up_alone_and_in_a_transaction(datab
         assert [row["one"] for row in await database.fetch(ONE)] == [1]
     finally:
         await database.close()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds are one here."""
+    assert connections.ABANDONED["idle_in_transaction_session_timeout"] == "10s"
+    monkeypatch.setitem(connections.ABANDONED, "idle_in_transaction_session_timeout", "1s")
+
+
+async def freed(database_url: str) -> None:
+    """What was locked can be locked by others in time."""
+    other = await asyncpg.connect(database_url)
+    try:
+        assert await other.fetchval("SELECT pg_try_advisory_lock(77)") is False
+        await asyncio.wait_for(other.execute("SELECT pg_advisory_lock(77)"), 15)
+    finally:
+        await other.close()
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_host_that_loses_its_power_in_a_transaction_keeps_its_locks_for_seconds_only(
+    database_url: str,
+) -> None:
+    """Such a host says no goodbye. What it had locked, rescue must be able to settle."""
+    lost = DedicatedDatabase(database_url, application_name="tests")
+    try:
+        await lost.fetch(BEGIN)
+        await lost.fetch(LOCK)
+        await freed(database_url)
+        assert [row["one"] for row in await lost.fetch(ONE)] == [1]
+    finally:
+        await lost.close()
+
+
+@pytest.mark.usefixtures("short")
+async def test_so_does_a_connection_of_a_pool(database_url: str) -> None:
+    lost = await PooledDatabase.open(database_url, application_name="tests", most=1)
+
+    async def locked() -> None:
+        async with lost.transaction() as connection:
+            await connection.fetch(LOCK.numbered())
+            await freed(database_url)
+            await connection.fetch(ONE.numbered())
+
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await locked()
+        assert [row["one"] for row in await lost.fetch(ONE)] == [1]
+    finally:
+        await lost.close()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -193,6 +194,8 @@ WRONG: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "arguments that are no object": ("args", {"args": "[1]"}),
     "a priority too high": ("priority", {"priority": 6}),
     "no attempt": ("max_attempts", {"max_attempts": 0}),
+    "a time-out that no deadline can hold": ("timeout_ms", {"timeout": timedelta(milliseconds=2**31 - 1)}),
+    "no label": ("labels", {"labels": [None]}),
     "no slot": ("concurrency_limit", {"concurrency_key": "k", "concurrency_limit": 0}),
     "no crash": ("crash_limit", {"crash_limit": 0}),
     "an empty key": ("unique_key", {"unique": UniqueRule(key="")}),
@@ -245,6 +248,29 @@ async def test_plain_sql_can_enqueue_with_as_little_as_a_kind(store: Store) -> N
     assert [row["disposition"] for row in rows] == ["created", "created"]
     assert all(UUID(str(row["job_id"])).version == 7 for row in rows)
     assert {lease.job_id for lease in await store.claim(5)} == {row["job_id"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "job", ['{"run_at": "infinity"}', '{"labels": [null]}', '{"timeout_ms": 2073600001}']
+)
+async def test_plain_sql_is_refused_what_no_worker_could_do(store: Store, job: str) -> None:
+    with pytest.raises(asyncpg.PostgresError) as refusal:
+        await store.sql(
+            "SELECT perdure.enqueue_jobs(jsonb_build_array($1::jsonb || $2::jsonb))", '{"kind": "k"}', job
+        )
+    assert refusal.value.sqlstate == "PD004"
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
+
+
+@pytest.mark.parametrize("key", [None, "gated"])
+async def test_a_time_out_that_no_integer_can_hold_with_its_grace_stops_no_claim(
+    store: Store, key: str | None
+) -> None:
+    """Such a row may have been stored by an older version."""
+    jobs = [new_job(concurrency_key=key), new_job(concurrency_key=key and "other")]
+    await store.add(*jobs)
+    await store.sql("UPDATE perdure.jobs SET timeout_ms = 2147483647 WHERE id = $1", jobs[0].id)
+    assert {lease.job_id for lease in await store.claim(5)} == {job.id for job in jobs}
 
 
 async def test_many_first_jobs_of_a_lane_at_once_make_one_lane(store: Store) -> None:

@@ -266,7 +266,7 @@ async def test_settling_finds_its_leases_by_their_keys(filled: Connection, mode:
     [
         ("of_process", (f"'{WORKER}'", "1", "500"), "leases_guard"),
         ("of_dead", ("500",), "leases_guard"),
-        ("overdue", (f"'{OBSERVER}'", "6000", "0", "0", "500"), "leases_guard"),
+        ("overdue", (f"'{OBSERVER}'", "6000", "'{60000}'", "'{1000}'", "500"), "leases_guard"),
     ],
 )
 async def test_guardians_read_the_leases_of_their_workers(

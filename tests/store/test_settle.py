@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from perdure.domain.job import JobState, UniqueRule
-from perdure.domain.liveness import Step
 from perdure.domain.settlement import (
     Cancelled,
     Completed,
@@ -248,7 +247,7 @@ async def test_guardians_find_the_leases_of_the_dead_the_gone_and_the_hung(store
     await store.sql("UPDATE perdure.leases SET deadline = now() - interval '1 s' WHERE worker_id = $1", hung)
     found = await leases.of_dead(limit=100)
     assert sorted(held.worker_id for held in found) == sorted([dead, stopped, gone] * 2)
-    overdue = await leases.overdue(observer=alive, fresh_within=timedelta(seconds=30), step=Step(), limit=100)
+    overdue = await leases.overdue(observer=alive, fresh_within=timedelta(seconds=30), steps=(), limit=100)
     assert {held.worker_id for held in overdue} == {hung}
     assert len(await leases.of_dead(limit=3)) == 3
     assert len(await leases.of_process(alive, 0, limit=10)) == 2

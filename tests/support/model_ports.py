@@ -116,9 +116,9 @@ class ModelLeases:
         return await self._line.call(lambda: self._store.leases_where(self._store.lost, limit))
 
     async def overdue(
-        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+        self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
-        return await self._line.call(lambda: self._store.overdue(observer, fresh_within, step, limit))
+        return await self._line.call(lambda: self._store.overdue(observer, fresh_within, steps, limit))
 
     async def aged(self, *, limit: int) -> Sequence[LeaseOf]:
         """What nobody may ask for: leases by their age alone. A planted bug does."""
@@ -183,7 +183,7 @@ class ModelControl:
     async def retry(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
         return [await self._act(job_id, self._store.reopen) for job_id in job_ids]
 
-    async def sweep_cancel_requests(self, *, limit: int) -> int:
+    async def carry_on_cancel_requests(self, *, limit: int) -> int:
         return await self._line.call(lambda: self._store.carry_on(limit))
 
     async def pause(self, queue: str, by: By) -> bool:

@@ -222,15 +222,18 @@ class ModelStore(Model):
         worker = self.workers.get(row.claimer.worker_id)
         return worker is None or worker.state in (WorkerState.DEAD, WorkerState.STOPPED)
 
-    def overdue(self, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int) -> list[LeaseOf]:
+    def overdue(
+        self, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
+    ) -> list[LeaseOf]:
         if not self.fresh(observer, fresh_within):
             return []
-        stepped_at = self.now - step.ago // MICROSECOND
 
         def hung(row: LeaseRow) -> bool:
             claimed_at = (row.lease.claimed_at - EPOCH) // MICROSECOND
-            more = step.by // MICROSECOND if claimed_at < stepped_at else 0
-            return row.deadline + more < self.now and not self.lost(row)
+            more = sum(
+                step.by // MICROSECOND for step in steps if claimed_at < self.now - step.ago // MICROSECOND
+            )
+            return row.deadline < min(self.now, self.now - more) and not self.lost(row)
 
         return self.leases_where(hung, limit)
 

@@ -35,6 +35,8 @@ class JobState(StrEnum):
 WAITING = frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE})
 LIVE = WAITING | {JobState.RUNNING}
 TERMINAL = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED})
+RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED, JobState.CANCELLED})
+"""The states from which a job can be retried by hand."""
 
 # The only law of transitions. Statements that move a row name theirs in a comment, which a test
 # compares with this table; `None` is the moment before the job exists.

@@ -210,7 +210,8 @@ def _checked(options: JobOptions) -> KindOptions:
     own = {field.name for field in fields(KindOptions)}
     unknown = sorted(options.keys() - own - {"name", "mode"})
     if unknown:
-        raise InvalidOption(unknown[0], "there is no such option")
+        known = ", ".join(sorted(own | {"name", "mode"}))
+        raise InvalidOption(unknown[0], "there is no such option", next_step=f"options are {known}")
     values = {name: CHECKS[name](value, name) for name, value in options.items() if name in own}
     checked = KindOptions(**values)
     if checked.unique_states and checked.unique_key is None and checked.unique_for is None:

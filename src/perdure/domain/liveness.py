@@ -1,10 +1,14 @@
 """Who has fallen silent, as one observer sees it: by the database's clock and by its own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from perdure.domain.worker import WorkerId
+
+NOTICED = timedelta(seconds=1)
+STEPS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +20,11 @@ class Heartbeat:
     silent_for: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """How far the database's clock has stepped forward, and how long ago that was."""
+class Step(NamedTuple):
+    """How far the database's clock has stepped, forward or (less than nothing) back, and how long ago that was."""
 
-    by: timedelta = timedelta(0)
-    ago: timedelta = timedelta(0)
+    by: timedelta
+    ago: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +37,34 @@ class Sight:
     worker_id: WorkerId
     now: float
     unbroken_for: timedelta
-    step: Step = Step()
+    steps: Sequence[Step] = ()
 
 
 class Contact:
     """An observer's contact with the database, as its own heartbeats tell it by two clocks: its own and the database's.
 
     Times are in seconds of the observer's own clock. Anything longer than `broken_after` without a heartbeat is a break, and so
-    is a step of the database's clock by more than that.
+    is a step of the database's clock by more than that. Steps are remembered by the second; a late answer looks like a step back
+    and another forward, which cancel each other.
     """
 
     def __init__(self, now: float, *, broken_after: timedelta) -> None:
         self._broken_after = broken_after
         self._beat_at = now
         self._unbroken_since = now
-        self._stepped_at = now
-        self._stepped_by = timedelta(0)
+        self._steps = list[tuple[float, timedelta]]()
+        self._apart = timedelta(0)
 
     def beat(self, now: float, gap: timedelta) -> None:
         """A heartbeat came back; `gap` is the time since the one before by the database's clock."""
         elapsed = timedelta(seconds=now - self._beat_at)
-        if gap - elapsed > self._broken_after:
-            # What was claimed between two steps is given the patience of both: late is safe, early is not.
-            self._stepped_by += gap - elapsed
-            self._stepped_at = now
+        self._apart += gap - elapsed
+        if abs(self._apart) >= NOTICED:
+            self._steps.append((now, self._apart))
+            self._apart = timedelta(0)
+        if len(self._steps) > STEPS_MAX:
+            (_, first), (at, second) = self._steps[:2]
+            self._steps[:2] = [(at, first + second)]
         if max(elapsed, abs(gap)) > self._broken_after:
             self._unbroken_since = now
         self._beat_at = now
@@ -69,7 +76,7 @@ class Contact:
             worker_id=worker_id,
             now=now,
             unbroken_for=timedelta(0) if blind else timedelta(seconds=now - self._unbroken_since),
-            step=Step(by=self._stepped_by, ago=timedelta(seconds=now - self._stepped_at)),
+            steps=[Step(by, timedelta(seconds=now - at)) for at, by in self._steps],
         )
 
 

@@ -38,3 +38,8 @@ def band_of(priority: int) -> Band:
 def rank_of(ready_at: datetime, priority: int) -> int:
     """The rank of a job that becomes ready at `ready_at`."""
     return (ready_at - EPOCH - HEAD_START[band_of(priority)]) // timedelta(microseconds=1)
+
+
+def queue_key(priority: int) -> str:
+    """The name of a priority's queue as other systems know it; each lane has a list of this queue."""
+    return f"job:queue:{band_of(priority).name.lower()}"

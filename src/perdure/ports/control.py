@@ -51,6 +51,6 @@ class Control(Protocol):
         """Ask a worker to take nothing new; false when it was asked already. Raises NotFound unless it lives."""
         ...
 
-    async def sweep_cancel_requests(self, *, limit: int) -> int:
+    async def carry_on_cancel_requests(self, *, limit: int) -> int:
         """Forget requests whose lease has ended, and carry those on whose jobs have not: a duty of the leader."""
         ...

@@ -87,10 +87,10 @@ class Leases(Protocol):
         ...
 
     async def overdue(
-        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+        self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
         """The leases past their deadline, while the observer's own heartbeat is fresh by the same clock.
 
-        What was claimed before a step of the clock has as much more time.
+        What was claimed before a step of the clock has as much more time, or less.
         """
         ...

@@ -25,8 +25,8 @@ from perdure.stores.postgres.past import PostgresPast
 STAGE_S = 0.25
 RESCUE_S = 1.0
 EVACUATION_S = 1.0
-WISHES_S = 1.0
-WISHES_AT_ONCE = 500
+CANCEL_REQUESTS_S = 1.0
+CANCEL_REQUESTS_AT_ONCE = 500
 MARK_S = 1.0
 SNAPSHOT_LOOK_S = 10.0
 UPKEEP_S = 60.0
@@ -77,7 +77,7 @@ class Duties:
             stores.dispatch,
             interruption_limit=settings.interruption_limit,
         )
-        self._wishes = stores.wishes
+        self._control = stores.control
         self._moments = PostgresPast(stores.duties, schema=settings.schema)
         self._snapshots = AutomaticSnapshots(settings, stores.duties)
         self._retention = timedelta(days=settings.retention_days)
@@ -99,7 +99,7 @@ class Duties:
                 (STAGE_S, self._stage_due, "stage"),
                 (RESCUE_S, self._rescue_lost, "rescue"),
                 (EVACUATION_S, self._evacuate, "evacuation"),
-                (WISHES_S, self._carry_wishes_on, "wishes"),
+                (CANCEL_REQUESTS_S, self._carry_on_cancel_requests, "cancel requests"),
                 (MARK_S, self._mark, "moments"),
                 (SNAPSHOT_LOOK_S, self._save, "snapshots"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
@@ -142,10 +142,10 @@ class Duties:
         if report.finished:
             log.info("evacuated", workers=[str(worker_id) for worker_id in report.finished])
 
-    async def _carry_wishes_on(self) -> None:
+    async def _carry_on_cancel_requests(self) -> None:
         """A job that was to be cancelled and whose attempt ended in another way is cancelled where it stands now."""
         if self._term is not None:
-            await self._wishes.sweep_cancel_requests(limit=WISHES_AT_ONCE)
+            await self._control.carry_on_cancel_requests(limit=CANCEL_REQUESTS_AT_ONCE)
 
     async def _mark(self) -> None:
         """A moment is remembered that can be looked back to."""

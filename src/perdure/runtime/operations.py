@@ -19,7 +19,7 @@ from perdure.domain.failure import report_of
 from perdure.domain.kind import Kind
 from perdure.domain.lease import Lease
 from perdure.domain.payload import encode_plain
-from perdure.domain.rank import Band, band_of
+from perdure.domain.rank import queue_key
 from perdure.domain.retry import Backoff
 from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, settle
 from perdure.domain.views import ActReport, JobDetail, JobPage
@@ -37,7 +37,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 POLL_S = 0.1
-QUEUE_KEYS = {Band.HIGH: "job:queue:high", Band.MEDIUM: "job:queue:medium", Band.LOW: "job:queue:low"}
 
 
 class JobOperations:
@@ -62,7 +61,10 @@ class JobOperations:
             worker = await stores.workers.get(WorkerId(worker_id))
             if worker.state is not WorkerState.ACTIVE or worker.cordoned:
                 standing = "cordoned" if worker.cordoned else worker.state
-                raise Conflict(f"worker {worker_id} is {standing} and cannot acquire jobs")
+                raise Conflict(
+                    f"worker {worker_id} is {standing} and cannot acquire jobs",
+                    next_step="register another worker, or `perdure worker uncordon` it if it is cordoned",
+                )
             room = min(limit, worker.capacity - worker.running)
             scope = Scope(queues=worker.queues, kinds=worker.kinds, labels=worker.labels)
             claimer = Claimer(worker_id=worker.id, process=0)
@@ -98,7 +100,7 @@ class JobOperations:
 
     def queue_key(self, priority: int) -> str:
         """The specification's name of the list on which a job of this priority waits."""
-        return QUEUE_KEYS[band_of(priority)]
+        return queue_key(priority)
 
     async def cancel(self, job_id: UUID, *, actor: str = "program", reason: str = "") -> ActReport:
         """Cancel a job, running or not. Raises NotFound or IllegalTransition."""

@@ -48,7 +48,7 @@ class SupervisorStores:
     dispatch: Dispatch
     postgres: PostgresDispatch
     keeping: PostgresKeeping
-    wishes: PostgresControl
+    control: PostgresControl
     evacuations: PostgresEvacuations
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
@@ -108,7 +108,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             dispatch=await quickest_dispatch(settings, postgres, stack),
             postgres=postgres,
             keeping=PostgresKeeping(upkeep, schema=settings.schema),
-            wishes=PostgresControl(duties, schema=settings.schema),
+            control=PostgresControl(duties, schema=settings.schema),
             evacuations=PostgresEvacuations(duties, schema=settings.schema),
             duties=duties,
             heartbeats=beats,

@@ -148,7 +148,7 @@ class Settings(WebSettings):
     )
     unsettled_max: int = Field(
         default=1_000,
-        description="Most finished jobs of a process whose results are not stored yet; a crash can repeat them.",
+        description="A process claims nothing while so many of its results are not stored yet; a crash can repeat them.",
         ge=1,
         le=100_000,
     )

@@ -136,11 +136,11 @@ class Worker:
 
     async def _live(self, child: ChildProcess, pause: float) -> None:
         """One process from its start until all that it held is settled, and the start of the next."""
-        await asyncio.sleep(pause)
-        if self._stopping.is_set():
+        worker_id = self._id
+        if await _set_within(self._stopping, pause) or worker_id != self._id:
+            # Who begins anew starts as many processes as there were, this one among them.
             del self._children[child.number]
             return
-        worker_id = self._id
         orders = {"app": self._app, "settings": plain(self._settings), "worker_id": str(worker_id)}
         child.started = monotonic()
         try:

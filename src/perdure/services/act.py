@@ -13,15 +13,12 @@ from perdure.domain.bounds import checked_name
 from perdure.domain.criteria import STATES, Criteria, compile_filter
 from perdure.domain.errors import DuplicateJob, IllegalTransition, InvalidOption, NotFound
 from perdure.domain.filters import FAILED_STATES, Filter, parse
-from perdure.domain.job import LIVE, JobState
+from perdure.domain.job import LIVE, RETRIED, JobState
 from perdure.domain.views import CHANGES, Acted, ActOutcome, ActReport, JobView
 from perdure.ports import By, Clock, Control, Insights
 
 Progress = Callable[[ActReport], None]
 """Told after each batch what has been done so far."""
-
-RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED, JobState.CANCELLED})
-"""The states from which a job can be retried."""
 
 BATCH = 500
 SAMPLE = 10

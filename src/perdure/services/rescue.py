@@ -90,7 +90,7 @@ class Rescue:
         if sight.unbroken_for < self._rules.dead_after:
             return ()
         return await self._leases.overdue(
-            observer=sight.worker_id, fresh_within=self._rules.suspect_after, step=sight.step, limit=limit
+            observer=sight.worker_id, fresh_within=self._rules.suspect_after, steps=sight.steps, limit=limit
         )
 
     async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> int:

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, with the driver's errors translated at this border."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -33,6 +33,7 @@ LOST = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
     asyncpg.OutOfMemoryError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """What the driver raises while the server is away, restarting, full or read-only: worth trying again later."""
 
@@ -45,6 +46,15 @@ TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 REPEATS = 5
+
+ABANDONED = {
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of our own sessions: a host that loses its power or its network within a transaction says no goodbye, and the locks
+that it keeps would hold up rescue for as long as the server waits for it, by default two hours."""
 
 
 class Database(Protocol):
@@ -89,25 +99,34 @@ def translation(error: Exception) -> PerdureError | None:
         return DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}")
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database")
+    if isinstance(error, TimeoutError):
+        return DatabaseUnavailable(
+            "PostgreSQL has not answered in time: it cannot be reached, or a statement waits for a lock",
+            next_step="`perdure doctor` tells whether the server answers; pg_stat_activity and pg_locks tell who waits for whom",
+        )
     if isinstance(error, LOST):
         return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}: {error})")
     return None
 
 
-def _session(application_name: str) -> dict[str, str]:
-    return {"application_name": application_name, "jit": "off", "timezone": "UTC"}
+def _session(application_name: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {"application_name": application_name, "jit": "off", "timezone": "UTC", **(more or {})}
 
 
 async def connect(
-    database_url: str, *, application_name: str, command_timeout: float | None = None
+    database_url: str,
+    *,
+    application_name: str,
+    command_timeout: float | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Connection:
-    """One connection of one's own. Raises DatabaseUnavailable."""
+    """One connection of one's own, with `more` settings of the session. Raises DatabaseUnavailable."""
     with translated():
         return await asyncpg.connect(
             database_url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout,
-            server_settings=_session(application_name),
+            server_settings=_session(application_name, more),
         )
 
 
@@ -127,7 +146,7 @@ class PooledDatabase:
                 max_size=most,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings=_session(application_name),
+                server_settings=_session(application_name, ABANDONED),
                 reset=_as_it_is,
             )
         return cls(pool)
@@ -246,7 +265,7 @@ class DedicatedDatabase:
 
     async def _opened(self) -> Connection:
         connection = await connect(
-            self._url, application_name=self._name, command_timeout=self._command_timeout
+            self._url, application_name=self._name, command_timeout=self._command_timeout, more=ABANDONED
         )
         try:
             if self._settings:

@@ -6,7 +6,7 @@ from itertools import groupby
 from uuid import UUID
 
 from perdure.domain.errors import NotFound
-from perdure.domain.job import LIVE, JobState
+from perdure.domain.job import LIVE, RETRIED, JobState
 from perdure.domain.views import Acted, ActOutcome
 from perdure.ports import By
 from perdure.stores.postgres.connections import Database
@@ -34,7 +34,7 @@ class PostgresControl:
         return await self._followed(job_ids, by, (self._cancel_waiting, self._cancel_running), LIVE)
 
     async def retry(self, job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
-        return await self._followed(job_ids, by, (self._hasten, self._reopen), _RETRIED)
+        return await self._followed(job_ids, by, (self._hasten, self._reopen), RETRIED)
 
     async def replay(self, delays: Mapping[UUID, timedelta], by: By) -> Sequence[Acted]:
         async def step(job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
@@ -63,7 +63,7 @@ class PostgresControl:
             raise NotFound("active worker", worker_id, next_step="see `perdure worker list`")
         return False
 
-    async def sweep_cancel_requests(self, *, limit: int) -> int:
+    async def carry_on_cancel_requests(self, *, limit: int) -> int:
         """A request outlives its lease when the attempt ended in another way: it then holds for the job."""
         stale = await self._database.fetch(self._sql["stale_requests"], limit)
         for reason, rows in groupby(
@@ -162,9 +162,6 @@ class PostgresControl:
         if not await self._database.fetch(self._sql["queue"], queue):
             raise NotFound("queue", queue, next_step="see `perdure queue list`")
         return False
-
-
-_RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED, JobState.CANCELLED})
 
 
 def _refused(job_id: UUID, state: JobState | None, *, moving: bool) -> Acted:

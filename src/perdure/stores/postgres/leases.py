@@ -32,11 +32,12 @@ class PostgresLeases:
         return [held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
 
     async def overdue(
-        self, *, observer: WorkerId, fresh_within: timedelta, step: Step, limit: int
+        self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
         rows = await self._database.fetch(
             self._sql["overdue"],
-            observer, fresh_within // MILLISECOND, step.by // MILLISECOND, step.ago // MILLISECOND, limit,
+            observer, fresh_within // MILLISECOND,
+            [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps], limit,
         )  # fmt: skip
         return [held(row) for row in rows]
 

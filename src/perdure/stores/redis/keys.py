@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from perdure.domain.rank import Band, band_of
+from perdure.domain.rank import Band
 
 ANNOUNCED = (Band.HIGH, Band.MEDIUM, Band.LOW)
 """The bands that have lists; suspects are found by PostgreSQL alone."""
-
-
-def queue_key(priority: int) -> str:
-    """The name of a priority's queue as other systems know it; each lane has a list of this queue."""
-    return f"job:queue:{band_of(priority).name.lower()}"
 
 
 @dataclass(frozen=True, slots=True)

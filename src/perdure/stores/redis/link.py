@@ -136,7 +136,8 @@ async def require_usable(redis: Redis) -> None:
     policy = await _eviction_policy(redis)
     if policy is None:
         log.warning("Redis does not tell its maxmemory-policy; make sure that it is noeviction")
-    elif policy.startswith("allkeys"):
+    elif policy != "noeviction":
+        # The lists have a time to live, so that the volatile policies drop them too.
         raise RedisUnavailable(
             f"Redis has the maxmemory-policy {policy}, which drops queued work when memory runs out",
             next_step="set `maxmemory-policy noeviction` in redis.conf, or give Perdure a Redis of its own",

@@ -70,7 +70,7 @@ def _told(error: BaseException) -> tuple[str, str]:
     if isinstance(error, PerdureError):
         return masked_text(error.message), masked_text(error.next_step)
     if isinstance(error, PermissionError):
-        return masked_text(f"not allowed: {error}"), ""
+        return masked_text(f"not allowed: {error}"), "run as a user who may, or choose another place"
     error = _root(error)
     name = type(error).__name__
     if type(error).__module__.startswith("asyncpg"):

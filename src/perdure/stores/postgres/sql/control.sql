@@ -60,11 +60,11 @@ WITH held AS MATERIALIZED (
 SELECT h.job_id, EXISTS (SELECT FROM asked a WHERE a.job_id = h.job_id) AS fresh, (SELECT count(*) FROM told) AS told FROM held h;
 
 -- name: hasten(job_ids, actor, reason)
--- Make scheduled and retryable jobs available now, in the same run; a standing wish to cancel them is void.
+-- Make scheduled and retryable jobs available now, in the same run; a standing request to cancel them is void.
 -- from: scheduled, retryable   to: available
 WITH taken AS (
     DELETE FROM perdure.scheduled_jobs s WHERE s.job_id = ANY (:job_ids::uuid[]) RETURNING s.*
-), wishes AS (
+), requests AS (
     DELETE FROM perdure.cancel_requests c USING taken t WHERE c.job_id = t.job_id
 ), events AS (
     INSERT INTO perdure.job_events (event, job_id, actor, reason, detail)
@@ -113,7 +113,7 @@ WITH wanted AS MATERIALIZED (
     WHERE NOT w.blocked AND (w.unique_key IS NULL OR EXISTS (SELECT FROM keyed k WHERE k.job_id = w.job_id))
 ), letters AS (
     DELETE FROM perdure.dead_letter_queue q USING opened o WHERE q.job_id = o.job_id
-), wishes AS (
+), requests AS (
     DELETE FROM perdure.cancel_requests c USING opened o WHERE c.job_id = o.job_id
 ), edges AS (
     UPDATE perdure.job_dependencies d SET state = 'satisfied' FROM opened o WHERE d.child_id = o.job_id AND d.state <> 'satisfied'
@@ -187,13 +187,13 @@ SELECT d.id, pg_notify(:channel::text, d.id::text) FROM drained d;
 SELECT w.state FROM perdure.workers w WHERE w.id = :worker_id;
 
 -- name: stale_requests(most)
--- Wishes to cancel whose lease has ended: their jobs may have gone on to wait or to run again.
+-- Requests to cancel whose lease has ended: their jobs may have gone on to wait or to run again.
 SELECT c.job_id, c.reason FROM perdure.cancel_requests c
 WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = c.job_id AND l.token = c.token)
 ORDER BY c.job_id LIMIT :most;
 
 -- name: sweep_cancel_requests(job_ids)
--- Forget those wishes to cancel whose lease is gone.
+-- Forget those requests to cancel whose lease is gone.
 DELETE FROM perdure.cancel_requests c
 WHERE c.job_id = ANY (:job_ids::uuid[]) AND NOT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = c.job_id AND l.token = c.token)
 RETURNING c.job_id;

@@ -43,7 +43,7 @@ WITH heads AS MATERIALIZED (
         suspicion, available_at, available_xid, deadline, unique_key, unique_states)
     SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
         b.suspicion, b.available_at, b.xid,
-        coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
+        coalesce(now() + (b.timeout_ms::bigint + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
     FROM bodies b
 )
 SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
@@ -126,7 +126,7 @@ WITH found AS MATERIALIZED (
         suspicion, available_at, available_xid, deadline, unique_key, unique_states, concurrency_key, slot)
     SELECT p.job_id, p.token, :worker_id, :process, :isolated, p.lane, p.band, p.rank, p.run, p.attempt + 1, p.crashes, p.interruptions,
         p.suspicion, p.available_at, p.xid,
-        coalesce(now() + (p.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), p.unique_key, p.unique_states,
+        coalesce(now() + (p.timeout_ms::bigint + :grace_ms::integer) * interval '1 millisecond', 'infinity'), p.unique_key, p.unique_states,
         p.concurrency_key, p.slot
     FROM placed p WHERE NOT p.full_up
 )
@@ -160,7 +160,7 @@ WITH found AS MATERIALIZED (
         suspicion, available_at, available_xid, deadline, unique_key, unique_states)
     SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
         b.suspicion, b.available_at, b.xid,
-        coalesce(now() + (b.timeout_ms + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
+        coalesce(now() + (b.timeout_ms::bigint + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
     FROM bodies b
 )
 SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from perdure.domain.job import TERMINAL, JobState
+from perdure.domain.job import RETRIED, TERMINAL
 from perdure.domain.views import AttemptView, JobDetail
 from perdure.surfaces.web.machine import machine
 from perdure.surfaces.web.pages.frame import Content, View, Visit
-
-RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
