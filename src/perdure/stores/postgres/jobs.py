@@ -191,7 +191,11 @@ def raise_enqueue_error(code: str, error: BaseException) -> None:
         case "PD002":
             raise UnknownParent(UUID(msgspec.json.decode(str(detail))["parent_id"])) from error
         case "PD003":
-            raise DependencyTooDeep("depends_on", "a chain of dependencies is longer than 500") from error
+            raise DependencyTooDeep(
+                "depends_on",
+                "a chain of dependencies is longer than 500",
+                next_step="let one job do more, or enqueue the next part from the last job of a chain",
+            ) from error
         case "PD005":
             circle = msgspec.json.decode(str(detail))["job_ids"]
             raise DependencyCycle([UUID(job_id) for job_id in circle]) from error
