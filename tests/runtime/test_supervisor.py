@@ -67,7 +67,7 @@ def dead(*ran: UUID) -> ChildProcess:
 
 
 def worker_with(held: Held, database_url: str = "postgresql://localhost/none") -> Worker:
-    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None)
+    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None, samples=None)
     return Worker(Settings(database_url=database_url), "nothing", stores, WorkerId(uuid4()))  # type: ignore[arg-type]
 
 

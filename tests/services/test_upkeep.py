@@ -61,7 +61,7 @@ async def test_what_is_left_undone_is_told_with_its_reason(past: Past) -> None:
             report = await upkeep(second, ahead_days=4).run_once()
     assert report.kept == {body: "a job holds a unique key", history: f"it tells of jobs in {body}"}
     assert list(report.missing) == names(-4, "jobs")
-    assert sorted(report.made) == names(-4, "job_executions", "job_events")
+    assert sorted(report.made) == names(-4, "job_executions", "job_events", "worker_samples")
 
 
 async def test_a_sweep_goes_on_until_nothing_is_left(past: Past) -> None:

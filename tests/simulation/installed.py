@@ -27,7 +27,7 @@ COLLECT_EVERY = 50
 PACE = {
     (execution, "WATCH_S"): 1.0,
     (duties, "STAGE_S"): 1.0,
-    (duties, "WISHES_S"): 2.0,
+    (duties, "CANCEL_REQUESTS_S"): 2.0,
     (duties, "MARK_S"): 5.0,
     (duties, "UPKEEP_LOOK_S"): 20.0,
     (child, "REPORT_S"): 2.0,

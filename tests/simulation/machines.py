@@ -65,6 +65,13 @@ class NoEvacuations:
         return ()
 
 
+class NoSamples:
+    """Where samples go in a simulation: nowhere."""
+
+    async def write(self, samples: Sequence[object], *, ages_ms: Sequence[int]) -> None:
+        return None
+
+
 class SimulatedWorkers(ModelWorkers):
     """Remembers whose worker is whose."""
 
@@ -106,7 +113,9 @@ class Pipe:
 
 
 class SimulatedProcess:
-    """What a supervisor holds of a process that it has started."""
+    """What a supervisor holds of a process that it has started; the system knows none of its number."""
+
+    pid: int | None = None
 
     def __init__(self, world: "World", process: Process) -> None:
         self._world = world
@@ -191,6 +200,7 @@ async def supervise(world: "World") -> None:
             keeping=IdleKeeping(),
             evacuations=NoEvacuations(),
             control=ModelControl(world.store, line),
+            samples=NoSamples(),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

@@ -93,6 +93,11 @@ async def test_rows_that_had_to_go_to_the_default_partition_move_to_their_day(pa
     job = await past.body(OLD)
     await past.ended(job, OLD)
     await past.sql("INSERT INTO perdure.job_events (at, event, actor) VALUES ($1, 'e', 'ann')", midnight(OLD))
+    await past.sql(
+        "INSERT INTO perdure.worker_samples (at, worker_id, running, finished, failed, timed_out, retried, crashed) "
+        "VALUES ($1, gen_random_uuid(), 0, 0, 0, 0, 0, 0)",
+        midnight(OLD),
+    )
     before = await past.sql("SELECT * FROM perdure.jobs")
     assert await past.value("SELECT count(*) FROM perdure.jobs_default") == 1
     made = await past.keeping.make_partitions(ahead_days=3)

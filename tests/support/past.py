@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-TABLES = ("jobs", "job_executions", "job_events")
+TABLES = ("jobs", "job_executions", "job_events", "worker_samples")
 
 
 def midnight(days_ago: int = 0) -> datetime:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,7 @@ from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
 from perdure.runtime.running import NotedRunner, Running
 from perdure.runtime.settings import Settings
+from perdure.runtime.tally import Tally
 from perdure.runtime.telemetry import configure_logging
 from perdure.services.completion import Bounds, Completion
 from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, Seams, StopReason
@@ -101,7 +103,8 @@ class Child:
             groups = self._groups(
                 kinds, lambda attempt: AttemptLine(attempt, stores.leases, schema, max_payload=most)
             )
-            self._execution = self._execution_of(stores, completion, groups)
+            self._tally = Tally(completion)
+            self._execution = self._execution_of(stores, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
             watch = every(
@@ -151,14 +154,12 @@ class Child:
             poll_interval=timedelta(seconds=self._settings.poll_interval_s),
         )
 
-    def _execution_of(
-        self, stores: ProcessStores, completion: Completion, groups: Sequence[Group]
-    ) -> Execution:
+    def _execution_of(self, stores: ProcessStores, groups: Sequence[Group]) -> Execution:
         claimer = Claimer(
             worker_id=self._worker_id, process=self._orders.process, isolated=self._orders.isolated
         )
         return Execution(
-            Seams(dispatch=stores.dispatch, leases=stores.leases, settler=completion),
+            Seams(dispatch=stores.dispatch, leases=stores.leases, settler=self._tally),
             claimer,
             groups,
             limits=self._limits(),
@@ -216,7 +217,9 @@ class Child:
     async def _report(self) -> None:
         idle = 0.0
         while True:
+            planned = monotonic() + REPORT_S
             await asyncio.sleep(REPORT_S)
+            self._tally.heard_late(planned)
             await self._tell({"figures": self._figures()})
             self._tell_of_deafness()
             idle = idle + REPORT_S if self._execution.idle else 0.0
@@ -252,6 +255,7 @@ class Child:
             "settled": self._counts["settled"],
             "refused": self._counts["refused"],
             "deaf": int(self._deaf),
+            **self._tally.figures(),
         }
 
     async def _tell(self, message: object) -> None:

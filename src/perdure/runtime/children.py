@@ -27,7 +27,7 @@ class ChildProcess:
         self.isolated = isolated
         self.started = monotonic()
         self.silent_looks = 0
-        self.figures: Mapping[str, int] = {}
+        self.figures: Mapping[str, float] = {}
         self.ready = asyncio.Event()
         self.said_goodbye = False
         self.lost = False
@@ -132,6 +132,11 @@ class ChildProcess:
         else:
             with contextlib.suppress(ConnectionError):
                 self._writer.write(frames.pack(message))
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process while it runs."""
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     @property
     def hears(self) -> bool:

@@ -6,6 +6,7 @@ from uuid import UUID
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.evacuation import Evacuation
 from perdure.ports import By
+from perdure.services.assess import Assessment
 from perdure.services.evacuate import AT_ONCE, GRACE, Terms
 
 if TYPE_CHECKING:
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 
 
 class HealthOperations:
-    """evacuateWorker and its companions."""
+    """detectAnomalies, evacuateWorker, and their companions."""
 
     def __init__(self, app: "Perdure") -> None:
         self._app = app
+
+    async def detect_anomalies(self, worker_id: UUID) -> Assessment:
+        """What is unusual in the newest sample of a worker.
+
+        `.anomalies` are the metrics more than two standard deviations off, by up to a hundred samples before (advice);
+        `.detected` is what the detector found, with its severity and the metrics to blame.
+        """
+        return await (await self._app.stores()).assess.detect_anomalies(worker_id)
 
     async def cordon(self, worker_id: UUID, *, actor: str = "program", reason: str = "") -> bool:
         """Have a worker take nothing new; what it runs goes on. False when it was so already. Raises NotFound or Conflict."""

@@ -75,6 +75,7 @@ class SettingKeywords(TypedDict, total=False):
     partitions_ahead_days: int
     preset: Literal["default", "specification"]
     log_format: Literal["auto", "json", "console"]
+    sample_interval_s: float
     web_host: str
     web_port: int
     web_auth: Literal["none", "token", "basic", "proxy-header", "callback"]

@@ -14,6 +14,7 @@ from perdure.stores.postgres.evacuation import PostgresEvacuations
 from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_FOR_REPORTS = 1
@@ -50,6 +51,7 @@ class SupervisorStores:
     keeping: PostgresKeeping
     control: PostgresControl
     evacuations: PostgresEvacuations
+    samples: PostgresSamples
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
@@ -110,6 +112,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             keeping=PostgresKeeping(upkeep, schema=settings.schema),
             control=PostgresControl(duties, schema=settings.schema),
             evacuations=PostgresEvacuations(duties, schema=settings.schema),
+            samples=PostgresSamples(duties, schema=settings.schema),
             duties=duties,
             heartbeats=beats,
         )

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from perdure.domain.errors import InvalidSettings
+from perdure.runtime.health_settings import HealthSettings
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
 from perdure.runtime.urls import MASK, masked_url, url_fault
 from perdure.runtime.web_settings import WebSettings
@@ -50,7 +51,7 @@ class Origin:
     source: str
 
 
-class Settings(WebSettings):
+class Settings(WebSettings, HealthSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(

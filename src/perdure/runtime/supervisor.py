@@ -24,6 +24,7 @@ from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
+from perdure.runtime.sampling import Sampling
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
 from perdure.runtime.withdrawing import Withdrawing
@@ -55,12 +56,14 @@ class Worker:
         self._lives: set[asyncio.Task[None]] = set()
         self._number = 0
         self._kinds: tuple[str, ...] = ()
+        self._asked = monotonic()
         self._contact = Contact(monotonic(), broken_after=timedelta(seconds=settings.suspect_after_s))
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Lock()
         self._failed: tuple[str, str] | None = None
         self._signals = 0
         self._withdrawing = Withdrawing(self._children, self._stopping)
+        self._sampling = Sampling(stores.samples, recycled_at_mb=settings.recycle_after_mb)
 
     async def run(self) -> int:
         """Work until told to stop; the exit code says how it went."""
@@ -74,6 +77,7 @@ class Worker:
                 (self._settings.heartbeat_interval_s, self._beat, "heartbeat"),
                 (1.0, self._watch_suspects, "suspects"),
                 (1.0, self._watch_silent, "silence"),
+                (self._settings.sample_interval_s, self._sample, "samples"),
             )
         ]
         duties = Duties(self._settings, self._stores, holder=self._id, sight=self._sight)
@@ -150,6 +154,7 @@ class Worker:
             child.kill()
             child.fault = how = f"could not be started or understood: {error}"
         del self._children[child.number]
+        self._sampling.ended(child)
         if child.error is not None and not child.kinds:
             if not self._kinds:  # no process of this worker was ever ready: there is nothing to keep alive
                 self._failed = child.error
@@ -216,16 +221,24 @@ class Worker:
 
     async def _beat(self) -> None:
         worker_id, children = self._id, self._children.values()
-        deaf = sum(child.figures.get("deaf", 0) for child in children)
+        deaf = sum(int(child.figures.get("deaf", 0)) for child in children)
+        asked = monotonic()
         beat = await self._stores.beats.beat(worker_id, kinds=self._kinds, processes=len(children), deaf=deaf)
         if worker_id != self._id:
             return  # another beat heard the verdict first
-        self._contact.beat(monotonic(), timedelta(0) if beat is None else beat.gap)
+        now = monotonic()
+        late_s = max(0.0, asked - self._asked - 1.2 * self._settings.heartbeat_interval_s)
+        self._asked = asked
+        self._sampling.beat(late_s=late_s, took_s=now - asked)
+        self._contact.beat(now, timedelta(0) if beat is None else beat.gap)
         if beat is None:
             await self._begin_anew(worker_id)
         else:
             self._withdrawing.hear(beat)
             self._obey(beat)
+
+    async def _sample(self) -> None:
+        await self._sampling.run_once(self._id, self._children.values())
 
     def _obey(self, beat: Beat) -> None:
         if beat.state is WorkerState.DRAINING and not self._stopping.is_set():

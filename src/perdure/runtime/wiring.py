@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from perdure.domain.redaction import Redaction
 from perdure.ports import Control, Dispatch, Insights
@@ -10,6 +11,7 @@ from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.activity import Activity
+from perdure.services.assess import Assess
 from perdure.services.check import Check
 from perdure.services.evacuate import Evacuate
 from perdure.services.flows import Flows
@@ -30,6 +32,7 @@ from perdure.stores.postgres.migrations import require_current
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.requests import PostgresRequests
+from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.shared_memory import PostgresSharedEntries
 from perdure.stores.postgres.workers import PostgresWorkers
 
@@ -56,6 +59,8 @@ class Stores:
     activity: Activity
     requests: PostgresRequests
     shared: SharedMemory
+    samples: PostgresSamples
+    assess: Assess
 
 
 def wired(
@@ -69,6 +74,7 @@ def wired(
     insights = RedactedInsights(PostgresInsights(database, schema=schema), Redaction(settings.redact))
     control = PostgresControl(database, schema=schema)
     workers = PostgresWorkers(database, schema=schema)
+    samples = PostgresSamples(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
@@ -81,6 +87,8 @@ def wired(
         read=Read(insights, PostgresPast(database, schema=schema)),
         act=Act(control, insights),
         check=Check(PostgresHistory(database, schema=schema)),
+        samples=samples,
+        assess=Assess(samples, interval=timedelta(seconds=settings.sample_interval_s)),
         evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),
         flows=Flows(PostgresFlows(database, schema=schema)),
         activity=Activity(PostgresActivity(database, schema=schema)),

@@ -354,6 +354,28 @@ CREATE TABLE perdure.worker_history (
     cause text
 );
 
+CREATE TABLE perdure.worker_samples (
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    worker_id uuid NOT NULL,
+    running integer NOT NULL,
+    finished integer NOT NULL,
+    failed integer NOT NULL,
+    timed_out integer NOT NULL,
+    retried integer NOT NULL,
+    crashed integer NOT NULL,
+    cpu_percent real,
+    resident_mb real,
+    memory_percent real,
+    open_files integer,
+    loop_lag_ms real,
+    beat_late_ms real,
+    database_ms real,
+    slowness real,
+    queue_wait_ms real
+) PARTITION BY RANGE (at);
+
+CREATE TABLE perdure.worker_samples_default PARTITION OF perdure.worker_samples DEFAULT;
+
 CREATE TABLE perdure.workers (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -422,6 +444,8 @@ CREATE INDEX unique_keys_job ON perdure.unique_keys USING btree (job_id);
 CREATE INDEX worker_history_at ON perdure.worker_history USING btree (at);
 
 CREATE INDEX worker_history_worker ON perdure.worker_history USING btree (worker_id, at);
+
+CREATE INDEX worker_samples_worker ON ONLY perdure.worker_samples USING btree (worker_id, at);
 
 CREATE OR REPLACE FUNCTION perdure.aged(xid xid8, era integer)
  RETURNS xid8
@@ -887,6 +911,7 @@ AS $function$
     WHERE CASE of_table
         WHEN 'job_executions' THEN EXISTS (SELECT FROM perdure.job_executions e
             WHERE e.settled_at >= of_day AND e.settled_at < of_day + interval '1 day' AND e.job_id BETWEEN b.low AND b.high)
+        WHEN 'worker_samples' THEN false -- no job needs them
         ELSE EXISTS (SELECT FROM perdure.job_events v
             WHERE v.at >= of_day AND v.at < of_day + interval '1 day' AND v.job_id BETWEEN b.low AND b.high)
     END LIMIT 1
@@ -1004,7 +1029,7 @@ AS $function$
 DECLARE
     wanted text := format('%s_%s', of_table, to_char(of_day AT TIME ZONE 'UTC', 'YYYYMMDD'));
     spare text := of_table || '_default';
-    field text := CASE of_table WHEN 'jobs' THEN 'id' WHEN 'job_executions' THEN 'settled_at' WHEN 'job_events' THEN 'at' END;
+    field text := CASE of_table WHEN 'jobs' THEN 'id' WHEN 'job_executions' THEN 'settled_at' WHEN 'job_events' THEN 'at' WHEN 'worker_samples' THEN 'at' END;
     low text := CASE of_table WHEN 'jobs' THEN perdure.id_floor(of_day)::text ELSE of_day::text END;
     high text := CASE of_table WHEN 'jobs' THEN perdure.id_floor(of_day + interval '1 day')::text ELSE (of_day + interval '1 day')::text END;
     why text := perdure.obstacle(ARRAY[format('perdure.%I', spare)::regclass]);
@@ -1127,7 +1152,7 @@ AS $function$
         SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AS day
     ), wanted AS (
         SELECT t.parent, n.day
-        FROM today CROSS JOIN unnest(ARRAY['jobs', 'job_executions', 'job_events']) AS t (parent)
+        FROM today CROSS JOIN unnest(ARRAY['jobs', 'job_executions', 'job_events', 'worker_samples']) AS t (parent)
         CROSS JOIN generate_series(today.day - interval '1 day', today.day + ahead * interval '1 day', interval '1 day') AS n (day)
         UNION
         SELECT 'jobs', date_trunc('day', perdure.made_at(j.id) AT TIME ZONE 'UTC') FROM perdure.jobs_default j
@@ -1135,6 +1160,8 @@ AS $function$
         SELECT 'job_executions', date_trunc('day', e.settled_at AT TIME ZONE 'UTC') FROM perdure.job_executions_default e
         UNION
         SELECT 'job_events', date_trunc('day', e.at AT TIME ZONE 'UTC') FROM perdure.job_events_default e
+        UNION
+        SELECT 'worker_samples', date_trunc('day', s.at AT TIME ZONE 'UTC') FROM perdure.worker_samples_default s
     )
     SELECT w.parent, n.name, w.day AT TIME ZONE 'UTC'
     FROM wanted w CROSS JOIN today CROSS JOIN LATERAL (SELECT format('%s_%s', w.parent, to_char(w.day, 'YYYYMMDD')) AS name) n
@@ -1726,7 +1753,7 @@ CREATE VIEW perdure.day_partitions AS
    FROM ((pg_inherits i
      JOIN pg_class c ON ((c.oid = i.inhrelid)))
      JOIN pg_class p ON ((p.oid = i.inhparent)))
-  WHERE ((i.inhparent = ANY (ARRAY[('perdure.jobs'::regclass)::oid, ('perdure.job_executions'::regclass)::oid, ('perdure.job_events'::regclass)::oid])) AND (c.relname ~ '_\d{8}$'::text));
+  WHERE ((i.inhparent = ANY (ARRAY[('perdure.jobs'::regclass)::oid, ('perdure.job_executions'::regclass)::oid, ('perdure.job_events'::regclass)::oid, ('perdure.worker_samples'::regclass)::oid])) AND (c.relname ~ '_\d{8}$'::text));
 
 CREATE VIEW perdure.job_states AS
  SELECT blocked_jobs.job_id,

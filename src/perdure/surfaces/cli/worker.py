@@ -8,6 +8,7 @@ from perdure.domain.errors import InvalidOption
 from perdure.domain.views import WorkerView
 from perdure.surfaces.cli import evacuation
 from perdure.surfaces.cli.acting import on_each, show_report
+from perdure.surfaces.cli.anomalies import anomalies
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import (
@@ -165,7 +166,7 @@ async def drain(
         return await on_each(ids, stores.act.drain, caution, shown)
 
 
-for command in (evacuation.cordon, evacuation.uncordon, evacuation.evacuate):
+for command in (evacuation.cordon, evacuation.uncordon, evacuation.evacuate, anomalies):
     app.command(command)
 
 

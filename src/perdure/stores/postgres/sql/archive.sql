@@ -9,9 +9,9 @@ SELECT pg_export_snapshot() AS exported, pg_current_snapshot()::text AS cut,
 FROM perdure.installation i;
 
 -- name: parts(era, base, base_at)
--- The tables, each with its columns and the query of what is saved of it.
+-- The tables, each with its columns and the query of what is saved of it; what workers told of themselves minutes ago is not.
 SELECT p.name, p.columns, p.query, p.estimate
-FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p;
+FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p WHERE p.name <> 'worker_samples';
 
 -- name: columns()
 -- The columns of each table here.

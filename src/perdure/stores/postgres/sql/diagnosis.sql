@@ -47,7 +47,7 @@ ORDER BY s.n_dead_tup DESC, s.relname;
 SELECT (now() AT TIME ZONE 'UTC')::date AS today, array_agg(w.name ORDER BY w.name) FILTER (WHERE c.oid IS NULL) AS names
 FROM (
     SELECT format('%s_%s', p.name, to_char(now() AT TIME ZONE 'UTC' + d.days * interval '1 day', 'YYYYMMDD')) AS name
-    FROM unnest(ARRAY['jobs', 'job_executions', 'job_events']) AS p (name), generate_series(0, 1) AS d (days)
+    FROM unnest(ARRAY['jobs', 'job_executions', 'job_events', 'worker_samples']) AS p (name), generate_series(0, 1) AS d (days)
 ) w
 LEFT JOIN pg_class c ON c.relname = w.name AND c.relnamespace = to_regnamespace(quote_ident(:schema));
 
