@@ -96,6 +96,16 @@ async def test_the_last_failure_is_discarded_with_its_error_and_place(worked: Pe
     assert "in always_fails" in error.traceback
 
 
+async def test_a_retry_policy_that_fails_itself_loses_no_attempt(worked: Perdure) -> None:
+    handle = await worked.enqueue(jobs.fails_with_its_policy)
+    assert await handle.result(PATIENCE) == 2
+    first = (await history(worked, handle))[0]
+    assert "its retry policy failed" in first.cause
+    assert "no such customer" in first.cause
+    assert first.error is not None
+    assert first.error.message.endswith("at first")
+
+
 async def test_retries_end_at_their_horizon_however_many_are_left(worked: Perdure) -> None:
     handle = await worked.enqueue(jobs.fails_past_its_horizon)
     with pytest.raises(JobFailed):

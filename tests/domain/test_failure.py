@@ -20,7 +20,7 @@ from perdure.domain.failure import (
     normalised,
     report_of,
 )
-from perdure.domain.retry import Cancel, Fixed, GiveUp, RetryAfter, RetryPolicy, Snooze, Steer
+from perdure.domain.retry import Backoff, Cancel, Fixed, GiveUp, RetryAfter, RetryPolicy, Snooze, Steer
 from perdure.domain.settlement import Cancelled, Completed, ErrorReport, Failed, Snoozed
 
 TEN_SECONDS = Fixed("10s")
@@ -29,6 +29,15 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def allowance(policy: RetryPolicy = TEN_SECONDS, *, age: timedelta = timedelta(0)) -> Allowance:
     return Allowance(policy=policy, failures=0, draw=0.5, enqueued_at=NOW - age, now=NOW)
+
+
+class Policy:
+    """What a user may write for a policy; each kind of it fails in its own way."""
+
+    horizon: timedelta | None = None
+
+    def delay(self, failures: int, draw: float) -> timedelta:
+        return timedelta(seconds=1)
 
 
 def caught(raising: Callable[[], object]) -> BaseException:
@@ -77,6 +86,53 @@ def test_a_retry_beyond_the_horizon_is_given_up_with_the_reason() -> None:
     assert isinstance(ending, Failed)
     assert ending.give_up
     assert "1m" in ending.cause
+
+
+class Raises(Policy):
+    def delay(self, failures: int, draw: float) -> timedelta:
+        raise KeyError("no such customer")
+
+
+class GivesSeconds(Policy):
+    def delay(self, failures: int, draw: float) -> timedelta:
+        return 5  # type: ignore[return-value]
+
+
+class GoesBack(Policy):
+    def delay(self, failures: int, draw: float) -> timedelta:
+        return timedelta(seconds=-5)
+
+
+class HasNoHorizon(Policy):
+    horizon = "1h"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("policy", "fault"),
+    [
+        (Raises(), "KeyError: 'no such customer'"),
+        (GivesSeconds(), "delay gave 5, which is no wait"),
+        (GoesBack(), "which is no wait"),
+        (HasNoHorizon(), "TypeError"),
+    ],
+)
+def test_a_retry_policy_that_fails_itself_is_named_and_the_default_one_decides(
+    policy: RetryPolicy, fault: str
+) -> None:
+    """It is the user's code, and runs when the handler has ended already: the attempt must not be lost by it."""
+    ending = ending_of_error(ValueError("no"), allowance(policy), timed_out=True)
+    assert isinstance(ending, Failed)
+    assert (ending.error.type, ending.timed_out, ending.give_up) == ("ValueError", True, False)
+    assert ending.retry_in == Backoff().delay(0, 0.5)
+    assert ending.cause.startswith("its retry policy failed, so the default one decided: ")
+    assert fault in ending.cause
+
+
+def test_the_handlers_own_wait_stands_whatever_becomes_of_its_policy() -> None:
+    ending = ending_of_error(RetryAfter("3s", "busy"), allowance(HasNoHorizon()))  # type: ignore[arg-type]
+    assert isinstance(ending, Failed)
+    assert ending.retry_in == timedelta(seconds=3)
+    assert ending.cause.startswith("busy; its retry policy failed")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from perdure.domain.errors import WorkerGone
+from perdure.domain.errors import DatabaseUnavailable, WorkerGone
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, Failed, Interrupted
+from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, LeaseOf, Scope
 from perdure.services.execution import Attempt, Done, Execution, Group, Limits, Seams
 from tests.support.database import failure
@@ -23,12 +24,14 @@ def lease(*, timeout_ms: int | None = None) -> Lease:
 
 
 class Source:
-    """A dispatch that hands out these jobs; no claim is lost."""
+    """A dispatch that hands out these jobs; `late` is a claim that is committed after so many looks for it."""
 
     def __init__(self, jobs: Sequence[Lease]) -> None:
         self.jobs = list(jobs)
         self.limits: list[int] = []
         self.failures: list[Exception] = []
+        self.late: tuple[int, Lease] | None = None
+        self.looks = 0
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
         self.limits.append(limit)
@@ -38,7 +41,10 @@ class Source:
         return given
 
     async def of_process(self, worker_id: object, process: int, *, limit: int) -> Sequence[LeaseOf]:
-        return []
+        self.looks += 1
+        if self.late is None or self.looks <= self.late[0]:
+            return []
+        return [LeaseOf(worker_id=WorkerId(uuid4()), process=process, isolated=False, lease=self.late[1])]
 
     async def wait(self, timeout: Any) -> bool:
         await asyncio.sleep(timeout.total_seconds())
@@ -74,6 +80,8 @@ class Handlers:
 
     def __init__(self) -> None:
         self.started: dict[UUID, Callable[[Ending], None]] = {}
+        self.untold: set[UUID] = set()
+        """The jobs of which the runner fails to tell how they end when their time is up."""
 
     def start(self, attempt: Attempt, done: Done) -> None:
         self.started[attempt.lease.job_id] = lambda ending: done(attempt, ending)
@@ -82,25 +90,28 @@ class Handlers:
         return False
 
     def timed_out(self, attempt: Attempt) -> Ending:
+        if attempt.lease.job_id in self.untold:
+            raise RuntimeError("a runner that fails")
         return failure(message="too long")
 
     async def close(self) -> None: ...
 
 
 class Process:
-    """An execution with one group of one slot, and what surrounds it."""
+    """An execution with one group, and what surrounds it."""
 
     def __init__(
         self,
         jobs: Sequence[Lease],
         *,
         isolated: bool = False,
+        capacity: int = 1,
         stuck: Any = lambda attempt: None,
         gone: Any = lambda: None,
     ) -> None:
         self.source, self.results, self.handlers = Source(jobs), Results(), Handlers()
         limits = Limits(prefetch_max=10, prefetch_s=1.0)
-        self.group = Group(SCOPE, 1, self.handlers, limits)
+        self.group = Group(SCOPE, capacity, self.handlers, limits)
         self.execution = Execution(
             Seams(dispatch=self.source, leases=self.source, settler=self.results),  # type: ignore[arg-type]
             Claimer(worker_id=uuid4(), process=1, isolated=isolated),  # type: ignore[arg-type]
@@ -194,3 +205,30 @@ async def test_an_execution_whose_worker_was_given_up_claims_no_more_and_says_so
     await asyncio.wait_for(process.execution.run(), 10)
     assert len(gone) == 1
     assert not process.handlers.started
+
+
+async def test_a_claim_that_is_committed_after_the_first_look_for_it_is_given_back_too() -> None:
+    """Its answer was lost while it was still under way in the database; nobody else would ever end its lease."""
+    late = lease()
+    process = Process([])
+    process.source.failures.append(DatabaseUnavailable("the answer was lost"))
+    process.source.late = (1, late)
+    running = asyncio.create_task(process.execution.run())
+    await until(lambda: late.job_id in process.results.endings)
+    ending = process.results.endings[late.job_id]
+    assert isinstance(ending, Interrupted)
+    assert not ending.started
+    await process.execution.drain(0)
+    await running
+
+
+async def test_a_runner_that_fails_at_a_deadline_leaves_those_of_the_others_in_force() -> None:
+    broken, sound = lease(timeout_ms=50), lease(timeout_ms=60)
+    process = Process([broken, sound], capacity=2)
+    process.handlers.untold.add(broken.job_id)
+    running = asyncio.create_task(process.execution.run())
+    await until(lambda: sound.job_id in process.results.endings)
+    process.handlers.untold.clear()
+    await until(lambda: broken.job_id in process.results.endings)
+    await process.execution.drain(0)
+    await running

@@ -56,6 +56,21 @@ async def tells(ctx: Context, ms: int) -> None:
     await asyncio.sleep(ms / 1000)
 
 
+@job
+async def tells_async(ctx: Context) -> None:
+    await ctx.progress(0.5, "half")
+
+
+@job
+def tells_thread(ctx: Context) -> None:
+    ctx.progress_sync(0.5, "half")
+
+
+@job(mode="process")
+def tells_process(ctx: Context) -> None:
+    ctx.progress_sync(0.5, "half")
+
+
 def asked_before(marker: str) -> bool:
     """Whether the file is there; it is from now on."""
     before = Path(marker).exists()

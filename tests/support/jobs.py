@@ -224,6 +224,22 @@ def fails_twice(ctx: Context) -> int:
     return ctx.attempt
 
 
+class BrokenPolicy:
+    """What a mistake in a user's own policy looks like."""
+
+    horizon = None
+
+    def delay(self, failures: int, draw: float) -> timedelta:
+        raise KeyError("no such customer")
+
+
+@job(retries=1, retry=BrokenPolicy())
+async def fails_with_its_policy(ctx: Context) -> int:
+    if ctx.attempt == 1:
+        raise Never("at first")
+    return ctx.attempt
+
+
 @job(timeout="100ms", retries=0)
 async def slow_async() -> None:
     await asyncio.sleep(60)

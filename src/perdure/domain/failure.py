@@ -4,7 +4,7 @@ import hashlib
 import re
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PurePath
 from traceback import TracebackException, walk_tb
@@ -12,7 +12,16 @@ from types import CodeType
 
 from perdure.domain.durations import format_duration
 from perdure.domain.errors import InvalidInput
-from perdure.domain.retry import Cancel, GiveUp, RetryAfter, RetryPolicy, Snooze, Steer, beyond_horizon
+from perdure.domain.retry import (
+    Backoff,
+    Cancel,
+    GiveUp,
+    RetryAfter,
+    RetryPolicy,
+    Snooze,
+    Steer,
+    beyond_horizon,
+)
 from perdure.domain.settlement import Cancelled, Completed, Ending, ErrorReport, Failed, Snoozed
 
 MESSAGE_BYTES_MAX = 8 * 1024
@@ -81,9 +90,36 @@ def ending_of_error(error: BaseException, allowance: Allowance, *, timed_out: bo
                 error=report, retry_in=timedelta(0), give_up=True, cause=storable(reason) or "gave up"
             )
         case RetryAfter(delay=delay, reason=reason):
-            return _failed(report_of(_origin(error)), delay, allowance, cause=storable(reason))
-    delay = allowance.policy.delay(allowance.failures, allowance.draw)
-    return _failed(report_of(error), delay, allowance, timed_out=timed_out)
+            return _failed_by_policy(report_of(_origin(error)), delay, allowance, cause=storable(reason))
+    return _failed_by_policy(report_of(error), None, allowance, timed_out=timed_out)
+
+
+def _failed_by_policy(
+    report: ErrorReport,
+    delay: timedelta | None,
+    allowance: Allowance,
+    *,
+    timed_out: bool = False,
+    cause: str = "",
+) -> Failed:
+    """A failure whose wait is `delay` or the policy's. A policy is the user's code: where it fails itself, the default one decides."""
+    try:
+        return _failed(report, _wait(delay, allowance), allowance, timed_out=timed_out, cause=cause)
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the attempt has ended and must be told
+        told = report_of(fault)
+        why = f"its retry policy failed, so the default one decided: {told.type}: {told.message}"
+        default = replace(allowance, policy=Backoff())
+        cause = f"{cause}; {why}" if cause else why
+        return _failed(report, _wait(delay, default), default, timed_out=timed_out, cause=cause)
+
+
+def _wait(delay: timedelta | None, allowance: Allowance) -> timedelta:
+    if delay is not None:
+        return delay
+    given: object = allowance.policy.delay(allowance.failures, allowance.draw)
+    if not isinstance(given, timedelta) or given < timedelta(0):
+        raise TypeError(f"delay gave {given!r}, which is no wait; a timedelta of 0 or more is needed")
+    return given
 
 
 def _failed(

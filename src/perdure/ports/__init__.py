@@ -7,6 +7,7 @@ from perdure.ports.history import Finding, Findings, History
 from perdure.ports.insights import Insights
 from perdure.ports.jobs import Jobs, LeaseOf, Leases, Place, Settled
 from perdure.ports.keeping import Keeping, PartitionChanges
+from perdure.ports.settling import Settler
 from perdure.ports.workers import Workers
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Place",
     "Scope",
     "Settled",
+    "Settler",
     "Workers",
 ]

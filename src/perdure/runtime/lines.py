@@ -1,10 +1,11 @@
 """How a handler's context reaches the database from the worker's own process."""
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Protocol
+
+import structlog
 
 from perdure.domain.errors import Unavailable
 from perdure.domain.failure import storable
@@ -15,6 +16,8 @@ from perdure.services.execution import Attempt
 from perdure.stores.postgres.callers import complete, complete_sync
 
 PROGRESS_EVERY_S = 0.5
+
+log = structlog.get_logger("perdure.lines")
 
 
 class Reports(Protocol):
@@ -107,5 +110,11 @@ class AttemptLine:
         return Failed(error=report, retry_in=timedelta(seconds=1), cause=message)
 
     async def _report(self, fraction: float, note: str) -> None:
-        with suppress(Unavailable):
+        """A report is a courtesy: one that cannot be kept fails no handler."""
+        try:
             await self._reports.report_progress(self._attempt.lease, fraction, storable(note))
+        except Unavailable:
+            return
+        except Exception:
+            # Such as the time limit of the role's statements.
+            log.warning("progress could not be kept", job=str(self._attempt.lease.job_id), exc_info=True)

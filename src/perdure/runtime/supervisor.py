@@ -15,6 +15,7 @@ from time import monotonic
 
 import structlog
 
+from perdure.domain.doubt import LATE_CLAIMS_S
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.liveness import Contact, Sight
 from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
@@ -39,7 +40,6 @@ SHORT_LIFE_S = 2.0
 LONGEST_PAUSE_S = 5.0
 LONGEST_PAUSE_AFTER_HANGING_S = 60.0
 BATCH = 500
-LATE_CLAIMS_S = (0.2, 1.0, 5.0, 60.0)
 
 log = structlog.get_logger("perdure.worker")
 

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import structlog
 
+from perdure.domain.doubt import Doubt
 from perdure.domain.errors import Unavailable, WorkerGone
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Cancelled, Ending, Interrupted
-from perdure.ports import Claimer, Dispatch, Leases, Scope
+from perdure.ports import Claimer, Dispatch, Leases, Scope, Settler
 
 WATCH_S = 0.05
 AHEAD_LONGEST_S = 2.0
@@ -76,19 +77,6 @@ class Runner(Protocol):
     async def close(self) -> None:
         """Give everything back; whatever still runs is left behind."""
         ...
-
-
-class Settler(Protocol):
-    """Takes attempts that have ended."""
-
-    def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None: ...
-
-    async def room(self) -> None: ...
-
-    async def emptied(self) -> None: ...
-
-    @property
-    def tokens(self) -> set[UUID]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +177,8 @@ class Execution:
         self._on_stuck, self._on_gone = on_stuck, on_gone
         self._freed = asyncio.Event()
         self._bell: asyncio.Task[bool] | None = None
-        self._draining = self._in_doubt = False
+        self._doubt = Doubt()
+        self._draining = False
         self._patience_ends = float("inf")
         self.holding = False
         self.finished = 0
@@ -219,7 +208,7 @@ class Execution:
                     # What runs here must not end because a claim was cancelled or met a deadlock.
                     if not isinstance(error, Unavailable):
                         log.exception("jobs could not be claimed; trying again")
-                    self._in_doubt = True
+                    self._doubt.begin(monotonic())
                     self.pause = min(LONGEST_PAUSE_S, self.pause * 2 or 0.05)
                     await asyncio.sleep(self.pause)
                     continue
@@ -231,9 +220,10 @@ class Execution:
                 self._bell.cancel()  # or it would take the closing of its connection for a failure
 
     async def _claim_round(self) -> int:
-        if self._in_doubt:
+        began = monotonic()
+        if self._doubt.wants_look(began):
             await self._give_back_lost_claims()
-            self._in_doubt = False
+            self._doubt.looked(began)
         await self._settler.room()
         if self._claimer.isolated:
             # A job whose result is not stored yet would be blamed for the crash of the next one.
@@ -390,10 +380,19 @@ class Execution:
                 if group.overstayed(now):
                     self._release(group, "what runs here takes longer than expected")
                 for attempt in [a for a in group.running.values() if a.deadline <= now]:
-                    if attempt.stop_reason is None:
-                        self._stop(group, attempt, StopReason.TIMED_OUT)
-                    elif now > attempt.give_up_at:
-                        self._abandon(group, attempt, group.runner.timed_out(attempt))
+                    try:
+                        self._enforce(group, attempt, now)
+                    except Exception:
+                        attempt.give_up_at = now + ASK_GRACE_S
+                        log.exception(
+                            "a deadline could not be enforced; trying again", job=attempt.lease.job_id
+                        )
+
+    def _enforce(self, group: Group, attempt: Attempt, now: float) -> None:
+        if attempt.stop_reason is None:
+            self._stop(group, attempt, StopReason.TIMED_OUT)
+        elif now > attempt.give_up_at:
+            self._abandon(group, attempt, group.runner.timed_out(attempt))
 
 
 async def _set(event: asyncio.Event) -> bool:

@@ -1,12 +1,13 @@
 """From what a handler did to the ending of its attempt, the same for every way of running it."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
+import structlog
 
 from perdure.domain.context import Context, Line
 from perdure.domain.errors import InvalidInput
@@ -15,12 +16,14 @@ from perdure.domain.ids import made_at
 from perdure.domain.kind import Kind
 from perdure.domain.lease import Lease
 from perdure.domain.payload import PAYLOAD_BYTES_MAX
-from perdure.domain.retry import Steer
+from perdure.domain.retry import Backoff, Steer
 from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Interrupted
 from perdure.services.execution import Attempt, StopReason
 
 AnyKind = Kind[..., Any]
 Kinds = Mapping[str, AnyKind]
+
+log = structlog.get_logger("perdure.runners")
 
 
 class NotRunnable(Exception):
@@ -111,6 +114,28 @@ def after_stop(kind: AnyKind, attempt: Attempt) -> Ending:
             return Interrupted(cause="the worker lost its leases")
         case _:
             return Interrupted(cause="the worker was drained")
+
+
+def after_fault(kinds: Kinds, attempt: Attempt, error: BaseException) -> Ending:
+    """How an attempt ended when its runner failed, or was stopped when its handler had ended already.
+
+    It must be told all the same, or its place would stay taken for ever.
+    """
+    kind = kinds.get(attempt.lease.kind)
+    if kind is not None and attempt.stop_reason is not None:
+        return after_stop(kind, attempt)
+    log.error("an attempt could not be run to its end", job=str(attempt.lease.job_id), exc_info=error)
+    report = report_of(error)
+    wait = Backoff().delay(attempt.lease.attempt - 1, random.random())
+    return Failed(error=report, retry_in=wait, cause=f"it could not be run to its end: {report.message}")
+
+
+async def told(kinds: Kinds, attempt: Attempt, ending: Awaitable[Ending | None]) -> Ending | None:
+    """The ending that a runner waits for, whatever fails on the way to it."""
+    try:
+        return await ending
+    except BaseException as error:  # noqa: BLE001 - a task that raised would keep its place for ever
+        return after_fault(kinds, attempt, error)
 
 
 def heeding(kind: AnyKind, attempt: Attempt, ending: Ending, *, heeded: bool) -> Ending:

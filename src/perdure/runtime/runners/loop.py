@@ -14,6 +14,7 @@ from perdure.runtime.runners.endings import (
     call_of,
     heeding,
     takes_context,
+    told,
 )
 from perdure.services.execution import Attempt, Done
 
@@ -46,6 +47,10 @@ class LoopRunner:
         return None
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
+        done(attempt, await told(self._kinds, attempt, self._ending(attempt)))
+
+    async def _ending(self, attempt: Attempt) -> Ending | None:
+        """Call the handler, and tell its end; None when it settled its job in its own transaction."""
         lease = attempt.lease
         kind = self._kinds[lease.kind]
         line: AttemptLine | None = None
@@ -69,4 +74,4 @@ class LoopRunner:
             ending = await line.after_complete(ending)
         elif ending is not None:
             ending = heeding(kind, attempt, ending, heeded=bool(line and line.heeded))
-        done(attempt, ending)
+        return ending

@@ -16,7 +16,7 @@ from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners import frames
-from perdure.runtime.runners.endings import Kinds, after_stop
+from perdure.runtime.runners.endings import Kinds, after_stop, told
 from perdure.runtime.runners.process_main import ending_from
 from perdure.services.execution import Attempt, Done
 
@@ -64,22 +64,30 @@ class ProcessRunner:
         return after_stop(self._kinds[attempt.lease.kind], attempt)
 
     async def close(self) -> None:
-        for process in [*self._idle, *self._busy.values()]:
+        for process in self._busy.values():
             process.kill()
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        for process in idle:
+            await process.autopsy()
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
+        done(attempt, await told(self._kinds, attempt, self._ending(attempt)))
+
+    async def _ending(self, attempt: Attempt) -> Ending | None:
+        """Have a process run the job, and tell its end; None when the handler settled it in its own transaction."""
         try:
             process = self._idle.pop() if self._idle else await _Process.spawn(self._hello)
         except OSError as error:
-            done(attempt, await self._not_started(attempt, f"no process could be started: {error}"))
-            return
+            return await self._not_started(attempt, f"no process could be started: {error}")
         self._busy[attempt] = process
         line = self._line_of(attempt)
         ending: Ending | None = None
         try:
             if attempt.stop_reason is None:
                 ending = await process.call(attempt.lease, line)
+        except BaseException:
+            await process.autopsy()  # it may still run the job, and nobody would read its answer
+            raise
         finally:
             del self._busy[attempt]
         if ending is not None:
@@ -92,7 +100,7 @@ class ProcessRunner:
                 ending = after_stop(kind, attempt) if stopped else Crashed(cause=cause, alone=True)
             else:
                 ending = await self._not_started(attempt, cause)
-        done(attempt, await line.after_complete(_unless_done(ending)) if line.completed else ending)
+        return await line.after_complete(_unless_done(ending)) if line.completed else ending
 
     async def _not_started(self, attempt: Attempt, why: str) -> Ending:
         """Not the job's fault: it goes back uncounted, after a pause, for the next process may fare no better."""

@@ -8,7 +8,16 @@ from perdure.domain.lease import Lease
 from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
-from perdure.runtime.runners.endings import Kinds, after_error, after_stop, after_value, call_of, heeding
+from perdure.runtime.runners.endings import (
+    Kinds,
+    after_error,
+    after_fault,
+    after_stop,
+    after_value,
+    call_of,
+    heeding,
+    told,
+)
 from perdure.services.execution import Attempt, Done
 
 
@@ -62,13 +71,15 @@ class ThreadRunner:
     ) -> None:
         if future.cancelled():
             return
-        ending = future.result()
-        if line.completed:
-            attempt.handle = asyncio.get_running_loop().create_task(_finish(attempt, line, ending, done))
-        elif ending is not None:
+        fault = future.exception()
+        if fault is not None:
+            done(attempt, after_fault(self._kinds, attempt, fault))
+        elif line.completed:
+            finishing = self._finish(attempt, line, future.result(), done)
+            attempt.handle = asyncio.get_running_loop().create_task(finishing)
+        elif (ending := future.result()) is not None:
             kind = self._kinds[attempt.lease.kind]
             done(attempt, heeding(kind, attempt, ending, heeded=line.heeded))
 
-
-async def _finish(attempt: Attempt, line: AttemptLine, ending: Ending | None, done: Done) -> None:
-    done(attempt, await line.after_complete(ending))
+    async def _finish(self, attempt: Attempt, line: AttemptLine, ending: Ending | None, done: Done) -> None:
+        done(attempt, await told(self._kinds, attempt, line.after_complete(ending)))
