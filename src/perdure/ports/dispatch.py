@@ -37,7 +37,9 @@ class Dispatch(Protocol):
         ...
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
-        """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only; may give none.
+        """Lease up to `limit` jobs of the scope, best rank first, each to one claimer only.
+
+        It gives fewer, or none, where it saw no more that may start; a claimer may then wait for the doorbell.
 
         Raises WorkerGone unless the worker's row says that it lives; one that drains gets none.
         """

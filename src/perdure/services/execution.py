@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -175,10 +176,10 @@ class Execution:
         self._done = {group: partial(self._ended, group) for group in groups}
         self._limits = limits
         self._on_stuck, self._on_gone = on_stuck, on_gone
-        self._freed = asyncio.Event()
-        self._bell: asyncio.Task[bool] | None = None
+        self._wake = asyncio.Event()
+        self._bell: asyncio.Task[None] | None = None
         self._doubt = Doubt()
-        self._draining = False
+        self._draining = self._found_all = False
         self._patience_ends = float("inf")
         self.holding = False
         self.finished = 0
@@ -212,7 +213,7 @@ class Execution:
                     self.pause = min(LONGEST_PAUSE_S, self.pause * 2 or 0.05)
                     await asyncio.sleep(self.pause)
                     continue
-                if not claimed:
+                if not claimed or self._found_all:
                     await self._rest()
         finally:
             watch.cancel()
@@ -229,14 +230,16 @@ class Execution:
             # A job whose result is not stored yet would be blamed for the crash of the next one.
             await self._settler.emptied()
         claimed = 0
-        self._freed.clear()
+        self._wake.clear()
+        found_all = True
         for group in self._groups:
             wanted = self._wanted(group)
-            if wanted:
-                leases = await self._dispatch.claim(self._claimer, group.scope, limit=wanted)
-                claimed += len(leases)
-                group.add(leases, monotonic())
-                self._fill(group)
+            leases = await self._dispatch.claim(self._claimer, group.scope, limit=wanted) if wanted else ()
+            claimed += len(leases)
+            found_all &= len(leases) < wanted
+            group.add(leases, monotonic())
+            self._fill(group)
+        self._found_all = found_all
         return claimed
 
     async def _give_back_lost_claims(self) -> None:
@@ -264,18 +267,19 @@ class Execution:
         return group.wanted()
 
     async def _rest(self) -> None:
-        """Sleep until a slot is free, the doorbell rings, or it is time to poll."""
-        freed = asyncio.create_task(_set(self._freed))
-        if self._bell is None or self._bell.done():
-            self._bell = asyncio.create_task(self._dispatch.wait(self._limits.poll_interval))
-        done, _ = await asyncio.wait({freed, self._bell}, return_when=asyncio.FIRST_COMPLETED)
-        freed.cancel()
-        if (
-            self._bell in done
-            and not self._bell.cancelled()
-            and isinstance(self._bell.exception(), Unavailable)
-        ):
+        """Sleep until the doorbell rings or it is time to poll, and until a slot is free where more may wait for one."""
+        if self._bell is None:
+            self._bell = asyncio.create_task(self._hear())
+        await self._wake.wait()
+
+    async def _hear(self) -> None:
+        try:
+            await self._dispatch.wait(self._limits.poll_interval)
+        except Unavailable:
             await asyncio.sleep(self._limits.poll_interval.total_seconds())
+        finally:
+            self._bell = None
+            self._wake.set()
 
     def _fill(self, group: Group) -> None:
         if self._draining:
@@ -296,9 +300,10 @@ class Execution:
             self._settler.add(attempt.lease, ending, attempt.started, now)
         if group.can_start:
             self._fill(group)
-        has_room = len(group.running) + len(group.waiting) < group.capacity
-        if not self._freed.is_set() and (has_room or group.wanted()):
-            self._freed.set()
+        if self._wake.is_set() or (self._found_all and not self._draining):
+            return  # where the last claim found all there was, a free slot is no reason for another one
+        if len(group.running) + len(group.waiting) < group.capacity or group.wanted():
+            self._wake.set()
 
     def cancel(self, job_id: UUID, token: UUID, reason: str = "cancelled by request") -> bool:
         """Stop one attempt of this process for good; true when it was here."""
@@ -318,7 +323,7 @@ class Execution:
         """Take nothing new, give back what has not started, wait for what runs, then stop and give back the rest."""
         self._draining = True
         self.hasten(timeout)
-        self._freed.set()
+        self._wake.set()
         for group in self._groups:
             self._release(group, DRAINED)
         if not await self._all_ended():
@@ -342,10 +347,9 @@ class Execution:
     async def _all_ended(self) -> bool:
         """Wait for what runs, as long as patience lasts."""
         while self.running and (left := self._patience_ends - monotonic()) > 0:
-            self._freed.clear()
-            waiter = asyncio.create_task(_set(self._freed))
-            await asyncio.wait({waiter}, timeout=min(0.1, left))
-            waiter.cancel()
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(0.1, left))
         return not self.running
 
     def _release(self, group: Group, why: str) -> None:
@@ -393,7 +397,3 @@ class Execution:
             self._stop(group, attempt, StopReason.TIMED_OUT)
         elif now > attempt.give_up_at:
             self._abandon(group, attempt, group.runner.timed_out(attempt))
-
-
-async def _set(event: asyncio.Event) -> bool:
-    return await event.wait()

@@ -23,7 +23,8 @@ FULL_PASS_S = 1.0
 SHORTEST_BETWEEN_FULL_PASSES_S = 0.1
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
-FRUITLESS_LOOKS = 5
+LOOKS = 5
+"""How often a claim looks further that met jobs which may not start yet."""
 TOLD_STREAMS = 100
 PARKED_AT_ONCE = 500
 BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
@@ -145,18 +146,22 @@ class PostgresDispatch:
             return []
         bands = (Band.SUSPECT,) if claimer.isolated else BANDS
         streams = [(lane, int(band)) for lane in lanes for band in bands]
+        leases: list[Lease] = []
         with refused(claimer):
-            for _ in range(FRUITLESS_LOOKS):
-                rows = await self._look(claimer, streams, limit)
-                if not rows:
-                    await self._lanes.refresh(scope)
-                    return []
-                leases = await self._with_gated(claimer, rows, limit)
-                if leases:
-                    self._hearing.found()
-                    return leases
-                await self._park(claimer, streams)
-        return []
+            for _ in range(LOOKS):
+                sought = limit - len(leases)
+                rows = await self._look(claimer, streams, sought)
+                gained = await self._with_gated(claimer, rows, sought)
+                leases += gained
+                if len(rows) < sought or len(gained) == sought:
+                    break
+                if not gained:
+                    await self._park(claimer, streams)
+        if leases:
+            self._hearing.found()
+        else:
+            await self._lanes.refresh(scope)
+        return leases
 
     async def _look(
         self, claimer: Claimer, streams: list[tuple[int, int]], limit: int
@@ -252,7 +257,10 @@ class PostgresDispatch:
         if self._hearing.probe_due():
             await self._database.fetch(self._sql["ring"], self._channel, PROBE)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._bell.wait(), timeout.total_seconds())
+            async with asyncio.timeout(
+                timeout.total_seconds()
+            ):  # unlike wait_for, it puts no task in between
+                await self._bell.wait()
         rang = self._bell.is_set()
         self._bell.clear()
         self._hearing.waited(rang=rang)

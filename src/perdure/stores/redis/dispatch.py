@@ -96,13 +96,14 @@ class RedisDispatch:
             return await self._deciding.claim(claimer, scope, limit=limit)
         lanes = self._lanes[scope] = await self._deciding.lanes(scope)
         if lanes and monotonic() - self._passed.get(scope, -FULL_PASS_S) < FULL_PASS_S:
+            leases: list[Lease] = []
             for _ in range(STALE_ROUNDS):
-                places, more = await self._take(claimer, lanes, limit)
-                leases = await self._deciding.confirm(claimer, places) if places else []
-                if leases:
-                    return leases
-                if not more:
+                places, more = await self._take(claimer, lanes, limit - len(leases))
+                leases += await self._deciding.confirm(claimer, places) if places else ()
+                if not more or len(leases) >= limit:
                     break
+            if leases:
+                return leases
         self._passed[scope] = monotonic()
         return await self._deciding.claim(claimer, scope, limit=limit)
 
