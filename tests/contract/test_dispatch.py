@@ -362,3 +362,10 @@ async def test_release_of_a_worker_leaves_its_jobs_alone(bench: Bench) -> None:
     await bench.dispatch.release(me.worker_id)
     assert await bench.store.state(lease.job_id) == "running"
     assert len(await claim(bench)) == 1
+
+
+async def test_a_claim_gives_fewer_than_it_may_only_where_no_more_can_start(bench: Bench) -> None:
+    """Jobs whose key is taken stand at the head of the queue, more than one look meets."""
+    await bench.add(*(new_job(concurrency_key="k") for _ in range(12)), *(new_job() for _ in range(6)))
+    assert len(await claim(bench, 4)) == 4
+    assert len(await claim(bench, 4)) == 3

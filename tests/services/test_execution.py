@@ -32,6 +32,7 @@ class Source:
         self.failures: list[Exception] = []
         self.late: tuple[int, Lease] | None = None
         self.looks = 0
+        self.bell: asyncio.Event | None = None
 
     async def claim(self, claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
         self.limits.append(limit)
@@ -47,6 +48,8 @@ class Source:
         return [LeaseOf(worker_id=WorkerId(uuid4()), process=process, isolated=False, lease=self.late[1])]
 
     async def wait(self, timeout: Any) -> bool:
+        if self.bell is not None:
+            return await self.bell.wait()
         await asyncio.sleep(timeout.total_seconds())
         return False
 
@@ -230,5 +233,46 @@ async def test_a_runner_that_fails_at_a_deadline_leaves_those_of_the_others_in_f
     await until(lambda: sound.job_id in process.results.endings)
     process.handlers.untold.clear()
     await until(lambda: broken.job_id in process.results.endings)
+    await process.execution.drain(0)
+    await running
+
+
+async def test_after_a_claim_that_found_all_there_was_only_the_doorbell_brings_another() -> None:
+    """A lone job costs one claim, also when it ends."""
+    first, second = lease(), lease()
+    process = Process([first], capacity=5)
+    process.source.bell = asyncio.Event()
+    running = asyncio.create_task(process.execution.run())
+    await until(lambda: process.handlers.started)
+    process.handlers.started[first.job_id](failure())
+    await asyncio.sleep(0.05)
+    assert process.source.limits == [5]
+    process.source.jobs.append(second)
+    process.source.bell.set()
+    await until(lambda: second.job_id in process.handlers.started)
+    process.handlers.started[second.job_id](failure())
+    await process.execution.drain(1)
+    await running
+
+
+async def test_a_ring_that_comes_while_a_claim_is_under_way_is_answered_by_another_claim() -> None:
+    process = Process([])
+    process.source.bell = bell = asyncio.Event()
+    claim, late = process.source.claim, lease()
+
+    async def overtaken(claimer: Claimer, scope: Scope, *, limit: int) -> Sequence[Lease]:
+        found = await claim(claimer, scope, limit=limit)
+        if len(process.source.limits) == 2:  # the bell is being waited for since the first one
+            process.source.jobs.append(late)
+            bell.set()
+            await asyncio.sleep(0.01)
+            bell.clear()
+        return found
+
+    process.source.claim = overtaken  # type: ignore[method-assign]
+    running = asyncio.create_task(process.execution.run())
+    await until(lambda: process.source.limits)
+    process.execution._wake.set()
+    await until(lambda: late.job_id in process.handlers.started)
     await process.execution.drain(0)
     await running

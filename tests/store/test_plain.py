@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from perdure.domain.errors import InvalidOption
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.services.enqueue import MANY, Enqueue
-from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.copying import PART
+from perdure.stores.postgres.dispatch import doorbell, ring_for
 from perdure.stores.postgres.plain import PlainJobs
 from tests.support.database import Store, new_id, new_job
 
@@ -24,7 +25,9 @@ SELECT to_jsonb(a) - '{job_id,available_at,xid,rank}'::text[] || jsonb_build_obj
     'head_start', round((extract(epoch FROM a.available_at) * 1000000 - a.rank) / 1000000))
 FROM perdure.available_jobs a WHERE a.job_id = $1
 """
+PAYLOAD = "SELECT concat_ws(':', lane, band, rank) FROM perdure.available_jobs WHERE job_id = $1"
 YEAR = timedelta(days=365)
+HEARD_S = 10
 TERMS = ("args", "queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit")
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -179,6 +182,51 @@ async def test_what_has_no_binary_form_is_left_to_enqueue_jobs_and_the_connectio
     assert await plain.many([new_job(), new_job(**options)]) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
     assert await plain.many([new_job()]) is not None
+
+
+@pytest.fixture
+async def rings(store: Store, database_url: str) -> AsyncIterator[asyncio.Queue[str]]:
+    """The rings of the doorbell."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    connection = await connect(database_url, application_name="test")
+    await connection.add_listener(doorbell("perdure"), lambda *message: heard.put_nowait(str(message[3])))
+    yield heard
+    await connection.close()
+
+
+async def test_a_lone_job_is_announced_by_the_call_that_stores_it_once_it_can_be_seen(
+    store: Store, plain: PlainJobs, rings: asyncio.Queue[str]
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    job = new_job(priority=5)
+    placed = await plain.few([job], ring=True)
+    async with asyncio.timeout(HEARD_S):
+        assert await rings.get() == ring_for([placed[job.id]])
+    assert await rows_of(store, job) != (None, None)
+    assert await plain.few([job], ring=True) == {}  # it is there already
+    await plain.few([quiet := new_job()])
+    await plain.few([loud := new_job()], ring=True)
+    async with asyncio.timeout(HEARD_S):
+        assert (
+            await rings.get() == await store.value(PAYLOAD, loud.id) != await store.value(PAYLOAD, quiet.id)
+        )
+
+
+async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by_itself(
+    store: Store, database_url: str, rings: asyncio.Queue[str]
+) -> None:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    plain = PlainJobs(database, database, rings=True)
+    service = Enqueue(store.jobs, plain, store.dispatch)
+    await store.jobs.enqueue([new_job()])
+    for _ in range(2):
+        await service.one(new_job(), on_duplicate="raise")
+    async with asyncio.timeout(HEARD_S):
+        heard = [await rings.get(), await rings.get()]
+    ranks = await store.sql("SELECT rank FROM perdure.available_jobs ORDER BY rank OFFSET 1")
+    assert [int(one.rpartition(":")[2]) for one in heard] == [row["rank"] for row in ranks]
+    await service.close()
+    await database.close()
 
 
 @pytest.mark.parametrize("store", ["perdure", "other"], indirect=True)

@@ -76,13 +76,17 @@ class ModelJobs:
 
 
 class ModelPlainJobs:
-    """The port `PlainJobs`: quick where the lane is known and the job is not there yet."""
+    """The port `PlainJobs`: quick where the lane is known and the job is not there yet; it rings nobody by itself."""
+
+    rings = False
 
     def __init__(self, store: ModelStore, line: Line) -> None:
         self._store = store
         self._line = line
 
-    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
+        assert not ring
+
         def store() -> dict[UUID, Place]:
             quick = [new for new in jobs if self._quick(new)]
             self._store.add(quick, "return")

@@ -75,13 +75,16 @@ def wired(
     control = PostgresControl(database, schema=schema)
     workers = PostgresWorkers(database, schema=schema)
     samples = PostgresSamples(database, schema=schema)
+    bell = dispatch or PostgresDispatch(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
-        plain=PlainJobs(singles or database, database, schema=schema),
+        plain=PlainJobs(
+            singles or database, database, schema=schema, rings=isinstance(bell, PostgresDispatch)
+        ),
         workers=workers,
         leases=PostgresLeases(database, schema=schema),
-        dispatch=dispatch or PostgresDispatch(database, schema=schema),
+        dispatch=bell,
         insights=insights,
         control=control,
         read=Read(insights, PostgresPast(database, schema=schema)),

@@ -21,8 +21,16 @@ _Waiting: TypeAlias = "tuple[NewJob, asyncio.Future[Enqueued]]"
 class PlainJobs(Protocol):
     """Stores jobs that have nothing but their arguments and may start at once, as far as it can."""
 
-    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
-        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
+    @property
+    def rings(self) -> bool:
+        """Whether it can announce a lone job with the very call that stores it."""
+        ...
+
+    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
+        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored.
+
+        `ring` is for a lone job: it is announced with the same call, once it is durable.
+        """
         ...
 
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
@@ -75,8 +83,9 @@ class Enqueue:
         """Commit a job that nobody waits with, in the task of its own caller; whoever comes meanwhile shares the next commit."""
         self._is_taken = True
         self._calls += 1
+        ring = self._plain.rings and self._ringing is None
         try:
-            placed = await self._plain.few([job])
+            placed = await self._plain.few([job], ring=ring)
         finally:
             self._is_taken = False
             self._ended()
@@ -84,7 +93,10 @@ class Enqueue:
                 self._begin()
         if not placed:
             return (await self.many([job], on_duplicate=on_duplicate))[0]
-        self._announce(placed.values())
+        if ring and self._ringing is None:
+            self._ringing = asyncio.create_task(self._ring(has_rung=True))
+        elif not ring:
+            self._announce(placed.values())
         return created(job)
 
     def _begin(self) -> None:
@@ -181,8 +193,10 @@ class Enqueue:
         if self._places and self._ringing is None:
             self._ringing = asyncio.create_task(self._ring())
 
-    async def _ring(self) -> None:
+    async def _ring(self, *, has_rung: bool = False) -> None:
         try:
+            if has_rung:
+                await asyncio.sleep(BETWEEN_RINGS_S)
             while self._places:
                 places, self._places = self._places, []
                 await self._dispatch.announce(places)

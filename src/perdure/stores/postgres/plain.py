@@ -15,6 +15,8 @@ from perdure.domain.job import NewJob
 from perdure.ports import Place
 from perdure.stores.postgres.connections import Database, PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
+from perdure.stores.postgres.dispatch import doorbell
+from perdure.stores.postgres.jobs import REFUSED
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 KNOWN_S = 1.0
@@ -57,38 +59,51 @@ class Berth:
 class PlainJobs:
     """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
 
-    `singles` should be a connection of its own, which no other work holds up.
+    `singles` should be a connection of its own, which no other work holds up. `rings` says whether a lone job can ring the
+    doorbell by itself, as it may where claimers listen to PostgreSQL.
     """
 
-    def __init__(self, singles: Database, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(
+        self, singles: Database, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA, rings: bool = False
+    ) -> None:
+        self.rings = rings
+        self._channel = doorbell(schema)
         self._singles = singles
         self._bulk = bulk
         self._schema = schema
         self._sql = statements("jobs", schema)
         self._known: dict[Shape, Berth] = {}
 
-    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
-        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
+    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
+        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored.
+
+        `ring` is for a lone job: it is announced with the same call, once it is durable.
+        """
         placed: dict[UUID, Place] = {}
         for shape, group in shaped(jobs):
             berth = await self._berth(shape)
             taken = [] if berth is None else [job for job in group if berth.takes(job.id)]
             if berth is not None and taken:
-                rank = await self._store(taken, berth, shape)
+                rank = await self._store(taken, berth, shape, ring)
                 if rank is not None:
                     placed |= {job.id: Place(berth.lane, berth.band, rank, job.id) for job in taken}
         return placed
 
-    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape) -> int | None:
+    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape, ring: bool) -> int | None:
         """The rank that the jobs got; none when the database refused them."""
         terms = (berth.lane, *shape[3:])
         try:
-            if len(jobs) == 1:
-                rows = await self._singles.fetch(self._sql["enqueue_one"], jobs[0].id, jobs[0].args, *terms)
-            else:
+            if len(jobs) > 1:
                 ids, args = [job.id for job in jobs], [job.args for job in jobs]
                 rows = await self._singles.fetch(self._sql["enqueue_several"], ids, args, *terms)
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+            elif ring:
+                one = jobs[0]
+                rows = await self._singles.fetch(
+                    self._sql["enqueue_and_ring"], one.id, one.args, *terms, self._channel
+                )
+            else:
+                rows = await self._singles.fetch(self._sql["enqueue_one"], jobs[0].id, jobs[0].args, *terms)
+        except REFUSED:
             return None
         except BaseException:
             self._known.clear()  # the server that answers next may be another one

@@ -95,17 +95,17 @@ class RedisDispatch:
         if claimer.isolated or limit < 1 or not self._link.usable:
             return await self._deciding.claim(claimer, scope, limit=limit)
         lanes = self._lanes[scope] = await self._deciding.lanes(scope)
+        leases: list[Lease] = []
         if lanes and monotonic() - self._passed.get(scope, -FULL_PASS_S) < FULL_PASS_S:
-            leases: list[Lease] = []
             for _ in range(STALE_ROUNDS):
                 places, more = await self._take(claimer, lanes, limit - len(leases))
                 leases += await self._deciding.confirm(claimer, places) if places else ()
-                if not more or len(leases) >= limit:
+                if leases and (len(leases) >= limit or not more):
+                    return leases
+                if not more:
                     break
-            if leases:
-                return leases
         self._passed[scope] = monotonic()
-        return await self._deciding.claim(claimer, scope, limit=limit)
+        return [*leases, *await self._deciding.claim(claimer, scope, limit=limit - len(leases))]
 
     async def _take(self, claimer: Claimer, lanes: Sequence[int], limit: int) -> tuple[list[Place], bool]:
         """What Redis proposes, and whether it may have more."""

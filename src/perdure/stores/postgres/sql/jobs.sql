@@ -23,6 +23,11 @@ INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
 VALUES (:id, perdure.rank_of(now(), :priority::smallint), :lane, perdure.band_of(:priority::smallint, 0::smallint))
 RETURNING rank;
 
+-- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, channel)
+-- Store one plain job, and once that is durable ring the doorbell of waiting claimers.
+-- from: none   to: available
+CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :channel, NULL);
+
 -- name: enqueue_several(ids, args, lane, priority, max_attempts, timeout_ms, crash_limit)
 -- Store plain jobs of one shape.
 -- from: none   to: available
