@@ -23,6 +23,7 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.supervisor import Worker
 from perdure.stores.postgres.control import PostgresControl
 from tests.support.database import Store, new_job, store_on
+from tests.support.model_ports import SameLineage
 from tests.support.waiting import eventually
 
 NOW = datetime.now(UTC)
@@ -67,7 +68,7 @@ def dead(*ran: UUID) -> ChildProcess:
 
 
 def worker_with(held: Held, database_url: str = "postgresql://localhost/none") -> Worker:
-    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None, samples=None)
+    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None, samples=None, lineage=SameLineage())
     return Worker(Settings(database_url=database_url), "nothing", stores, WorkerId(uuid4()))  # type: ignore[arg-type]
 
 

@@ -22,7 +22,7 @@ from perdure.stores.postgres.dispatch import PostgresDispatch
 from tests.simulation.handlers import CURRENT, KINDS
 from tests.simulation.loop import PROCESS, Process, ProcessEnded
 from tests.simulation.network import Host, Line
-from tests.support.model_ports import ModelControl, ModelJobs, ModelLeases, ModelWorkers
+from tests.support.model_ports import ModelControl, ModelJobs, ModelLeases, ModelWorkers, SameLineage
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -178,6 +178,7 @@ async def process_stores(
             leases=ModelLeases(world.store, settles if isolated else reports),
             workers=ModelWorkers(world.store, settles if isolated else reports),
             postgres=postgres,
+            lineage=SameLineage(),
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -201,6 +202,8 @@ async def supervise(world: "World") -> None:
             evacuations=NoEvacuations(),
             control=ModelControl(world.store, line),
             samples=NoSamples(),
+            lineage=SameLineage(),
+            wishes=ModelControl(world.store, line),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

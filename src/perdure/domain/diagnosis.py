@@ -76,6 +76,7 @@ class SchemaFacts:
     processes_alive: int
     workers_silent: int
     workers_deaf: int = 0
+    halted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ def judge_connections(facts: ServerFacts, *, per_worker: int, workers: int) -> L
 
 def judge_schema(facts: SchemaFacts) -> list[Line]:
     """The lines about tables, partitions and workers."""
-    return [_partitions(facts), _dead_rows(facts.tables), _workers(facts)]
+    return [_lineage(facts), _partitions(facts), _dead_rows(facts.tables), _workers(facts)]
 
 
 def judge_redis(facts: RedisFacts) -> list[Line]:
@@ -226,6 +227,15 @@ def _listener(facts: ServerFacts) -> Line:
     step = "connect workers to PostgreSQL itself, not through a pooler in transaction mode; polling works meanwhile"
     return Line(
         check="notifications", verdict=Verdict.WARN, found="not heard within a second", next_step=step
+    )
+
+
+def _lineage(facts: SchemaFacts) -> Line:
+    if facts.halted is None:
+        return Line(check="lineage", verdict=Verdict.OK, found="nobody remembers more than it has")
+    step = "see `perdure db epochs`, then `perdure db adopt`"
+    return Line(
+        check="lineage", verdict=Verdict.BAD, found=f"nothing may run: {facts.halted}", next_step=step
     )
 
 

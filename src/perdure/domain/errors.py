@@ -26,6 +26,7 @@
     │   └── ResultTimeout
     └── Unavailable             a server is away or not ready (exit code 6, HTTP 503)
         ├── DatabaseUnavailable
+        ├── RollbackDetected        the database went back in time, or is another one
         ├── RedisUnavailable
         ├── SnapshotsUnavailable
         ├── SchemaMissing
@@ -230,6 +231,12 @@ class DatabaseUnavailable(Unavailable):
     """PostgreSQL does not answer."""
 
     next_step = "check that the server runs and that PERDURE_DATABASE_URL is right, then `perdure doctor`"
+
+
+class RollbackDetected(Unavailable):
+    """The database went back in time or was moved: nothing is claimed or enqueued until somebody adopts it."""
+
+    next_step = "see `perdure db epochs`; when this database is the one to go on with, run `perdure db adopt`"
 
 
 class RedisUnavailable(Unavailable):

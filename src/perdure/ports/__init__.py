@@ -7,6 +7,7 @@ from perdure.ports.history import Finding, Findings, History
 from perdure.ports.insights import Insights
 from perdure.ports.jobs import Jobs, LeaseOf, Leases, Place, Settled
 from perdure.ports.keeping import Keeping, PartitionChanges
+from perdure.ports.lineage import Lineage
 from perdure.ports.settling import Settler
 from perdure.ports.workers import Workers
 
@@ -24,6 +25,7 @@ __all__ = [
     "Keeping",
     "LeaseOf",
     "Leases",
+    "Lineage",
     "PartitionChanges",
     "Place",
     "Scope",

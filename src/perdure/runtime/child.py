@@ -31,6 +31,7 @@ from perdure.runtime.loading import load_kinds
 from perdure.runtime.loops import every
 from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.process_wiring import ProcessStores, process_stores
+from perdure.runtime.recalling import RecallingJobs
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds
 from perdure.runtime.runners.loop import LoopRunner
@@ -64,6 +65,7 @@ class Orders:
     supervisor: int
     page: int
     slots: int
+    seen: dict[str, Any] | None = None
 
 
 class Child:
@@ -88,8 +90,10 @@ class Child:
         isolated = self._orders.isolated
         async with process_stores(self._settings, application_name=name, isolated=isolated) as stores:
             self._postgres = stores.postgres
+            self._recalling = RecallingJobs(stores.jobs, stores.lineage)
+            self._recalling.see(self._orders.seen)
             completion = Completion(
-                stores.jobs,
+                self._recalling,
                 stores.dispatch,
                 self._worker_id,
                 bounds=Bounds(
@@ -120,6 +124,8 @@ class Child:
                 task.cancel()
             for group in groups:
                 await group.runner.close()
+            if self._lost:
+                await self._recalling.tell(f"process {self._orders.process} of worker {self._worker_id}")
         await self._tell({"bye": True, **self._figures()})
         self._writer.close()
         await self._writer.wait_closed()
@@ -195,6 +201,8 @@ class Child:
                         self._execution.cancel(UUID(job_id), UUID(token))
                 case {"hold": holding}:
                     self._execution.holding = holding
+                case {"seen": seen}:
+                    self._recalling.see(seen)
                 case {"lost": True}:
                     self._lose()
         os._exit(1)

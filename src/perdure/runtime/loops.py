@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -35,3 +36,10 @@ async def every(interval_s: float, duty: Callable[[], Awaitable[object]], *, nam
             log.exception("a round failed", loop=name)
         pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away)) if away else interval_s
         await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set before the time is up."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()

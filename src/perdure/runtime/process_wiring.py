@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from perdure.ports import Dispatch, Scope
+from perdure.ports import Dispatch, Lineage, Scope
 from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
-from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
+from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.evacuation import PostgresEvacuations
 from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.lineage import PostgresLineage
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.workers import PostgresWorkers
 
@@ -33,6 +34,7 @@ class ProcessStores:
     workers: PostgresWorkers
     dispatch: Dispatch
     postgres: PostgresDispatch
+    lineage: PostgresLineage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class SupervisorStores:
     control: PostgresControl
     evacuations: PostgresEvacuations
     samples: PostgresSamples
+    lineage: Lineage
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
@@ -74,7 +77,13 @@ async def process_stores(
     postgres = PostgresDispatch(
         claims, schema=settings.schema, grace_ms=int(settings.deadline_grace_s * 1000)
     )
-    claims.on_open = postgres.opened
+    lineage = PostgresLineage(settles if isolated else reports, schema=settings.schema)
+
+    async def opened(connection: Connection) -> None:
+        await lineage.require(connection)
+        await postgres.opened(connection)
+
+    claims.on_open = opened
     async with AsyncExitStack() as stack:
         for database in (claims, settles, reports):
             stack.push_async_callback(database.close)
@@ -83,6 +92,7 @@ async def process_stores(
             leases=PostgresLeases(settles if isolated else reports, schema=settings.schema),
             workers=PostgresWorkers(settles if isolated else reports, schema=settings.schema),
             postgres=postgres,
+            lineage=lineage,
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -113,6 +123,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             control=PostgresControl(duties, schema=settings.schema),
             evacuations=PostgresEvacuations(duties, schema=settings.schema),
             samples=PostgresSamples(duties, schema=settings.schema),
+            lineage=PostgresLineage(beats, schema=settings.schema),
             duties=duties,
             heartbeats=beats,
         )

@@ -16,6 +16,7 @@ from perdure.runtime.locating import running_database
 
 if TYPE_CHECKING:
     from perdure.domain.views import ResultView
+    from perdure.runtime.lookout import Lookout
     from perdure.runtime.settings import Settings
     from perdure.runtime.wiring import Stores
     from perdure.services.enqueue import Enqueue
@@ -59,6 +60,7 @@ class _Opened:
     settings: "Settings"
     stores: "Stores"
     enqueue: "Enqueue"
+    lookout: "Lookout"
     stack: AsyncExitStack
 
 
@@ -92,10 +94,14 @@ class DatabaseProducer:
             return await enqueue_on(
                 conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
             )
-        enqueue = (await self._open()).enqueue
+        opened = await self._open()
+        opened.lookout.require()
         if len(jobs) == 1:
-            return [await enqueue.one(jobs[0].job, on_duplicate=_policy(jobs))]
-        return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
+            answers: Sequence[Enqueued] = [await opened.enqueue.one(jobs[0].job, on_duplicate=_policy(jobs))]
+        else:
+            answers = await opened.enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
+        opened.lookout.note(answers)
+        return answers
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         if conn is None:
@@ -122,6 +128,7 @@ class DatabaseProducer:
         place = self._places.pop(asyncio.get_running_loop(), None)
         if place is not None and place.opened is not None:
             await place.opened.enqueue.close()
+            await place.opened.lookout.close()
             await place.opened.stack.aclose()
 
     def close_sync(self) -> None:
@@ -146,6 +153,7 @@ class DatabaseProducer:
             self._places.pop(loop, None)
 
     async def _connect(self) -> _Opened:
+        from perdure.runtime.lookout import Lookout
         from perdure.runtime.wiring import connected
         from perdure.services.enqueue import Enqueue
 
@@ -155,7 +163,9 @@ class DatabaseProducer:
                 connected(settings, application_name="perdure producer", most=CONNECTIONS)
             )
             enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch)
-            return _Opened(settings, stores, enqueue, stack.pop_all())
+            lookout = Lookout(stores.lineage)
+            await lookout.begin()
+            return _Opened(settings, stores, enqueue, lookout, stack.pop_all())
 
 
 def _policy(jobs: Sequence[Prepared[Any]]) -> str:

@@ -9,7 +9,6 @@ import signal
 import socket
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 
@@ -23,8 +22,9 @@ from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
 from perdure.ports import LeaseOf, Scope
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
-from perdure.runtime.loops import every
+from perdure.runtime.loops import every, set_within
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
+from perdure.runtime.remembering import guard_of_worker, look, seen_by
 from perdure.runtime.sampling import Sampling
 from perdure.runtime.settings import Settings
 from perdure.runtime.telemetry import configure_logging
@@ -64,10 +64,12 @@ class Worker:
         self._signals = 0
         self._withdrawing = Withdrawing(self._children, self._stopping)
         self._sampling = Sampling(stores.samples, recycled_at_mb=settings.recycle_after_mb)
+        self._guard = guard_of_worker(settings, stores.lineage, worker_id)
 
     async def run(self) -> int:
         """Work until told to stop; the exit code says how it went."""
         self._stores.heartbeats.on_open = self._listen
+        await self._guard.look()
         await self._register(self._id)
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
@@ -141,11 +143,12 @@ class Worker:
     async def _live(self, child: ChildProcess, pause: float) -> None:
         """One process from its start until all that it held is settled, and the start of the next."""
         worker_id = self._id
-        if await _set_within(self._stopping, pause) or worker_id != self._id:
+        if await set_within(self._stopping, pause) or worker_id != self._id:
             # Who begins anew starts as many processes as there were, this one among them.
             del self._children[child.number]
             return
-        orders = {"app": self._app, "settings": plain(self._settings), "worker_id": str(worker_id)}
+        orders: dict[str, object] = {"app": self._app, "worker_id": str(worker_id)}
+        orders |= {"settings": plain(self._settings), **seen_by(self._guard)}
         child.started = monotonic()
         try:
             how = await child.run(orders, self._hear)
@@ -191,7 +194,7 @@ class Worker:
                     # A claim that was under way in the database when the process died may be committed only now.
                     late = Interrupted(cause=f"{cause} before it started", started=False)
                     pause = next(pauses, None)
-                    if pause is None or await _set_within(self._stopping, pause):
+                    if pause is None or await set_within(self._stopping, pause):
                         return
                     continue
                 limits = {
@@ -220,6 +223,7 @@ class Worker:
         return Crashed(cause=cause, alone=child.isolated or len(child.ran) == 1)
 
     async def _beat(self) -> None:
+        await look(self._guard, self._children.values())
         worker_id, children = self._id, self._children.values()
         deaf = sum(int(child.figures.get("deaf", 0)) for child in children)
         asked = monotonic()
@@ -362,12 +366,6 @@ class Worker:
         log.info("worker stopped")
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()
-
-
 def plain(settings: Settings) -> dict[str, object]:
     """The settings as JSON values, secrets included: they travel to our own processes over a private socket only."""
     values = settings.model_dump(mode="json")
@@ -379,7 +377,7 @@ def plain(settings: Settings) -> dict[str, object]:
 async def run_worker(settings: Settings, app: str, *, worker_id: WorkerId | None = None) -> int:
     """Run a worker for the jobs of `app` until SIGTERM, Ctrl-C or the end of its terminal, which drain it; a second one ends it at once.
 
-    Raises DatabaseUnavailable, SchemaMissing, SchemaOutdated or SchemaTooNew before anything is started.
+    Raises DatabaseUnavailable, RollbackDetected, SchemaMissing, SchemaOutdated or SchemaTooNew before anything is started.
     """
     configure_logging(settings)
     connection = await connect(settings.database_url.get_secret_value(), application_name="perdure worker")

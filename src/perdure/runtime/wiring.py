@@ -28,6 +28,7 @@ from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
+from perdure.stores.postgres.lineage import PostgresLineage
 from perdure.stores.postgres.migrations import require_current
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
@@ -61,6 +62,7 @@ class Stores:
     shared: SharedMemory
     samples: PostgresSamples
     assess: Assess
+    lineage: PostgresLineage
 
 
 def wired(
@@ -99,6 +101,7 @@ def wired(
         shared=SharedMemory(
             PostgresSharedEntries(database, schema=schema), max_bytes=settings.max_payload_bytes
         ),
+        lineage=PostgresLineage(database, schema=schema),
     )
 
 

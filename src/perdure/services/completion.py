@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -15,12 +16,24 @@ from perdure.domain.errors import InvalidInput, Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
-from perdure.ports import Dispatch, Jobs
+from perdure.ports import Dispatch, Settled
 
 BATCH = 500
 LONGEST_PAUSE_S = 2.0
 
 log = structlog.get_logger("perdure.completion")
+
+
+class Settling(Protocol):
+    """The part of the port `Jobs` that ends attempts."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """Record where attempts leave their jobs, each only while its token stands."""
+        ...
+
+    async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
+        """Record outcomes whose lease was gone and give the tokens of those that no earlier try had settled."""
+        ...
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -51,7 +64,7 @@ class Completion:
 
     def __init__(
         self,
-        jobs: Jobs,
+        jobs: Settling,
         dispatch: Dispatch,
         worker_id: WorkerId,
         *,

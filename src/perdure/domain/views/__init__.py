@@ -24,6 +24,8 @@ from perdure.domain.views.jobs import (
 )
 from perdure.domain.views.system import (
     CountView,
+    EpochView,
+    ForgottenView,
     LaneView,
     LeaderView,
     QueueView,
@@ -44,7 +46,9 @@ __all__ = [
     "DeadLetterView",
     "EdgeState",
     "EdgeView",
+    "EpochView",
     "EventView",
+    "ForgottenView",
     "GroupView",
     "JobDetail",
     "JobPage",

@@ -88,7 +88,10 @@ class RateView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
-    """The system on one screen. A part that did not come within the time budget is null, and `notes` names it."""
+    """The system on one screen. A part that did not come within the time budget is null, and `notes` names it.
+
+    `halted` is why nothing may run: the database went back in time or was moved, and nobody has adopted it.
+    """
 
     at: datetime | None
     counts: tuple[CountView, ...] | None
@@ -104,4 +107,34 @@ class StatusView:
     queues_paused: tuple[str, ...] | None
     unserved: tuple[Unserved, ...] | None = ()
     oldest_transaction_s: float | None
+    halted: str | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochView:
+    """A time of the database that began with a break: nothing runs in it until it is adopted.
+
+    `released` leases were void when it opened; `forgotten` jobs were remembered that the database did not have.
+    """
+
+    number: int
+    opened_at: datetime
+    opened_by: str
+    cause: str
+    released: int
+    adopted_at: datetime | None
+    adopted_by: str | None
+    reason: str | None
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgottenView:
+    """A job that somebody remembers: what the database lost of it, its enqueue or its success, and where it stands now."""
+
+    job_id: UUID
+    lost: str
+    remembered_by: str
+    told_at: datetime
+    state: JobState | None

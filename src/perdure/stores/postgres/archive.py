@@ -192,6 +192,7 @@ class PostgresArchive:
         await connection.fetch(self._sql["look_again"].numbered())
         await connection.fetch(self._sql["retake_keys"].numbered())
         await connection.fetch(self._sql["end_workers"].numbered(), cause)
+        await connection.fetch(self._sql["open_epoch"].numbered(), cause, actor)
         if fork:
             await connection.fetch(self._sql["pause_all"].numbered(), actor)
         detail = {"snapshot": newest.id, "at": newest.at, "fork": fork, "requeued": len(requeued)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import asyncpg
 
-from perdure.domain.errors import DatabaseUnavailable, PerdureError, SchemaMissing
+from perdure.domain.errors import DatabaseUnavailable, PerdureError, RollbackDetected, SchemaMissing
 from perdure.stores.postgres.statements import Statement
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.
 
 TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """The statement did nothing and may be repeated at once."""
+
+HALTED = "PD007"
+"""The code of our own that says that the database went back in time."""
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
@@ -104,6 +107,8 @@ def translation(error: Exception) -> PerdureError | None:
             "PostgreSQL has not answered in time: it cannot be reached, or a statement waits for a lock",
             next_step="`perdure doctor` tells whether the server answers; pg_stat_activity and pg_locks tell who waits for whom",
         )
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == HALTED:
+        return RollbackDetected(error.args[0])
     if isinstance(error, LOST):
         return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}: {error})")
     return None

@@ -51,6 +51,7 @@ class PostgresDiagnosis:
             processes_alive=workers["processes"],
             workers_silent=workers["silent"],
             workers_deaf=workers["deaf"],
+            halted=workers["halted"],
         )
 
     async def _clock_difference_s(self) -> float:

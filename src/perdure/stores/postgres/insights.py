@@ -280,6 +280,7 @@ def _status(found: Mapping[str, Sequence[Row]], notes: tuple[str, ...]) -> Statu
         oldest_transaction_s=found["oldest_transaction"][0]["age_s"]
         if "oldest_transaction" in found
         else None,
+        halted=vitals["halted"] if vitals else None,
         notes=notes,
     )
 

@@ -83,6 +83,30 @@ CREATE TABLE perdure.dead_letter_queue (
     CONSTRAINT dead_letter_queue_pkey PRIMARY KEY (job_id)
 );
 
+CREATE TABLE perdure.epochs (
+    number integer NOT NULL,
+    opened_at timestamp with time zone NOT NULL DEFAULT now(),
+    opened_by text NOT NULL,
+    cause text NOT NULL,
+    released integer NOT NULL DEFAULT 0,
+    adopted_at timestamp with time zone,
+    adopted_by text,
+    reason text,
+    CONSTRAINT epochs_check CHECK (((adopted_at IS NULL) = (adopted_by IS NULL))),
+    CONSTRAINT epochs_number_check CHECK ((number > 1)),
+    CONSTRAINT epochs_pkey PRIMARY KEY (number)
+);
+
+CREATE TABLE perdure.forgotten_jobs (
+    epoch integer NOT NULL,
+    job_id uuid NOT NULL,
+    lost text NOT NULL,
+    remembered_by text NOT NULL,
+    told_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT forgotten_jobs_lost_check CHECK ((lost = ANY (ARRAY['enqueue'::text, 'success'::text]))),
+    CONSTRAINT forgotten_jobs_pkey PRIMARY KEY (epoch, job_id, lost)
+);
+
 CREATE TABLE perdure.installation (
     only_one boolean NOT NULL DEFAULT true,
     id uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -324,6 +348,17 @@ CREATE TABLE perdure.snapshot_policy (
     CONSTRAINT snapshot_policy_only_one_check CHECK (only_one),
     CONSTRAINT snapshot_policy_pkey PRIMARY KEY (only_one)
 );
+
+CREATE TABLE perdure.stretches (
+    number bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    epoch integer NOT NULL,
+    mark bigint NOT NULL DEFAULT 0,
+    begun_at timestamp with time zone NOT NULL DEFAULT now(),
+    marked_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT stretches_pkey PRIMARY KEY (number),
+    CONSTRAINT stretches_id_key UNIQUE (id)
+) WITH (fillfactor=50);
 
 CREATE TABLE perdure.unique_keys (
     key text NOT NULL,
@@ -890,6 +925,13 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.epoch_now()
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+RETURN COALESCE((SELECT max(e.number) AS max FROM perdure.epochs e), 1)
+;
+
 CREATE OR REPLACE FUNCTION perdure.fill_slots(limits smallint[], free integer[])
  RETURNS integer[]
  LANGUAGE plpgsql
@@ -910,6 +952,13 @@ BEGIN
     END LOOP;
     RETURN given;
 END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.halted_by()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN (SELECT n.cause FROM (SELECT e.cause, e.adopted_at FROM perdure.epochs e ORDER BY e.number DESC LIMIT 1) n WHERE (n.adopted_at IS NULL))
 ;
 
 CREATE OR REPLACE FUNCTION perdure.history_needed(of_table text, of_day timestamp with time zone)
@@ -1027,6 +1076,46 @@ BEGIN
     FOR number IN SELECT DISTINCT hashtextextended(u.key, 0) FROM unnest(keys) AS u (key) ORDER BY 1 LOOP
         PERFORM pg_advisory_xact_lock(number);
     END LOOP;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.look_at_lineage(marking boolean, begin_anew boolean, remembered uuid, promised uuid[])
+ RETURNS TABLE(installation uuid, epoch integer, halted text, system bigint, timeline integer, flushed bigint, stretch uuid, mark bigint, reached bigint, durable boolean, missing uuid[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    newest perdure.stretches;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'the server is a replica, or has not ended its recovery' USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+    epoch := perdure.epoch_now();
+    halted := perdure.halted_by();
+    durable := current_setting('synchronous_commit') <> 'off';
+    SELECT * INTO newest FROM perdure.stretches s ORDER BY s.number DESC LIMIT 1;
+    IF marking AND halted IS NULL THEN
+        IF newest.id IS NULL OR begin_anew OR newest.epoch <> epoch OR newest.marked_at < clock_timestamp() - interval '10 seconds' THEN
+            PERFORM set_config('synchronous_commit', 'on', true);
+            DELETE FROM perdure.stretches s WHERE s.marked_at < now() - interval '35 days';
+            INSERT INTO perdure.stretches (epoch) VALUES (epoch) RETURNING * INTO newest;
+        ELSIF abs(extract(epoch FROM clock_timestamp() - newest.marked_at)) > 1 THEN
+            PERFORM set_config('synchronous_commit', 'on', true);
+            UPDATE perdure.stretches s SET mark = s.mark + 1, marked_at = clock_timestamp()
+            WHERE s.number = newest.number AND s.marked_at = newest.marked_at;
+            SELECT * INTO newest FROM perdure.stretches s WHERE s.number = newest.number;
+        END IF;
+    END IF;
+    stretch := newest.id;
+    mark := newest.mark;
+    SELECT s.mark INTO reached FROM perdure.stretches s WHERE s.id = remembered;
+    SELECT i.id INTO installation FROM perdure.installation i;
+    SELECT c.system_identifier INTO system FROM pg_control_system() c;
+    flushed := (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint;
+    timeline := ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer;
+    missing := ARRAY(SELECT p.id FROM unnest(promised) AS p (id) WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = p.id));
+    RETURN NEXT;
 END $function$
 ;
 
@@ -1222,6 +1311,58 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.open_epoch(seen integer, cause text, opener text, adopter text, reason text)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    opened integer;
+    freed integer;
+BEGIN
+    LOCK TABLE perdure.epochs IN EXCLUSIVE MODE;
+    IF perdure.epoch_now() > seen THEN
+        RETURN perdure.epoch_now();
+    END IF;
+    -- Before the lock on the leases, so that whoever registers or claims at this moment is either seen here or sees the epoch.
+    INSERT INTO perdure.epochs (number, cause, opened_by, adopted_at, adopted_by, reason)
+        VALUES (perdure.epoch_now() + 1, cause, opener, CASE WHEN adopter IS NOT NULL THEN now() END, adopter, reason)
+        RETURNING number INTO opened;
+    LOCK TABLE perdure.workers IN SHARE ROW EXCLUSIVE MODE;
+    UPDATE perdure.workers w SET state = 'dead', stopped_at = now(), cause = format('epoch %s: %s', opened, open_epoch.cause)
+        WHERE w.state IN ('active', 'draining');
+    LOCK TABLE perdure.leases IN SHARE ROW EXCLUSIVE MODE;
+    WITH gone AS (
+        DELETE FROM perdure.leases RETURNING *
+    ), history AS (
+        INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
+            concurrency_key, outcome, state, available_at, claimed_at, available_xid, claim_xid, cause)
+        SELECT g.job_id, g.token, g.worker_id, g.process, g.isolated, g.lane, g.run, g.attempt, g.crashes, g.interruptions, g.slot,
+            g.concurrency_key, 'released', 'available', g.available_at, g.claimed_at, g.available_xid, g.claim_xid,
+            format('given back when epoch %s opened', opened)
+        FROM gone g
+    )
+    INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated, returned_key)
+    SELECT g.job_id, g.rank, g.lane, g.band, g.run, g.attempt - 1, g.crashes, g.interruptions, g.suspicion,
+        j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true), coalesce(j.concurrency_key, '')
+    FROM gone g JOIN perdure.jobs j ON j.id = g.job_id;
+    GET DIAGNOSTICS freed = ROW_COUNT;
+    -- A job that is available again counts for a unique key that it had let go when it started, where nobody has taken the key meanwhile.
+    INSERT INTO perdure.unique_keys (key, job_id, states, expires_at)
+        SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, j.unique_until
+        FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id
+        WHERE e.settled_at = now() AND e.settle_xid = pg_current_xact_id() AND j.unique_key IS NOT NULL AND perdure.counts_in(j.unique_states, 'available')
+            AND (j.unique_until IS NULL OR j.unique_until > now())
+        ORDER BY j.unique_key, j.id
+        ON CONFLICT (key) DO NOTHING;
+    UPDATE perdure.epochs e SET released = freed WHERE e.number = opened;
+    INSERT INTO perdure.job_events (event, actor, reason, detail)
+        VALUES ('epoch_opened', opener, cause, jsonb_build_object('epoch', opened, 'released', freed));
+    RETURN opened;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.rank_of(ready timestamp with time zone, priority smallint)
  RETURNS bigint
  LANGUAGE sql
@@ -1362,6 +1503,37 @@ BEGIN
     WHERE c.wrong ORDER BY j.ordinal LIMIT 1;
     RAISE EXCEPTION 'job %: % %', bad.ordinal, bad.field, bad.why
         USING ERRCODE = 'PD004', DETAIL = jsonb_build_object('field', bad.field, 'why', bad.why)::text;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.require_adopted()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    why text := perdure.halted_by();
+BEGIN
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION '%', why USING ERRCODE = 'PD007';
+    END IF;
+    RETURN NEW;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.require_lineage(remembered_epoch integer, remembered uuid, remembered_mark bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF perdure.halted_by() IS NOT NULL THEN
+        RAISE EXCEPTION '%', perdure.halted_by() USING ERRCODE = 'PD007';
+    ELSIF perdure.epoch_now() <= remembered_epoch AND NOT EXISTS (
+        SELECT FROM perdure.stretches s WHERE s.id = remembered AND s.mark >= remembered_mark
+    ) THEN
+        RAISE EXCEPTION 'the database has gone back in time' USING ERRCODE = 'PD007';
+    END IF;
 END $function$
 ;
 
@@ -1674,6 +1846,30 @@ AS $function$
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.tell_forgotten(remembered_epoch integer, teller text, enqueued uuid[], succeeded uuid[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    told integer;
+BEGIN
+    IF perdure.epoch_now() <= remembered_epoch THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO perdure.forgotten_jobs (epoch, job_id, lost, remembered_by)
+        SELECT perdure.epoch_now(), u.id, 'enqueue', teller FROM unnest(enqueued) AS u (id)
+        WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = u.id)
+        UNION
+        SELECT perdure.epoch_now(), u.id, 'success', teller FROM unnest(succeeded) AS u (id)
+        WHERE NOT EXISTS (SELECT FROM perdure.job_executions e WHERE e.job_id = u.id AND e.outcome = 'completed')
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS told = ROW_COUNT;
+    RETURN told;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.text_fits(value text, folded boolean, patterns text[])
  RETURNS boolean
  LANGUAGE sql
@@ -1758,7 +1954,11 @@ RETURN (SELECT ((CASE WHEN (n.low >= n.next) THEN (n.low - '4294967296'::bigint)
 
 CREATE TRIGGER job_dependencies_depth AFTER INSERT ON perdure.job_dependencies REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION perdure.check_depth();
 
+CREATE TRIGGER leaders_halted BEFORE INSERT OR UPDATE ON perdure.leaders FOR EACH ROW WHEN ((new.expires_at > now())) EXECUTE FUNCTION perdure.require_adopted();
+
 CREATE TRIGGER workers_changed AFTER UPDATE ON perdure.workers FOR EACH ROW WHEN (((old.state <> new.state) OR (old.kinds <> new.kinds) OR (old.processes <> new.processes) OR (old.capacity <> new.capacity) OR (old.cordoned_at IS DISTINCT FROM new.cordoned_at))) EXECUTE FUNCTION perdure.keep_worker();
+
+CREATE TRIGGER workers_halted BEFORE INSERT ON perdure.workers FOR EACH ROW WHEN ((new.state = ANY (ARRAY['active'::perdure.worker_state, 'draining'::perdure.worker_state]))) EXECUTE FUNCTION perdure.require_adopted();
 
 CREATE TRIGGER workers_made AFTER INSERT ON perdure.workers FOR EACH ROW EXECUTE FUNCTION perdure.keep_worker();
 

@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.confirm import confirm
 from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.cli.lineage import add_to
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, CAUTION, Connection, Shown
 from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from perdure.runtime.settings import Settings
 
 app = App(name="db", help="Migrate and check the database.")
+add_to(app)
 
 COLUMNS = (Column("name", "MIGRATION"), Column("state", "STATE"))
 PROMISES = (

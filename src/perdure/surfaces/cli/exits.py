@@ -20,6 +20,7 @@ class Exit(IntEnum):
     CONFIG = 9
     DEGRADED = 10
     CRITICAL = 11
+    ROLLED_BACK = 12
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -37,6 +38,7 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.CONFIG: "the settings cannot be used",
     Exit.DEGRADED: "degraded (`status`, `doctor`), or migrations are missing (`db status`)",
     Exit.CRITICAL: "critical (`status`, `doctor`)",
+    Exit.ROLLED_BACK: "the database went back in time or was moved, and nobody has adopted it",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
     Exit.PIPE_CLOSED: "the reader of the output went away",
 }
@@ -87,6 +89,7 @@ CODES: Mapping[str, ErrorCode] = {
     "SchemaOutdated": ErrorCode(5005, Exit.UNREACHABLE),
     "SchemaTooNew": ErrorCode(5006, Exit.UNREACHABLE),
     "SnapshotsUnavailable": ErrorCode(5007, Exit.UNREACHABLE),
+    "RollbackDetected": ErrorCode(5008, Exit.ROLLED_BACK),
     "EmbeddedServerError": ErrorCode(5101, Exit.UNREACHABLE),
     "ServerBinariesMissing": ErrorCode(5102, Exit.UNREACHABLE),
     "DataVersionMismatch": ErrorCode(5103, Exit.UNREACHABLE),

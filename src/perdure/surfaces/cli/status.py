@@ -48,6 +48,8 @@ async def status(
 def judge(view: StatusView, *, past: bool = False) -> tuple[str, list[str]]:
     """The state of the system in one word, and in sentences why it is not ok; who led in the past is not known."""
     critical, degraded = [], []
+    if view.halted:
+        critical.append(f"nothing may run: {view.halted}: see `perdure db epochs`, then `perdure db adopt`")
     waiting = _count(view, JobState.AVAILABLE)
     live = (view.workers_active or 0) + (view.workers_draining or 0)
     if view.workers_active == 0 and waiting:

@@ -103,6 +103,10 @@ RETURNING key;
 -- The workers of the saved system are not here.
 UPDATE perdure.workers SET state = 'stopped', stopped_at = now(), cause = :cause WHERE state IN ('active', 'draining') RETURNING id;
 
+-- name: open_epoch(cause, actor)
+-- Whoever remembers more than the snapshot had is told so, and goes on: who brings it back adopts it.
+SELECT perdure.open_epoch(perdure.epoch_now(), :cause::text, :actor::text, :actor, :cause) AS epoch;
+
 -- name: pause_all(actor)
 -- A copy starts with all queues paused.
 WITH paused AS (

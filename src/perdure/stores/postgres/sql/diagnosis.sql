@@ -52,8 +52,8 @@ FROM (
 LEFT JOIN pg_class c ON c.relname = w.name AND c.relnamespace = to_regnamespace(quote_ident(:schema));
 
 -- name: workers(silent_ms)
--- How many workers live, and how many of them have been silent for longer or hear no notifications.
+-- How many workers live, and how many of them have been silent for longer or hear no notifications; why nothing may run.
 SELECT count(*) AS alive, coalesce(sum(w.processes), 0) AS processes,
     count(*) FILTER (WHERE w.heartbeat_at < now() - :silent_ms::bigint * interval '1 millisecond') AS silent,
-    count(*) FILTER (WHERE w.deaf > 0) AS deaf
+    count(*) FILTER (WHERE w.deaf > 0) AS deaf, perdure.halted_by() AS halted
 FROM perdure.workers w WHERE w.state IN ('active', 'draining');

@@ -305,7 +305,7 @@ WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL GROUP B
 -- name: vitals(suspect_ms)
 -- The workers, the leader of the duties, the oldest available job and the paused queues.
 SELECT now() AS at, w.active, w.draining, w.suspect, w.deaf, o.oldest_s, l.holder, l.term, l.elected_at, l.expires_at,
-    l.expires_at > now() AS leads, h.name AS leader, ARRAY(SELECT q.name FROM perdure.queues q WHERE q.paused_at IS NOT NULL ORDER BY 1) AS paused
+    l.expires_at > now() AS leads, h.name AS leader, perdure.halted_by() AS halted, ARRAY(SELECT q.name FROM perdure.queues q WHERE q.paused_at IS NOT NULL ORDER BY 1) AS paused
 FROM (
     SELECT count(*) FILTER (WHERE x.state = 'active') AS active, count(*) FILTER (WHERE x.state = 'draining') AS draining,
         count(*) FILTER (WHERE x.heartbeat_at < now() - :suspect_ms::bigint * interval '1 millisecond') AS suspect,

@@ -1,0 +1,65 @@
+"""A producer's guard: looks at the database now and then while jobs are enqueued, never on their way."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from uuid import uuid4
+
+import structlog
+
+from perdure.domain.errors import RollbackDetected, Unavailable
+from perdure.domain.job import Disposition, Enqueued
+from perdure.ports import Lineage
+from perdure.services.guard import Guard
+
+BETWEEN_LOOKS_S = 2.0
+
+log = structlog.get_logger("perdure.guard")
+
+
+class Lookout:
+    """Remembers what was enqueued, and looks at most every two seconds, beside the work."""
+
+    def __init__(self, lineage: Lineage) -> None:
+        self._guard = Guard(lineage, who=f"producer {uuid4()}")
+        self._next = 0.0
+        self._looking: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """The first look, which remembers. Raises RollbackDetected where a break is known, and Unavailable."""
+        self._next = monotonic() + BETWEEN_LOOKS_S
+        await self._guard.look()
+
+    def require(self) -> None:
+        """Raise RollbackDetected while the database is not what it was; looks again by itself."""
+        if self._guard.broken is not None:
+            self._look_when_due()
+            self._guard.require()
+
+    def note(self, answers: Sequence[Enqueued]) -> None:
+        """Remember what was stored."""
+        self._guard.note([one.job_id for one in answers if one.disposition is Disposition.CREATED])
+        self._look_when_due()
+
+    async def close(self) -> None:
+        """Wait for the look that is under way."""
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
+
+    def _look_when_due(self) -> None:
+        if self._looking is None and monotonic() >= self._next:
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        known = self._guard.broken is not None
+        try:
+            with suppress(Unavailable):
+                await self._guard.look()
+        except Exception:
+            log.exception("a look at the database failed")
+        finally:
+            self._looking = None
+            self._next = monotonic() + BETWEEN_LOOKS_S
+        if self._guard.broken is not None and not known:
+            log.error(self._guard.broken.message, next=RollbackDetected.next_step)
