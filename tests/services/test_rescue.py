@@ -218,3 +218,43 @@ async def test_a_heartbeat_tells_its_gap_by_the_databases_clock(system: System) 
     beat = await system.workers.beat(worker, kinds=(), processes=1)
     assert beat is not None
     assert timedelta(seconds=100) <= beat.gap < timedelta(seconds=160)
+
+
+async def test_a_suspect_gets_no_new_work_and_loses_nothing_until_its_next_heartbeat(system: System) -> None:
+    """An alert of severity 3 tells of it, once, well within 5 s of the limit."""
+    watching = await observer(system)
+    worker = await system.worker()
+    first, second = await system.add(), await system.add()
+    await system.claim(worker, limit=1)
+    await silent(system, worker, 7)
+    assert (await watching.look()).suspected == [worker]
+    assert (await watching.look(after=1)).suspected == []
+    assert await system.claim(worker, limit=1) == []
+    assert await system.state(first) == "running"
+    assert await system.count("job_events", "event = 'worker_suspected' AND detail ->> 'severity' = '3'") == 1
+    await system.workers.beat(worker, kinds=("app.work",), processes=1)
+    assert len(await system.claim(worker, limit=1)) == 1
+    assert await system.state(second) == "running"
+    assert await system.count("job_events", "event = 'worker_recovered'") == 1
+
+
+async def test_a_death_raises_an_alert(system: System) -> None:
+    watching = await observer(system)
+    worker = await system.worker()
+    await silent(system, worker, 16)
+    await watching.look()
+    await watching.look(after=6)
+    assert await system.count("job_events", "event = 'worker_dead' AND detail ->> 'severity' = '4'") == 1
+
+
+async def test_nothing_is_taken_while_most_hosts_are_silent_at_once(system: System) -> None:
+    """Rather the observer or the network is at fault; an alert of severity 5 tells of it."""
+    watching = await observer(system)
+    for number in range(4):
+        await silent(system, await system.worker(f"w{number}", host=f"host-{number}"), 3600)
+    await watching.look()
+    report = await watching.look(after=6)
+    assert (report.dead, report.held_back) == (0, 4)
+    assert (await watching.look(after=14)).dead == 0
+    assert await system.count("job_events", "event = 'fleet_silent' AND detail ->> 'severity' = '5'") == 1
+    assert (await watching.look(after=2)).dead == 1

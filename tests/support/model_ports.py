@@ -166,6 +166,13 @@ class ModelWorkers:
     async def heartbeats(self) -> Sequence[Heartbeat]:
         return await self._line.call(self._store.heartbeats)
 
+    async def suspect(self, silent: Mapping[WorkerId, datetime]) -> Sequence[WorkerId]:
+        """The model has no suspects: a silent worker claims nothing there anyway."""
+        return ()
+
+    async def alarm(self, event: str, reason: str, *, severity: int) -> None:
+        return None
+
     async def declare_dead(
         self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
     ) -> Sequence[WorkerId]:

@@ -57,8 +57,8 @@ class System:
 
     async def worker(self, name: str = "w1", **options: Any) -> WorkerId:
         """Register a worker of the default queue that knows kind app.work."""
-        fields = {"kinds": ("app.work",), "queues": ("default",), "capacity": 10, **options}
-        worker = NewWorker(id=WorkerId(uuid4()), name=name, host="host", pid=1, **fields)
+        fields = {"kinds": ("app.work",), "queues": ("default",), "capacity": 10, "host": "host", **options}
+        worker = NewWorker(id=WorkerId(uuid4()), name=name, pid=1, **fields)
         await self.workers.register(worker)
         return worker.id
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from perdure.domain.health.arrival import PHI_SUSPECT, Arrivals
 from perdure.domain.worker import WorkerId
 
 NOTICED = timedelta(seconds=1)
@@ -18,6 +19,7 @@ class Heartbeat:
     worker_id: WorkerId
     at: datetime
     silent_for: timedelta
+    host: str = ""
 
 
 class Step(NamedTuple):
@@ -31,13 +33,22 @@ class Step(NamedTuple):
 class Sight:
     """What an observer knows of itself: who it is, its own clock in seconds, and for how long it has seen without a break.
 
-    A break is an outage of the database, a stop of the observer, or a step of the database's clock.
+    A break is an outage of the database, a stop of the observer, or a step of the database's clock. `stretch` is by how much its
+    limits for others grow because it is slow itself; 1 when it is not.
     """
 
     worker_id: WorkerId
     now: float
     unbroken_for: timedelta
     steps: Sequence[Step] = ()
+    stretch: float = 1.0
+
+
+FORGETS = 0.8
+STRETCH_MAX = 8.0
+MASS_SHARE = 0.55
+MASS_HOSTS = 3
+PACES = 5
 
 
 class Contact:
@@ -45,18 +56,27 @@ class Contact:
 
     Times are in seconds of the observer's own clock. Anything longer than `broken_after` without a heartbeat is a break, and so
     is a step of the database's clock by more than that. Steps are remembered by the second; a late answer looks like a step back
-    and another forward, which cancel each other.
+    and another forward, which cancel each other. Who is slow itself cannot tell that others are late: when a heartbeat takes
+    longer than `interval`, the limits for others grow as much, up to eightfold.
     """
 
-    def __init__(self, now: float, *, broken_after: timedelta) -> None:
+    def __init__(
+        self, now: float, *, broken_after: timedelta, interval: timedelta = timedelta(seconds=2)
+    ) -> None:
+        self._interval_s = interval.total_seconds()
+        self._slow_s = 0.0
         self._broken_after = broken_after
         self._beat_at = now
         self._unbroken_since = now
         self._steps = list[tuple[float, timedelta]]()
         self._apart = timedelta(0)
 
-    def beat(self, now: float, gap: timedelta) -> None:
-        """A heartbeat came back; `gap` is the time since the one before by the database's clock."""
+    def beat(self, now: float, gap: timedelta, *, slow_s: float = 0.0) -> None:
+        """A heartbeat came back; `gap` is the time since the one before by the database's clock.
+
+        `slow_s` is how late it was asked for and how long the answer took, together.
+        """
+        self._slow_s = max(slow_s, FORGETS * self._slow_s)
         elapsed = timedelta(seconds=now - self._beat_at)
         self._apart += gap - elapsed
         if abs(self._apart) >= NOTICED:
@@ -77,6 +97,7 @@ class Contact:
             now=now,
             unbroken_for=timedelta(0) if blind else timedelta(seconds=now - self._unbroken_since),
             steps=[Step(by, timedelta(seconds=now - at)) for at, by in self._steps],
+            stretch=min(max(self._slow_s / self._interval_s, 1.0), STRETCH_MAX),
         )
 
 
@@ -110,4 +131,76 @@ class Silence:
 
     def _dead(self, silent_for: timedelta, watched: timedelta, sight: Sight) -> bool:
         watched = min(watched, sight.unbroken_for)
-        return watched >= (self._suspect_after if silent_for > self._dead_after else self._dead_after)
+        dead_after = self._dead_after * sight.stretch
+        return watched >= (self._suspect_after if silent_for > dead_after else dead_after)
+
+
+class Suspicion:
+    """Tells who has missed heartbeats: by phi-accrual (8, one beat forgiven), at the latest after `suspect_after`.
+
+    It costs nothing to be wrong: a suspect takes nothing new until its next heartbeat, and nothing is taken from it.
+    """
+
+    def __init__(self, *, suspect_after: timedelta, interval: timedelta) -> None:
+        self._suspect_after = suspect_after
+        self._interval_s = interval.total_seconds()
+        self._arrivals: dict[WorkerId, Arrivals] = {}
+
+    def observe(self, heartbeats: Iterable[Heartbeat], sight: Sight) -> dict[WorkerId, datetime]:
+        """Take one look; gives the suspects, each with its last heartbeat. Nobody is one to an observer whose own sight is fresh."""
+        seen = list(heartbeats)
+        self._arrivals = {one.worker_id: self._learnt(one) for one in seen}
+        if sight.unbroken_for < self._suspect_after:
+            return {}
+        return {
+            one.worker_id: one.at
+            for one in seen
+            if one.worker_id != sight.worker_id
+            and one.silent_for > self._limit(one.worker_id) * sight.stretch
+        }
+
+    def _limit(self, worker_id: WorkerId) -> timedelta:
+        silence_s = self._arrivals[worker_id].silence_until(PHI_SUSPECT)
+        return min(self._suspect_after, timedelta(seconds=silence_s))
+
+    def _learnt(self, beat: Heartbeat) -> Arrivals:
+        arrivals = self._arrivals.get(beat.worker_id) or Arrivals(
+            interval_s=self._interval_s, pause_s=self._interval_s
+        )
+        arrivals.heard(beat.at.timestamp())
+        return arrivals
+
+
+class MassSilence:
+    """Holds verdicts back while most of the hosts fall silent at once: more likely is that the observer or the network is to blame.
+
+    That is when more than 55 % of the hosts, and at least three, are to be declared dead. They are given as long again, and then
+    go host by host, five in that time. Workers of one host count once: a machine that dies takes all of its workers along.
+    """
+
+    def __init__(self, *, dead_after: timedelta) -> None:
+        self._patience_s = dead_after.total_seconds()
+        self._since: float | None = None
+        self._released_at = 0.0
+
+    def allowed(
+        self, dead: dict[WorkerId, datetime], heartbeats: Iterable[Heartbeat], now: float
+    ) -> dict[WorkerId, datetime]:
+        """Those of `dead` that may be declared so at `now`, a moment of the observer's clock."""
+        hosts = {beat.worker_id: beat.host for beat in heartbeats}
+        silent = sorted({hosts.get(worker_id, "") for worker_id in dead})
+        if len(silent) < MASS_HOSTS or len(silent) <= MASS_SHARE * len(set(hosts.values())):
+            self._since = None
+            return dead
+        if self._since is None:
+            self._since = now
+        pace_s = self._patience_s / PACES
+        if now - self._since < self._patience_s or now - self._released_at < pace_s:
+            return {}
+        self._released_at = now
+        return {worker_id: at for worker_id, at in dead.items() if hosts.get(worker_id, "") == silent[0]}
+
+    @property
+    def holds(self) -> bool:
+        """Whether verdicts are held back."""
+        return self._since is not None

@@ -28,6 +28,14 @@ class Workers(Protocol):
         """The last heartbeats of all workers that live."""
         ...
 
+    async def suspect(self, silent: Mapping[WorkerId, datetime]) -> Sequence[WorkerId]:
+        """Have workers take nothing new whose last heartbeat is still this one, and raise an alert; tells whose was none before."""
+        ...
+
+    async def alarm(self, event: str, reason: str, *, severity: int) -> None:
+        """Raise an alert about the fleet as a whole, of severity 1 to 5."""
+        ...
+
     async def declare_dead(
         self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
     ) -> Sequence[WorkerId]:

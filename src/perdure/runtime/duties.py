@@ -68,6 +68,7 @@ class Duties:
                 dead_after=timedelta(seconds=settings.dead_after_s),
                 crash_limit=settings.crash_limit,
                 interruption_limit=settings.interruption_limit,
+                interval=timedelta(seconds=settings.heartbeat_interval_s),
             ),
             sight=sight,
         )
@@ -130,6 +131,10 @@ class Duties:
         if self._term is None:
             return
         report = await self._rescue.run_once()
+        if report.suspected:
+            log.warning("missed heartbeats; gets no new work", workers=[str(one) for one in report.suspected])
+        if report.held_back:
+            log.error("most of the fleet is silent; nothing is taken from it yet", workers=report.held_back)
         if report.dead or report.rescued or report.overdue:
             log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)
 

@@ -57,7 +57,11 @@ class Worker:
         self._number = 0
         self._kinds: tuple[str, ...] = ()
         self._asked = monotonic()
-        self._contact = Contact(monotonic(), broken_after=timedelta(seconds=settings.suspect_after_s))
+        self._contact = Contact(
+            monotonic(),
+            broken_after=timedelta(seconds=settings.suspect_after_s),
+            interval=timedelta(seconds=settings.heartbeat_interval_s),
+        )
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Lock()
         self._failed: tuple[str, str] | None = None
@@ -234,7 +238,7 @@ class Worker:
         late_s = max(0.0, asked - self._asked - 1.2 * self._settings.heartbeat_interval_s)
         self._asked = asked
         self._sampling.beat(late_s=late_s, took_s=now - asked)
-        self._contact.beat(now, timedelta(0) if beat is None else beat.gap)
+        self._contact.beat(now, timedelta(0) if beat is None else beat.gap, slow_s=late_s + now - asked)
         if beat is None:
             await self._begin_anew(worker_id)
         else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from perdure.domain.liveness import Sight, Silence
+from perdure.domain.liveness import Heartbeat, MassSilence, Sight, Silence, Suspicion
 from perdure.domain.settlement import Crashed, Ending, ErrorReport, Failed, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Workers
@@ -22,11 +22,16 @@ class Find(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescueReport:
-    """How many workers were declared dead, and how many leases were ended."""
+    """How many workers were declared dead, and how many leases were ended; whom silence makes a suspect now.
+
+    `held_back` workers would have been declared dead, were they not most of the fleet.
+    """
 
     dead: int
     rescued: int
     overdue: int
+    suspected: Sequence[WorkerId] = ()
+    held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Rules:
     dead_after: timedelta
     crash_limit: int
     interruption_limit: int
+    interval: timedelta = timedelta(seconds=2)
 
 
 class Rescue:
@@ -65,25 +71,37 @@ class Rescue:
         self._rules = rules
         self._sight = sight
         self._silence = Silence(suspect_after=rules.suspect_after, dead_after=rules.dead_after)
+        self._suspicion = Suspicion(suspect_after=rules.suspect_after, interval=rules.interval)
+        self._mass = MassSilence(dead_after=rules.dead_after)
 
     async def run_once(self) -> RescueReport:
         """One round: verdicts, then the leases of the dead, then the overdue ones."""
-        dead = await self._judge()
+        heartbeats = await self._workers.heartbeats()
+        suspects = self._suspicion.observe(heartbeats, self._sight())
+        suspected = await self._workers.suspect(suspects) if suspects else ()
+        dead, held_back = await self._judge(heartbeats)
         for worker_id in dead:
             await self._dispatch.release(worker_id)
         rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
         overdue = await self._end_all(self._hung, _overdue)
-        return RescueReport(dead=len(dead), rescued=rescued, overdue=overdue)
+        return RescueReport(
+            dead=len(dead), rescued=rescued, overdue=overdue, suspected=suspected, held_back=held_back
+        )
 
-    async def _judge(self) -> Sequence[WorkerId]:
-        heartbeats = await self._workers.heartbeats()
+    async def _judge(self, heartbeats: Sequence[Heartbeat]) -> tuple[Sequence[WorkerId], int]:
         sight = self._sight()
         silent = self._silence.observe(heartbeats, sight)
-        if not silent:
-            return ()
-        return await self._workers.declare_dead(
-            silent, observer=sight.worker_id, fresh_within=self._rules.suspect_after
+        held_before = self._mass.holds
+        allowed = self._mass.allowed(silent, heartbeats, sight.now)
+        if self._mass.holds and not held_before:
+            reason = f"{len(silent)} of {len(heartbeats)} workers fell silent at once; nothing is taken from them yet"
+            await self._workers.alarm("fleet_silent", reason, severity=5)
+        if not allowed:
+            return (), len(silent)
+        dead = await self._workers.declare_dead(
+            allowed, observer=sight.worker_id, fresh_within=self._rules.suspect_after
         )
+        return dead, len(silent) - len(allowed)
 
     async def _hung(self, *, limit: int) -> Sequence[LeaseOf]:
         sight = self._sight()

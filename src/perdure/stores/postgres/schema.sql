@@ -432,6 +432,7 @@ CREATE TABLE perdure.workers (
     cordoned_at timestamp with time zone,
     evacuate_by timestamp with time zone,
     evacuated_at timestamp with time zone,
+    suspected_at timestamp with time zone,
     CONSTRAINT workers_deaf_check CHECK ((deaf >= 0)),
     CONSTRAINT workers_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);
@@ -1195,12 +1196,13 @@ CREATE OR REPLACE FUNCTION perdure.may_claim(worker uuid)
  LANGUAGE plpgsql
 AS $function$
 DECLARE
-    found perdure.worker_state := (SELECT w.state FROM perdure.workers w WHERE w.id = worker);
+    found record;
 BEGIN
-    IF found IN ('active', 'draining') THEN
-        RETURN found = 'active';
+    SELECT w.state, w.suspected_at INTO found FROM perdure.workers w WHERE w.id = worker;
+    IF found.state IN ('active', 'draining') THEN
+        RETURN found.state = 'active' AND found.suspected_at IS NULL;
     END IF;
-    RAISE EXCEPTION 'worker % is % and may not claim', worker, coalesce(found::text, 'unknown') USING ERRCODE = 'PD006';
+    RAISE EXCEPTION 'worker % is % and may not claim', worker, coalesce(found.state::text, 'unknown') USING ERRCODE = 'PD006';
 END $function$
 ;
 

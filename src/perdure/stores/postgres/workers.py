@@ -60,9 +60,21 @@ class PostgresWorkers:
 
     async def heartbeats(self) -> Sequence[Heartbeat]:
         return [
-            Heartbeat(worker_id=WorkerId(row["id"]), at=row["heartbeat_at"], silent_for=row["silent_for"])
+            Heartbeat(
+                worker_id=WorkerId(row["id"]),
+                at=row["heartbeat_at"],
+                silent_for=row["silent_for"],
+                host=row["host"],
+            )
             for row in await self._database.fetch(self._sql["heartbeats"])
         ]
+
+    async def suspect(self, silent: Mapping[WorkerId, datetime]) -> Sequence[WorkerId]:
+        rows = await self._database.fetch(self._sql["suspect"], list(silent), list(silent.values()))
+        return [WorkerId(row["id"]) for row in rows]
+
+    async def alarm(self, event: str, reason: str, *, severity: int) -> None:
+        await self._database.fetch(self._sql["alarm"], event, reason, f'{{"severity": {severity}}}')
 
     async def declare_dead(
         self, silent: Mapping[WorkerId, datetime], *, observer: WorkerId, fresh_within: timedelta
