@@ -7,7 +7,8 @@ import pytest
 
 from perdure import Perdure, job
 from perdure.domain.errors import InvalidOption, NotEmpty, NotFound, PastUnknown
-from perdure.runtime.state_operations import RestoreOptions
+from perdure.domain.restore import Conflicts, Phase, RestoreScope
+from perdure.runtime.state_operations import InPlaceOptions, RestoreOptions
 
 
 @job
@@ -44,3 +45,25 @@ async def test_the_operations_of_the_specification(
         assert (await restored.jobs.get(handle.id)).job.state == "available"
         with pytest.raises(PastUnknown):
             await restored.jobs.list(as_of=datetime.now(UTC))
+
+
+async def test_a_live_system_is_restored_by_a_plan_that_is_looked_at(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Perdure(database_url=database_url, snapshots=str(tmp_path)) as app:
+        handle = await app.enqueue(send, "kim")
+        snapshot = await app.state.create_snapshot()
+        await app.jobs.cancel(handle.id)
+        kept = InPlaceOptions(conflicts=Conflicts(choices={"cancelled_since": "keep"}))
+        assert (await app.state.plan_restore(snapshot.id, kept)).changes == 0
+        options = InPlaceOptions(scope=RestoreScope(graph=handle.id))
+        plan = await app.state.plan_restore(snapshot.id, options)
+        done = await app.state.apply_restore(plan, drain="1s")
+        assert (done.phase, done.changes) == (Phase.DONE, 1)
+        assert (await app.jobs.get(handle.id)).job.state == "available"
+        undoing = await app.state.plan_undoing(plan.id)
+        assert (await app.state.apply_restore(undoing)).phase is Phase.DONE
+        assert (await app.state.restore(undoing.id)).undoes == plan.id
+        assert (await app.jobs.get(handle.id)).job.state == "cancelled"
+        with pytest.raises(PastUnknown):
+            await app.state.plan_restore(datetime.now(UTC))

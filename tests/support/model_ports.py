@@ -364,6 +364,12 @@ class ModelDatabase:
         """Looking back, snapshots and their upkeep are not modelled: the leader's duties find nothing to do."""
         return []
 
+    def _stalled(self, **_: object) -> list[Row]:
+        return []
+
+    def _forget(self, **_: object) -> list[Mapping[str, Any]]:
+        return [{"forgotten": 0}]
+
     def _policy(self) -> list[Row]:
         return []
 

@@ -39,12 +39,13 @@ RETRIED = frozenset({JobState.SCHEDULED, JobState.RETRYABLE, JobState.DISCARDED,
 """The states from which a job can be retried by hand."""
 
 # The only law of transitions. Statements that move a row name theirs in a comment, which a test
-# compares with this table; `None` is the moment before the job exists.
+# compares with this table; `None` is the moment before the job exists. Only restores open a job again that has
+# completed, and end one that waits in another way than cancelled.
 TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
     None: frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE}),
-    JobState.PENDING: frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.CANCELLED}),
-    JobState.SCHEDULED: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
-    JobState.AVAILABLE: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.PENDING: frozenset({JobState.SCHEDULED, JobState.AVAILABLE}) | TERMINAL,
+    JobState.SCHEDULED: frozenset({JobState.AVAILABLE}) | TERMINAL,
+    JobState.AVAILABLE: frozenset({JobState.RUNNING}) | TERMINAL,
     JobState.RUNNING: frozenset(
         {
             JobState.COMPLETED,
@@ -55,10 +56,12 @@ TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
             JobState.DISCARDED,
         }
     ),
-    JobState.RETRYABLE: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
-    JobState.COMPLETED: frozenset(),
-    JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
-    JobState.DISCARDED: frozenset({JobState.AVAILABLE, JobState.SCHEDULED, JobState.CANCELLED}),
+    JobState.RETRYABLE: frozenset({JobState.AVAILABLE}) | TERMINAL,
+    JobState.COMPLETED: frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE}),
+    JobState.CANCELLED: frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE}),
+    JobState.DISCARDED: frozenset(
+        {JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE, JobState.CANCELLED}
+    ),
 }
 
 

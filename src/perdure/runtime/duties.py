@@ -13,6 +13,7 @@ from perdure.domain.errors import Unavailable
 from perdure.domain.liveness import Sight
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
+from perdure.runtime.restoring import StalledRestores
 from perdure.runtime.saving import AutomaticSnapshots
 from perdure.runtime.settings import Settings
 from perdure.services.evacuate import FollowUp
@@ -29,6 +30,7 @@ CANCEL_REQUESTS_S = 1.0
 CANCEL_REQUESTS_AT_ONCE = 500
 MARK_S = 1.0
 SNAPSHOT_LOOK_S = 10.0
+RESTORE_LOOK_S = 10.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 UNDONE = frozenset({"missing", "kept", "postponed"})
@@ -81,6 +83,7 @@ class Duties:
         self._control = stores.control
         self._moments = PostgresPast(stores.duties, schema=settings.schema)
         self._snapshots = AutomaticSnapshots(settings, stores.duties)
+        self._restores = StalledRestores(settings, stores.duties)
         self._retention = timedelta(days=settings.retention_days)
         self._upkeep = Upkeep(
             stores.keeping,
@@ -103,6 +106,7 @@ class Duties:
                 (CANCEL_REQUESTS_S, self._carry_on_cancel_requests, "cancel requests"),
                 (MARK_S, self._mark, "moments"),
                 (SNAPSHOT_LOOK_S, self._save, "snapshots"),
+                (RESTORE_LOOK_S, self._carry_restores_on, "restores"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
                 group.create_task(every(interval, duty, name=name))
@@ -161,6 +165,11 @@ class Duties:
         """An automatic snapshot, when one is wanted and due."""
         if self._term is not None and (report := await self._snapshots.run_once()) is not None:
             log.info("snapshot", id=report.created, pruned=list(report.pruned), took_s=report.took_s)
+
+    async def _carry_restores_on(self) -> None:
+        """A restore whose process has gone in the middle comes to its end all the same."""
+        if self._term is not None and (done := await self._restores.run_once()) is not None:
+            log.warning("carried a restore on", id=str(done.id), phase=done.phase, report=done.report)
 
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""

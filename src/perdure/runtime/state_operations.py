@@ -1,13 +1,19 @@
 """The specification's operations on state, by name; they call the same services as everything else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from perdure.domain.durations import Duration, parse_duration
+from perdure.domain.restore import EVERYTHING, Conflicts, Restore, RestoreScope
 from perdure.domain.snapshot import Manifest
+from perdure.ports import By
+from perdure.runtime.restoring import Restoring, restoring_on
 from perdure.runtime.saving import policy_of, snapshots_of
+from perdure.services.restore import DRAIN, Terms
 from perdure.services.shared_memory import SharedMemory
 from perdure.services.snapshot import Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
@@ -26,6 +32,17 @@ class RestoreOptions:
     database_url: str = ""
     schema: str = ""
     fork: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlaceOptions:
+    """Which jobs of a live system are restored, and what is done with those that something has happened to since."""
+
+    scope: RestoreScope = EVERYTHING
+    conflicts: Conflicts = field(default_factory=Conflicts)
+
+
+PROGRAM = By(actor="program")
 
 
 class StateOperations:
@@ -71,6 +88,42 @@ class StateOperations:
         found = await snapshots_of(self._app.settings).newest_before(at)
         return await self.restore_from_snapshot(found.id, options, actor=actor)
 
+    async def plan_restore(
+        self, at: datetime | str, options: InPlaceOptions | None = None, *, by: By = PROGRAM
+    ) -> Restore:
+        """Find out what it would do to make jobs of this live system what they were at a time, or in the snapshot of an id.
+
+        No job is changed. Raises PastUnknown, NotFound, SnapshotUnusable and InvalidOption.
+        """
+        chosen = options or InPlaceOptions()
+        async with self._restoring() as restoring:
+            if isinstance(at, str):
+                cut = await restoring.cuts.of_snapshot(await snapshots_of(self._app.settings).get(at))
+            else:
+                cut = await restoring.cuts.of_time(at)
+            return await restoring.service.plan(cut, by, scope=chosen.scope, conflicts=chosen.conflicts)
+
+    async def plan_undoing(self, restore: UUID, *, by: By = PROGRAM) -> Restore:
+        """The plan that takes back what a restore changed. Raises NotFound and Conflict."""
+        async with self._restoring() as restoring:
+            return await restoring.service.plan_undoing(restore, await restoring.cuts.before(restore), by)
+
+    async def apply_restore(
+        self, plan: Restore, *, drain: Duration = DRAIN, tolerance: int = 0, by: By = PROGRAM
+    ) -> Restore:
+        """Carry out a plan that was looked at; nothing is changed when more jobs than `tolerance` have moved on since.
+
+        Raises Conflict and InvalidOption.
+        """
+        terms = Terms(drain=parse_duration(drain, "drain"), tolerance=tolerance)
+        async with self._restoring() as restoring:
+            return await restoring.service.apply(plan.id, by, digest=plan.digest, terms=terms)
+
+    async def restore(self, id: UUID) -> Restore:
+        """A plan or restore, and what came of it. Raises NotFound."""
+        async with self._restoring() as restoring:
+            return await restoring.restores.get(id)
+
     async def enable_auto_snapshot(
         self, interval: Duration, retention: int, *, actor: str = "program"
     ) -> None:
@@ -85,6 +138,12 @@ class StateOperations:
     async def shared_memory(self) -> SharedMemory:
         """The memory that workers and programs share, connected. Raises as `Perdure.stores` does."""
         return (await self._app.stores()).shared
+
+    @asynccontextmanager
+    async def _restoring(self) -> AsyncIterator[Restoring]:
+        settings = await self._app.connected_settings()
+        async with restoring_on(settings, application_name="perdure restore") as restoring:
+            yield restoring
 
     async def _policy(self) -> PostgresPolicy:
         return PostgresPolicy((await self._app.stores()).database, schema=self._app.settings.schema)

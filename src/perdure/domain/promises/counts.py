@@ -1,7 +1,7 @@
 """S4: failures, crashes alone and interruptions are counted right and stay within their limits."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,7 +31,7 @@ def numbers(before: Held, after: Held) -> Iterator[Violation]:
 
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """What one run has used up, by its leases that have ended."""
+    """What one run has used up, by its leases that have ended; a run that a restore opened goes on from the counts of the cut."""
 
     failures: int
     crashes: int
@@ -42,23 +42,32 @@ class _Used:
     last: int
 
 
+def _bases(scene: Scene) -> dict[tuple[UUID, int], Held]:
+    """The records with which restores opened runs."""
+    opened = (one for one in scene.past.ended if one.token is None and one.outcome is Outcome.RELEASED)
+    return {(one.job_id, one.run): one for one in opened}
+
+
 def _used(scene: Scene) -> dict[tuple[UUID, int], _Used]:
     runs: dict[tuple[UUID, int], list[Held]] = defaultdict(list)
     for one in scene.past.ended:
         if one.token is not None:
             runs[one.job_id, one.run].append(one)
-    return {
-        run: _Used(
-            failures=sum(one.outcome in FAILURES for one in held),
-            crashes=max(one.crashes for one in held),
-            interruptions=max(one.interruptions for one in held),
-            crashed=sum(one.outcome is Outcome.CRASHED for one in held),
-            interrupted=sum(one.outcome is Outcome.INTERRUPTED for one in held),
-            first=min(one.attempt for one in held),
-            last=max(one.attempt for one in held),
-        )
-        for run, held in runs.items()
-    }
+    bases = _bases(scene)
+    return {run: _used_up(held, bases.get(run)) for run, held in runs.items()}
+
+
+def _used_up(held: Sequence[Held], base: Held | None) -> _Used:
+    return _Used(
+        failures=sum(one.outcome in FAILURES for one in held) + (base.attempt if base else 0),
+        crashes=max(one.crashes for one in held),
+        interruptions=max(one.interruptions for one in held),
+        crashed=sum(one.outcome is Outcome.CRASHED for one in held) + (base.crashes if base else 0),
+        interrupted=sum(one.outcome is Outcome.INTERRUPTED for one in held)
+        + (base.interruptions if base else 0),
+        first=min(one.attempt for one in held) - (base.attempt if base else 0),
+        last=max(one.attempt for one in held),
+    )
 
 
 def limits(scene: Scene, crash_limit: int, interruption_limit: int) -> Iterator[Violation]:
@@ -84,7 +93,7 @@ def limits(scene: Scene, crash_limit: int, interruption_limit: int) -> Iterator[
 
 def miscounts(scene: Scene) -> Iterator[Violation]:
     """A live row carries the counts of its run on."""
-    used = _used(scene)
+    used, bases = _used(scene), _bases(scene)
     rows = [
         *(one for one in scene.past.standing if one.place != "blocked"),
         *(
@@ -96,8 +105,9 @@ def miscounts(scene: Scene) -> Iterator[Violation]:
         ),
     ]  # fmt: skip
     for row in rows:
-        run = used.get((row.job_id, row.run))
-        history = (run.failures, run.crashes, run.interrupted) if run else (0, 0, 0)
+        run, base = used.get((row.job_id, row.run)), bases.get((row.job_id, row.run))
+        counted = (base.attempt, base.crashes, base.interruptions) if base else (0, 0, 0)
+        history = (run.failures, run.crashes, run.interrupted) if run else counted
         if scene.known(row.job_id) and (row.attempt, row.crashes, row.interruptions) != history:
             words = (
                 f"job {row.job_id}, run {row.run}: its row says {row.attempt} failures, {row.crashes} crashes, "

@@ -178,7 +178,7 @@ class PostgresArchive:
         if held is not None:
             raise NotEmpty(
                 f"schema {self._schema!r} of the database holds rows in {held}; nothing was changed",
-                next_step="restore into an empty database, or into another schema",
+                next_step="restore into an empty database or another schema, or in place by a plan: `perdure restore plan`",
             )
         await self._make_days(connection, chain)
         newest = chain[-1]
@@ -192,6 +192,7 @@ class PostgresArchive:
         await connection.fetch(self._sql["look_again"].numbered())
         await connection.fetch(self._sql["retake_keys"].numbered())
         await connection.fetch(self._sql["end_workers"].numbered(), cause)
+        await connection.fetch(self._sql["abandon_restores"].numbered())
         await connection.fetch(self._sql["open_epoch"].numbered(), cause, actor)
         if fork:
             await connection.fetch(self._sql["pause_all"].numbered(), actor)

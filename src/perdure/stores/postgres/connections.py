@@ -142,7 +142,14 @@ class PooledDatabase:
         self._pool = pool
 
     @classmethod
-    async def open(cls, database_url: str, *, application_name: str, most: int) -> "PooledDatabase":
+    async def open(
+        cls,
+        database_url: str,
+        *,
+        application_name: str,
+        most: int,
+        command_timeout: float | None = COMMAND_TIMEOUT_S,
+    ) -> "PooledDatabase":
         """Raises DatabaseUnavailable when the URL cannot be understood; connects at first use."""
         with translated():
             pool = await asyncpg.create_pool(
@@ -150,7 +157,7 @@ class PooledDatabase:
                 min_size=0,
                 max_size=most,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
+                command_timeout=command_timeout,
                 server_settings=_session(application_name, ABANDONED),
                 reset=_as_it_is,
             )

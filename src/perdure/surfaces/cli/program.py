@@ -27,6 +27,11 @@ COMMANDS = (
     ("status", "status:status", "The system on one screen; the exit code is its state."),
     ("snapshot", "snapshot:app", "Save everything, check it, and bring it back into an empty database."),
     ("shared", "shared:app", "Read and write the memory that workers and programs share."),
+    (
+        "restore",
+        "restore:app",
+        "Make jobs of a live system again what they were, by a plan that is looked at first.",
+    ),
     ("at", "at", "Look back: any reading command, as of a moment."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),

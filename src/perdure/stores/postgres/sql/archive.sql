@@ -118,3 +118,8 @@ RETURNING queue;
 -- name: tell(actor, detail)
 -- Record that and from what this database was restored.
 INSERT INTO perdure.job_events (event, actor, detail) VALUES ('restored', :actor, :detail::jsonb);
+
+-- name: abandon_restores()
+-- A restore that was under way when the snapshot was taken is not carried on here.
+UPDATE perdure.restores SET phase = 'abandoned', report = 'was under way when this database was saved', ended_at = now()
+WHERE phase IN ('planned', 'holding', 'draining', 'fencing', 'writing', 'checking', 'broken') RETURNING id;

@@ -187,38 +187,51 @@ WITH horizon AS (
         max(e.interruptions) AS interruptions, count(*) FILTER (WHERE e.outcome = 'interrupted') AS interrupted,
         count(*) FILTER (WHERE e.outcome = 'crashed') AS crashed, min(e.attempt) AS first, max(e.attempt) AS last
     FROM perdure.job_executions e WHERE e.token IS NOT NULL GROUP BY e.job_id, e.run
+), bases AS MATERIALIZED (
+    -- A run that a restore opened goes on from the counts of the cut, which its first record carries.
+    SELECT e.job_id, e.run, max(e.attempt) AS attempt, max(e.crashes) AS crashes, max(e.interruptions) AS interruptions
+    FROM perdure.job_executions e WHERE e.token IS NULL AND e.outcome = 'released' GROUP BY e.job_id, e.run
 ), waiting AS (
     SELECT job_id, run, attempt, crashes, interruptions FROM perdure.scheduled_jobs
     UNION ALL SELECT job_id, run, attempt, crashes, interruptions FROM perdure.available_jobs
     UNION ALL SELECT job_id, run, attempt, crashes, interruptions FROM perdure.parked_jobs
     UNION ALL SELECT job_id, run, (attempt - 1)::smallint, crashes, interruptions FROM perdure.leases
 ), over AS MATERIALIZED (
-    SELECT u.*, j.max_attempts, coalesce(j.crash_limit, :crash_limit::integer) AS crash_limit, j.enqueued_at >= h.day AS whole
+    SELECT u.*, j.max_attempts, coalesce(j.crash_limit, :crash_limit::integer) AS crash_limit, j.enqueued_at >= h.day AS whole,
+        coalesce(b.attempt, 0) AS attempts_before, coalesce(b.crashes, 0) AS crashes_before, coalesce(b.interruptions, 0) AS interruptions_before
     FROM used u JOIN perdure.jobs j ON j.id = u.job_id CROSS JOIN horizon h
-    WHERE u.failures > j.max_attempts OR u.last > j.max_attempts OR u.crashes > coalesce(j.crash_limit, :crash_limit::integer)
-        OR greatest(u.interruptions, u.interrupted) > :interruption_limit::integer
-        OR j.enqueued_at >= h.day AND (u.first <> 1 OR u.crashes > u.crashed OR u.interruptions <> u.interrupted)
+    LEFT JOIN bases b ON b.job_id = u.job_id AND b.run = u.run
+    WHERE u.failures + coalesce(b.attempt, 0) > j.max_attempts OR u.last > j.max_attempts
+        OR u.crashes > coalesce(j.crash_limit, :crash_limit::integer)
+        OR greatest(u.interruptions, u.interrupted + coalesce(b.interruptions, 0)) > :interruption_limit::integer
+        OR j.enqueued_at >= h.day AND (u.first <> 1 + coalesce(b.attempt, 0) OR u.crashes > u.crashed + coalesce(b.crashes, 0)
+            OR u.interruptions <> u.interrupted + coalesce(b.interruptions, 0))
 ), bad AS (
     SELECT c.clause, format('job %s, run %s: %s', o.job_id, o.run, c.words) AS words
     FROM over o
     CROSS JOIN LATERAL (VALUES
-        (o.failures > o.max_attempts OR o.last > o.max_attempts, 'more failures than attempts allowed',
-            format('%s failures and attempt %s, %s allowed', o.failures, o.last, o.max_attempts)),
+        (o.failures + o.attempts_before > o.max_attempts OR o.last > o.max_attempts, 'more failures than attempts allowed',
+            format('%s failures and attempt %s, %s allowed', o.failures + o.attempts_before, o.last, o.max_attempts)),
         (o.crashes > o.crash_limit, 'more crashes alone than allowed', format('%s crashes alone, %s allowed', o.crashes, o.crash_limit)),
-        (greatest(o.interruptions, o.interrupted) > :interruption_limit::integer, 'more interruptions than allowed',
-            format('%s interruptions, %s allowed', greatest(o.interruptions, o.interrupted), :interruption_limit::integer)),
-        (o.whole AND o.first <> 1, 'an attempt is misnumbered', format('the first attempt has number %s', o.first)),
-        (o.whole AND (o.crashes > o.crashed OR o.interruptions <> o.interrupted), 'crashes or interruptions are miscounted',
-            format('counted %s crashes and %s interruptions; the history has %s and %s', o.crashes, o.interruptions, o.crashed, o.interrupted))
+        (greatest(o.interruptions, o.interrupted + o.interruptions_before) > :interruption_limit::integer, 'more interruptions than allowed',
+            format('%s interruptions, %s allowed', greatest(o.interruptions, o.interrupted + o.interruptions_before), :interruption_limit::integer)),
+        (o.whole AND o.first <> 1 + o.attempts_before, 'an attempt is misnumbered', format('the first attempt has number %s', o.first)),
+        (o.whole AND (o.crashes > o.crashed + o.crashes_before OR o.interruptions <> o.interrupted + o.interruptions_before),
+            'crashes or interruptions are miscounted', format('counted %s crashes and %s interruptions; the history has %s and %s', o.crashes,
+                o.interruptions, o.crashed + o.crashes_before, o.interrupted + o.interruptions_before))
     ) AS c (wrong, clause, words)
     WHERE c.wrong
     UNION ALL
     SELECT 'a live row miscounts', format('job %s, run %s: its row says %s failures, %s crashes, %s interruptions; its history %s, %s, %s',
-        w.job_id, w.run, w.attempt, w.crashes, w.interruptions, coalesce(u.failures, 0), coalesce(u.crashes, 0), coalesce(u.interrupted, 0))
+        w.job_id, w.run, w.attempt, w.crashes, w.interruptions, c.failures, c.crashes, c.interruptions)
     FROM waiting w JOIN perdure.jobs j ON j.id = w.job_id CROSS JOIN horizon h
     LEFT JOIN used u ON u.job_id = w.job_id AND u.run = w.run
-    WHERE j.enqueued_at >= h.day
-        AND (w.attempt, w.crashes, w.interruptions) <> (coalesce(u.failures, 0), coalesce(u.crashes, 0), coalesce(u.interrupted, 0))
+    LEFT JOIN bases b ON b.job_id = w.job_id AND b.run = w.run
+    CROSS JOIN LATERAL (
+        SELECT coalesce(u.failures, 0) + coalesce(b.attempt, 0) AS failures, coalesce(u.crashes, b.crashes, 0) AS crashes,
+            coalesce(u.interrupted, 0) + coalesce(b.interruptions, 0) AS interruptions
+    ) c
+    WHERE j.enqueued_at >= h.day AND (w.attempt, w.crashes, w.interruptions) <> (c.failures, c.crashes, c.interruptions)
 )
 SELECT 'S4' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FILTER (WHERE b.number <= 10) AS examples
 FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;
@@ -269,6 +282,8 @@ WITH horizon AS (
         format('job %s waits for %s, which has ended as its edge permits', e.child_id, e.parent_id)
     FROM edges e JOIN perdure.blocked_jobs b ON b.job_id = e.child_id
     WHERE e.state = 'waiting' AND b.verified AND e.permitted IS NOT NULL
+        -- A restore may have opened the parent again; its child waits for that run.
+        AND EXISTS (SELECT FROM perdure.endings(ARRAY[e.parent_id]))
 )
 SELECT 'S5' AS promise, b.clause, count(*) AS violations, array_agg(b.words) FILTER (WHERE b.number <= 10) AS examples
 FROM (SELECT bad.*, row_number() OVER (PARTITION BY clause) AS number FROM bad) b GROUP BY b.clause ORDER BY b.clause;

@@ -1,11 +1,13 @@
 -- What may start next: claims from `available_jobs`, and the lanes that a claimer may take from.
 
 -- name: lanes(queues, kinds, labels)
--- The lanes of a scope, paused queues left out.
+-- The lanes of a scope; paused queues are left out, and what a restore holds.
 SELECT l.lane, l.queue, l.kind
 FROM perdure.lanes l JOIN perdure.queues q ON q.name = l.queue
 WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.labels <@ :labels::text[]
-    AND q.paused_at IS NULL;
+    AND q.paused_at IS NULL
+    AND NOT EXISTS (SELECT FROM perdure.restores r WHERE r.phase IN ('holding', 'draining', 'fencing', 'writing', 'checking', 'broken')
+        AND r.jobs IS NULL AND (r.lanes IS NULL OR l.lane = ANY (r.lanes)));
 
 -- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms)
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
@@ -184,4 +186,6 @@ SELECT EXISTS (
     SELECT FROM perdure.lanes l JOIN perdure.queues q ON q.name = l.queue AND q.paused_at IS NULL
     CROSS JOIN LATERAL (SELECT FROM perdure.available_jobs a WHERE a.lane = l.lane AND a.band = 3 LIMIT 1) s
     WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.labels <@ :labels::text[]
+        AND NOT EXISTS (SELECT FROM perdure.restores r WHERE r.phase IN ('holding', 'draining', 'fencing', 'writing', 'checking', 'broken')
+        AND r.jobs IS NULL AND (r.lanes IS NULL OR l.lane = ANY (r.lanes)))
 ) AS waiting;

@@ -136,8 +136,8 @@ JOIN perdure.jobs j ON j.id = s.job_id;
 
 -- name: facts(job_id, suspect_ms)
 -- What decides whether one job may run now, except its parents and its place.
-SELECT now() AS now, j.id, s.state, s.run_at, s.band, n.queue, n.kind, n.labels, q.paused_at, q.paused_by, w.name AS worker, l.claimed_at,
-    c.requested_at, j.concurrency_key, j.concurrency_limit, s.parked_for,
+SELECT now() AS now, j.id, s.state, s.run_at, s.band, n.queue, n.kind, n.labels, coalesce(q.paused_at, r.begun_at) AS paused_at,
+    coalesce(q.paused_by, 'restore ' || r.id) AS paused_by, w.name AS worker, l.claimed_at, c.requested_at, j.concurrency_key, j.concurrency_limit, s.parked_for,
     ARRAY(SELECT h.job_id FROM perdure.leases h WHERE h.concurrency_key = j.concurrency_key ORDER BY h.slot LIMIT 20) AS holders,
     v.on_queue, v.on_kind, v.serving, v.suspect
 FROM perdure.jobs j
@@ -147,6 +147,8 @@ CROSS JOIN LATERAL perdure.standing(j.id) s
 LEFT JOIN perdure.leases l ON l.job_id = j.id
 LEFT JOIN perdure.workers w ON w.id = l.worker_id
 LEFT JOIN perdure.cancel_requests c ON c.job_id = j.id AND c.token = l.token
+LEFT JOIN perdure.restores r ON r.phase IN ('holding', 'draining', 'fencing', 'writing', 'checking', 'broken') AND r.jobs IS NULL
+    AND (r.lanes IS NULL OR j.lane = ANY (r.lanes))
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE n.queue = ANY (a.queues)) AS on_queue,
         count(*) FILTER (WHERE n.queue = ANY (a.queues) AND n.kind = ANY (a.kinds)) AS on_kind,
