@@ -115,7 +115,12 @@ MUTATIONS = [
         name="an enqueue takes a unique key away",
         module=FUNCTIONS,
         within="take_unique_keys",
-        old="WHERE u.expires_at <= now()",
+        old="WHERE k.expires_at <= now() AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)\n            ORDER BY k.key FOR UPDATE OF k\n        ));",
+        new="""WHERE false
+        ));
+        DELETE FROM perdure.unique_keys u WHERE u.key = ANY (ARRAY(
+            SELECT j.unique_key FROM perdure.read_jobs(jobs) j WHERE NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)
+        ));""",
     ),
     Mutation(
         name="slots are given twice",

@@ -61,7 +61,8 @@ class Context:
         """Settle the job inside the transaction of `conn`, so that its effects there happen exactly once.
 
         Raises `ClaimLost` when another worker owns the job by now: let it roll the transaction back.
-        What the handler returns afterwards is ignored.
+        What the handler returns afterwards is ignored. Call it last, and commit at once: until then the lease and
+        what waits for this job are locked, and others that would settle them wait.
         """
         await self.line.complete(conn, result)
 

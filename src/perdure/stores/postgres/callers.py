@@ -45,7 +45,7 @@ async def complete(
     max_bytes: int = PAYLOAD_BYTES_MAX,
 ) -> None:
     """Settle a job as completed in the transaction of an async connection. Raises ClaimLost or PayloadTooLarge."""
-    statement = statements("jobs", schema)["settle_completed"]
+    statement = statements("jobs", schema)["complete"]
     values = _complete_values(job_id, token, encoded(result, max_bytes))
     _require_accepted(job_id, await _fetch(conn, statement, values))
 
@@ -60,7 +60,7 @@ def complete_sync(
     max_bytes: int = PAYLOAD_BYTES_MAX,
 ) -> None:
     """As `complete`, for a connection that is not async."""
-    statement = statements("jobs", schema)["settle_completed"]
+    statement = statements("jobs", schema)["complete"]
     values = _complete_values(job_id, token, encoded(result, max_bytes))
     _require_accepted(job_id, _fetch_sync(conn, statement, values))
 
@@ -81,13 +81,7 @@ def encoded(result: object, max_bytes: int) -> str | None:
 
 
 def _complete_values(job_id: UUID, token: UUID, text: str | None) -> Mapping[str, object]:
-    return {
-        "job_ids": [job_id],
-        "tokens": [token],
-        "results": [text],
-        "started_us": [None],
-        "finished_us": [0],
-    }
+    return {"job_id": job_id, "token": token, "result": text}
 
 
 def _require_accepted(job_id: UUID, rows: Rows) -> None:

@@ -887,6 +887,7 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     clash record;
+    holders uuid[];
     linked boolean := jobs @? '$[*] ? (exists (@.parents[*]))';
 BEGIN
     IF jobs @? '$[*] ? (!exists (@.id))' THEN
@@ -896,10 +897,10 @@ BEGIN
     PERFORM perdure.check_jobs(jobs);
     PERFORM perdure.ensure_lanes(jobs);
     IF jobs @? '$[*].unique_key' THEN
-        PERFORM perdure.take_unique_keys(jobs);
+        holders := perdure.take_unique_keys(jobs);
         FOR clash IN
-            SELECT j.unique_key, u.job_id FROM perdure.read_jobs(jobs) j JOIN perdure.unique_keys u ON u.key = j.unique_key
-            WHERE u.job_id <> j.id AND on_duplicate = 'raise' AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id) LIMIT 1
+            SELECT j.unique_key, holders[j.ordinal] AS job_id FROM perdure.read_jobs(jobs) j
+            WHERE on_duplicate = 'raise' AND holders[j.ordinal] IS NOT NULL LIMIT 1
         LOOP
             RAISE EXCEPTION 'unique key % is held by job %', clash.unique_key, clash.job_id
                 USING ERRCODE = 'PD001', DETAIL = jsonb_build_object('key', clash.unique_key, 'holder', clash.job_id)::text;
@@ -914,9 +915,7 @@ BEGIN
         -- Sub-selects and not joins: they keep the planner's idea of the number of rows, and with it the hash joins below.
         SELECT j.*,
             (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
-            CASE WHEN j.unique_key IS NOT NULL THEN
-                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
-                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS key_holder,
+            holders[j.ordinal] AS key_holder,
             (j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)) AS gated
         FROM perdure.read_jobs(jobs) j
     ), bodies AS (
@@ -1516,6 +1515,7 @@ CREATE OR REPLACE FUNCTION perdure.read_links(jobs jsonb, OUT ids uuid[], OUT la
 AS $function$
 DECLARE
     missing uuid;
+    key_holders uuid[] := CASE WHEN jobs @? '$[*].unique_key' THEN perdure.take_unique_keys(jobs) END;
 BEGIN
     SELECT array_agg(b.id ORDER BY b.n), array_agg(b.lane ORDER BY b.n), array_agg(b.priority ORDER BY b.n),
         array_agg(b.inherit_priority ORDER BY b.n), array_agg(b.holder ORDER BY b.n),
@@ -1524,9 +1524,7 @@ BEGIN
     FROM (
         SELECT j.ordinal AS n, j.id, j.priority, j.inherit_priority,
             (SELECT l.lane FROM perdure.lanes l WHERE l.queue = j.queue AND l.kind = j.kind AND l.labels = j.labels) AS lane,
-            CASE WHEN j.unique_key IS NOT NULL THEN
-                (SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = j.unique_key AND u.job_id <> j.id
-                    AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)) END AS holder,
+            key_holders[j.ordinal] AS holder,
             coalesce((SELECT true FROM perdure.jobs s WHERE s.id = j.id), false) AS stored
         FROM perdure.read_jobs(jobs) j
     ) b;
@@ -2022,17 +2020,43 @@ $function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.take_unique_keys(jobs jsonb)
- RETURNS void
- LANGUAGE sql
+ RETURNS uuid[]
+ LANGUAGE plpgsql
 AS $function$
-    INSERT INTO perdure.unique_keys AS u (key, job_id, states, expires_at)
-    SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, now() + j.unique_for_ms * interval '1 millisecond'
-    FROM perdure.read_jobs(jobs) j
-    WHERE j.unique_key IS NOT NULL AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)
-    ORDER BY j.unique_key, j.ordinal
-    ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, states = excluded.states, expires_at = excluded.expires_at
-    WHERE u.expires_at <= now()
-$function$
+DECLARE
+    holders uuid[];
+    unsettled boolean;
+BEGIN
+    FOR look IN 1 .. 100 LOOP
+        DELETE FROM perdure.unique_keys u WHERE u.expires_at <= now() AND u.key = ANY (ARRAY(
+            SELECT k.key FROM perdure.read_jobs(jobs) j JOIN perdure.unique_keys k ON k.key = j.unique_key
+            WHERE k.expires_at <= now() AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)
+            ORDER BY k.key FOR UPDATE OF k
+        ));
+        INSERT INTO perdure.unique_keys (key, job_id, states, expires_at)
+        SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, now() + j.unique_for_ms * interval '1 millisecond'
+        FROM perdure.read_jobs(jobs) j
+        WHERE j.unique_key IS NOT NULL AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id)
+        ORDER BY j.unique_key, j.ordinal
+        ON CONFLICT (key) DO NOTHING;
+        SELECT array_agg(nullif(f.holder, f.id) ORDER BY f.ordinal), bool_or(f.asks AND f.holder IS NULL) INTO holders, unsettled
+        FROM (
+            SELECT a.*, CASE WHEN a.asks THEN (
+                -- The own row first: a snapshot of the whole transaction may show one that has gone since beside it.
+                SELECT u.job_id FROM perdure.unique_keys u WHERE u.key = a.unique_key ORDER BY u.job_id = a.id DESC LIMIT 1
+            ) END AS holder
+            FROM (
+                SELECT j.ordinal, j.id, j.unique_key,
+                    j.unique_key IS NOT NULL AND NOT EXISTS (SELECT FROM perdure.jobs b WHERE b.id = j.id) AS asks
+                FROM perdure.read_jobs(jobs) j
+            ) a
+        ) f;
+        IF NOT unsettled THEN
+            RETURN holders;
+        END IF;
+    END LOOP;
+    RAISE EXCEPTION 'a unique key changed its holder too often meanwhile' USING ERRCODE = 'serialization_failure';
+END $function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.tell_forgotten(remembered_epoch integer, teller text, enqueued uuid[], succeeded uuid[])

@@ -122,7 +122,8 @@ WITH found AS MATERIALIZED (
     FROM placed p WHERE p.full_up
 ), freed AS (
     DELETE FROM perdure.unique_keys u USING placed p
-    WHERE u.key = p.unique_key AND u.job_id = p.job_id AND NOT p.full_up AND NOT perdure.counts_in(p.unique_states, 'running')
+    WHERE u.key = p.unique_key AND u.job_id = p.job_id AND (u.expires_at IS NULL OR u.expires_at > now())
+        AND NOT p.full_up AND NOT perdure.counts_in(p.unique_states, 'running')
 ), leased AS (
     INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
         suspicion, available_at, available_xid, deadline, unique_key, unique_states, concurrency_key, slot)

@@ -43,7 +43,8 @@ WITH bodies AS (
 SELECT perdure.rank_of(now(), :priority::smallint) AS rank;
 
 -- name: settle_completed(job_ids, tokens, results, started_us, finished_us)
--- Record success for the leases that still stand, let go their unique keys, and release children and parked jobs in the same
+-- Record success for the leases that still stand, let go their unique keys (not those that have run out: an enqueue may be taking them
+-- over in a transaction that stands open), and release children and parked jobs in the same
 -- transaction. Times are counted back in microseconds. Each accepted token comes back, and each place that became available.
 -- Each lease is looked up by its key, and then deleted where it stands: a join would read all leases for each one whenever
 -- the planner takes the table for an empty one, as it often is (docs/decisions/0004-claim-plan.md).
@@ -72,7 +73,8 @@ WITH settled AS MATERIALIZED (
     FROM settled s
 ), keys AS (
     DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
-        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id LIMIT 1)
+        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id
+            AND (u.expires_at IS NULL OR u.expires_at > now()) LIMIT 1)
         FROM settled s
         WHERE s.unique_key IS NOT NULL AND NOT perdure.counts_in(s.unique_states, 'completed')
     ))
@@ -89,6 +91,37 @@ SELECT NULL, e.lane, e.band, e.rank, e.job_id FROM parents p CROSS JOIN LATERAL 
 WHERE p.ids IS NOT NULL
 UNION ALL
 SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL perdure.unpark(s.keys) u WHERE s.keys IS NOT NULL;
+
+-- name: complete(job_id, token, result)
+-- Record the success of one job in its handler's own transaction, if its lease still stands; its children are released with it. Nobody
+-- is let into its slot here: that takes the lock of the key, for which every claim would wait until the handler commits. The leader
+-- does it afterwards (`unpark`). The accepted token comes back, and each place that became available.
+-- from: running   to: completed
+WITH settled AS MATERIALIZED (
+    SELECT l.ctid AS at, l.* FROM perdure.leases l WHERE l.job_id = :job_id AND l.token = :token LIMIT 1 FOR UPDATE
+), gone AS (
+    DELETE FROM perdure.leases WHERE ctid = ANY (ARRAY(SELECT s.at FROM settled s))
+), history AS (
+    INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
+        concurrency_key, outcome, state, available_at, claimed_at, finished_at, available_xid, claim_xid, result)
+    SELECT s.job_id, s.token, s.worker_id, s.process, s.isolated, s.lane, s.run, s.attempt, s.crashes, s.interruptions, s.slot,
+        s.concurrency_key, 'completed', 'completed', s.available_at, s.claimed_at, now(), s.available_xid, s.claim_xid, :result::text::jsonb
+    FROM settled s
+), keys AS (
+    DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
+        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id
+            AND (u.expires_at IS NULL OR u.expires_at > now()) LIMIT 1)
+        FROM settled s
+        WHERE s.unique_key IS NOT NULL AND NOT perdure.counts_in(s.unique_states, 'completed')
+    ))
+), parents AS (
+    SELECT array_agg(s.job_id) AS ids FROM settled s
+    WHERE (SELECT true FROM perdure.job_dependencies d WHERE d.parent_id = s.job_id LIMIT 1)
+)
+SELECT s.token, NULL::integer AS lane, NULL::smallint AS band, NULL::bigint AS rank, s.job_id FROM settled s
+UNION ALL
+SELECT NULL, e.lane, e.band, e.rank, e.job_id FROM parents p CROSS JOIN LATERAL perdure.settle_edges(p.ids, 'completed') e
+WHERE p.ids IS NOT NULL;
 
 -- name: settle_others(job_ids, tokens, outcomes, states, attempts, crashes, interruptions, suspicions, delays_ms, causes, errors, fingerprints, started_us, finished_us)
 -- Record every other ending for the leases that still stand, and put each job where its ending leaves it. A job that goes back
@@ -159,7 +192,8 @@ WITH ended AS MATERIALIZED (
     FROM settled s WHERE s.clashed
 ), keys AS (
     DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
-        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id LIMIT 1)
+        SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id
+            AND (u.expires_at IS NULL OR u.expires_at > now()) LIMIT 1)
         FROM settled s WHERE s.unique_key IS NOT NULL AND NOT perdure.counts_in(s.unique_states, s.state)
     ))
 ), parents AS (
