@@ -36,7 +36,8 @@ class PostgresLineage:
                 await connection.fetch(self._sql["require"].numbered(), *values)
 
     async def halt(self, *, seen: int, why: str, opener: str) -> int:
-        return await self._open(seen, why, opener, None, None)
+        rows = await self._database.fetch(self._sql["halt"], seen, why, opener)
+        return int(rows[0]["epoch"])
 
     async def tell_forgotten(
         self, epoch: int, *, teller: str, enqueued: Sequence[UUID] = (), succeeded: Sequence[UUID] = ()
@@ -59,7 +60,9 @@ class PostgresLineage:
         if rows:
             return int(rows[0]["number"])
         now, _ = await self.halted()
-        return await self._open(now, reason or "a planned move", actor, actor, reason)
+        values = (now, reason or "a planned move", actor, actor, reason)
+        rows = await self._database.fetch(self._sql["open_epoch"], *values)
+        return int(rows[0]["epoch"])
 
     async def epochs(self) -> Sequence[EpochView]:
         """The epochs that were opened, the newest first."""
@@ -71,7 +74,3 @@ class PostgresLineage:
             raise NotFound("epoch", epoch, next_step="see `perdure db epochs`")
         rows = await self._database.fetch(self._sql["forgotten"], epoch)
         return [ForgottenView(**row) for row in rows]
-
-    async def _open(self, seen: int, why: str, opener: str, adopter: str | None, reason: str | None) -> int:
-        rows = await self._database.fetch(self._sql["open_epoch"], seen, why, opener, adopter, reason)
-        return int(rows[0]["epoch"])

@@ -1067,6 +1067,14 @@ AS $function$
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.halt(seen integer, cause text, opener text)
+ RETURNS integer
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ SELECT perdure.open_epoch(seen, cause, opener, NULL, NULL) $function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.halted_by()
  RETURNS text
  LANGUAGE sql

@@ -119,6 +119,25 @@ def sql(*, connection: Connection = AS_SET) -> None:
 
 
 @app.command
+async def roles(*, apply: bool = False, connection: Connection = AS_SET) -> None:
+    """Print the script for psql that makes least-privilege roles for producers, workers and readers; needs no server.
+
+    Parameters
+    ----------
+    apply
+        Run it, as the owner of the tables, instead; again after each `perdure db migrate`.
+    """
+    from perdure.stores.postgres.roles import apply_roles, roles_sql
+
+    if not apply:
+        write(roles_sql(settings_of(connection).schema).rstrip())
+        return
+    with located(settings_of(connection)) as settings:
+        names = await apply_roles(settings.database_url.get_secret_value(), schema=settings.schema)
+    tell(f"roles are there: {', '.join(names)}; grant them to users that log in")
+
+
+@app.command
 async def check(*, drained: bool = False, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     """Check the promises S1 to S7 against the history; exit code 1 when one is broken.
 

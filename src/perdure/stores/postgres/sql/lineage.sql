@@ -8,6 +8,10 @@ SELECT * FROM perdure.look_at_lineage(:marking, :begin_anew, :remembered::uuid, 
 -- Raise PD007 unless the database has the mark that a client remembers.
 SELECT perdure.require_lineage(:epoch, :remembered::uuid, :mark::bigint) IS NULL AS continues;
 
+-- name: halt(seen, cause, opener)
+-- Open the epoch after the one that was seen, in which nothing runs until somebody adopts it.
+SELECT perdure.halt(:seen, :cause, :opener) AS epoch;
+
 -- name: open_epoch(seen, cause, opener, adopter, reason)
 -- Open the epoch after the one that was seen: workers of before are dead, leases are given back.
 SELECT perdure.open_epoch(:seen, :cause, :opener, :adopter::text, :reason::text) AS epoch;

@@ -1,0 +1,1 @@
+DROP FUNCTION perdure.halt(integer, text, text);
