@@ -401,9 +401,12 @@ async def test_queues_show_depths_and_what_nobody_serves(system: System) -> None
 async def test_workers_are_shown_with_their_silence(system: System) -> None:
     worker = await system.worker("w7", capacity=4)
     await system.add()
-    await system.claim(worker)
+    (lease,) = await system.claim(worker)
     view = await system.read.worker("w7")
     assert (view.worker.id, view.worker.running, view.load, view.suspect) == (worker, 1, 0.25, False)
+    await system.end(lease, failure())
+    view = await system.read.worker("w7")
+    assert (view.worker.running, view.load) == (0, 0.0)
     await system.sql.execute("UPDATE perdure.workers SET heartbeat_at = now() - interval '7 s'")
     assert (await system.read.worker(worker)).suspect
     await system.workers.stop(worker, cause="done")
