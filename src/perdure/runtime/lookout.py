@@ -32,10 +32,8 @@ class Lookout:
         await self._guard.look()
 
     def require(self) -> None:
-        """Raise RollbackDetected while the database is not what it was; looks again by itself."""
-        if self._guard.broken is not None:
-            self._look_when_due()
-            self._guard.require()
+        """Raise RollbackDetected while the database is not what it was."""
+        self._guard.require()
 
     def note(self, answers: Sequence[Enqueued]) -> None:
         """Remember what was stored."""
@@ -43,8 +41,9 @@ class Lookout:
         self._look_when_due()
 
     async def close(self) -> None:
-        """Wait for the look that is under way."""
+        """End the look that is under way."""
         if self._looking is not None:
+            self._looking.cancel()
             await asyncio.wait({self._looking})
 
     def _look_when_due(self) -> None:
@@ -52,14 +51,25 @@ class Lookout:
             self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
+        """One look, or, where the database is not what it was, one after the other until somebody adopts it.
+
+        So that what is remembered is told even if the server goes away in between, and nobody need ask for it.
+        """
+        try:
+            await self._look_once()
+            while self._guard.broken is not None:
+                await asyncio.sleep(BETWEEN_LOOKS_S)
+                await self._look_once()
+        finally:
+            self._looking = None
+            self._next = monotonic() + BETWEEN_LOOKS_S
+
+    async def _look_once(self) -> None:
         known = self._guard.broken is not None
         try:
             with suppress(Unavailable):
                 await self._guard.look()
         except Exception:
             log.exception("a look at the database failed")
-        finally:
-            self._looking = None
-            self._next = monotonic() + BETWEEN_LOOKS_S
         if self._guard.broken is not None and not known:
             log.error(self._guard.broken.message, next=RollbackDetected.next_step)
