@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check fmt bench bench-health bench-peers bench-state dist clean pictures
+.PHONY: help setup demo test check fmt bench bench-health bench-memory bench-peers bench-state dist clean pictures
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: setup ## measure throughput and latency on this machine [ARGS=...]
 
 bench-health: setup ## measure the health models on public data, and liveness on a simulated network [ARGS=--json DATA=folder]
 	$(BIN)/python benchmarks/health/run.py $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-memory: setup ## find causes again by the memory of executions, and time the search; fails when a limit is missed [ARGS=...]
+	$(BIN)/python -m benchmarks.memory $(ARGS)
 
 bench-peers: setup ## measure Perdure beside other job systems on the same servers [ARGS=...]
 	$(BIN)/python -m benchmarks.peers $(ARGS)

@@ -1,6 +1,7 @@
 """The description of the API is true: calls made up from it are answered as it says."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from perdure import Perdure
 from perdure.surfaces.web.application import web_application
 from perdure.surfaces.web.serve import served
 from tests.support.system import System
+from tests.support.vectors import serving as vectors
 from tests.support.web import web_settings
 
 EXAMPLES = 5
@@ -48,13 +50,17 @@ async def test_the_description_is_served(web: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.timeout(400)
-async def test_made_up_calls_are_answered_as_described(database_url: str, system: System) -> None:
+async def test_made_up_calls_are_answered_as_described(
+    database_url: str, system: System, tmp_path: Path
+) -> None:
     """Valid and invalid calls of every operation: no server error, only documented answers of the documented form."""
     await system.add_many(3)
     await system.dead()
     await system.add(after=[await system.add()])
-    async with served(web_settings(database_url, web_port=0)) as server:
-        called = await asyncio.to_thread(call_everything, f"{server.address}api/v1/openapi.json")
+    with vectors(tmp_path) as (found, _):
+        at = {"qdrant_url": found.url, "qdrant_api_key": found.api_key, "memory_embedder": "hashing"}
+        async with served(web_settings(database_url, web_port=0, **at)) as server:
+            called = await asyncio.to_thread(call_everything, f"{server.address}api/v1/openapi.json")
     assert called > 30 * EXAMPLES
 
 

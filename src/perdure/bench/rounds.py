@@ -9,8 +9,8 @@ from perdure.bench.figures import UNITS, Figure, Sample, beside_of, figures_of
 from perdure.bench.machine import machine, versions_and_settings
 from perdure.bench.stage import SCHEMA, Stage
 from perdure.domain.errors import Conflict, InvalidOption
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
-from perdure.runtime.supervisor import plain
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.measures import PostgresMeasures
 

@@ -13,8 +13,8 @@ from perdure.runtime.embedded.errors import ServerBinariesMissing
 from perdure.runtime.embedded.layout import Layout
 from perdure.runtime.embedded.ownership import try_to_own
 from perdure.runtime.embedded.redis import RedisServer, RedisSetup
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
-from perdure.runtime.supervisor import plain
 
 FOLDER = "bench"
 GRACE_S = 0.2

@@ -17,8 +17,8 @@ from perdure.runtime.embedded import EmbeddedServers, ServerOptions, wait_until_
 from perdure.runtime.embedded.layout import Layout
 from perdure.runtime.embedded.ownership import try_to_own
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
-from perdure.runtime.supervisor import plain
 from perdure.services.check import Check
 from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.figures import PostgresFigures, drop_schema

@@ -29,6 +29,7 @@
         ├── RollbackDetected        the database went back in time, or is another one
         ├── RedisUnavailable
         ├── SnapshotsUnavailable
+        ├── MemoryUnavailable
         ├── SchemaMissing
         ├── SchemaOutdated
         └── SchemaTooNew
@@ -245,6 +246,12 @@ class RedisUnavailable(Unavailable):
 
 class SnapshotsUnavailable(Unavailable):
     """The folder or the object store of the snapshots cannot be used."""
+
+
+class MemoryUnavailable(Unavailable):
+    """The memory of executions cannot be asked: Qdrant does not answer, or none is set. Jobs are not concerned."""
+
+    next_step = "see `perdure memory status`; jobs go on without it"
 
 
 class SchemaMissing(Unavailable):

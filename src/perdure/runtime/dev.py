@@ -10,9 +10,9 @@ from pathlib import Path
 
 from perdure.runtime.changes import Changes
 from perdure.runtime.merged_log import LONGEST_LINE, Entry, entries
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
 from perdure.runtime.spawning import start_worker
-from perdure.runtime.supervisor import plain
 from perdure.runtime.trial import JobOfApp, NotImportable, try_out
 
 SOURCE = "perdure"

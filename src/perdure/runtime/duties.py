@@ -13,6 +13,7 @@ from perdure.domain.errors import Unavailable
 from perdure.domain.liveness import Sight
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
+from perdure.runtime.remembering_process import RememberingProcess
 from perdure.runtime.restoring import StalledRestores
 from perdure.runtime.saving import AutomaticSnapshots
 from perdure.runtime.settings import Settings
@@ -31,6 +32,7 @@ CANCEL_REQUESTS_AT_ONCE = 500
 MARK_S = 1.0
 SNAPSHOT_LOOK_S = 10.0
 RESTORE_LOOK_S = 10.0
+MEMORY_LOOK_S = 5.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 UNDONE = frozenset({"missing", "kept", "postponed"})
@@ -84,6 +86,7 @@ class Duties:
         self._moments = PostgresPast(stores.duties, schema=settings.schema)
         self._snapshots = AutomaticSnapshots(settings, stores.duties)
         self._restores = StalledRestores(settings, stores.duties)
+        self._remembering = RememberingProcess(settings)
         self._retention = timedelta(days=settings.retention_days)
         self._upkeep = Upkeep(
             stores.keeping,
@@ -97,6 +100,12 @@ class Duties:
 
     async def run(self) -> None:
         """Stand for election and, while leading, do the duties; for ever."""
+        try:
+            await self._run()
+        finally:
+            await self._remembering.end()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for interval, duty, name in (
                 (self._renew_s, self._stand, "election"),
@@ -107,6 +116,7 @@ class Duties:
                 (MARK_S, self._mark, "moments"),
                 (SNAPSHOT_LOOK_S, self._save, "snapshots"),
                 (RESTORE_LOOK_S, self._carry_restores_on, "restores"),
+                (MEMORY_LOOK_S, self._remember, "memory"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
             ):
                 group.create_task(every(interval, duty, name=name))
@@ -170,6 +180,10 @@ class Duties:
         """A restore whose process has gone in the middle comes to its end all the same."""
         if self._term is not None and (done := await self._restores.run_once()) is not None:
             log.warning("carried a restore on", id=str(done.id), phase=done.phase, report=done.report)
+
+    async def _remember(self) -> None:
+        """Executions are remembered by a process of their own, where there is a Qdrant."""
+        await self._remembering.keep(leading=self._term is not None)
 
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""

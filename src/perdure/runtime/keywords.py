@@ -86,5 +86,10 @@ class SettingKeywords(TypedDict, total=False):
     web_role_header: str
     web_hosts: Iterable[str] | str
     web_read_only: bool
+    qdrant_url: "str | SecretStr"
+    qdrant_api_key: "str | SecretStr"
+    memory_embedder: Literal["auto", "minilm", "hashing"]
+    memory_sample: float
+    memory_days: int
     redact: Iterable[str] | str
     log_level: Literal["debug", "info", "warning", "error"]

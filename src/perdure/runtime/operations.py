@@ -26,8 +26,8 @@ from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.domain.worker import NewWorker, Worker, WorkerId, WorkerState
 from perdure.ports import Claimer, Dispatch, Scope
 from perdure.runtime.handles import Handle
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.spawning import start_worker
-from perdure.runtime.supervisor import plain
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Perdure

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from perdure.domain.errors import InvalidSettings
 from perdure.runtime.health_settings import HealthSettings
+from perdure.runtime.memory_settings import MemorySettings
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
 from perdure.runtime.urls import MASK, masked_url, url_fault
 from perdure.runtime.web_settings import WebSettings
@@ -51,7 +52,7 @@ class Origin:
     source: str
 
 
-class Settings(WebSettings, HealthSettings):
+class Settings(MemorySettings, WebSettings, HealthSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(
@@ -216,7 +217,9 @@ class Settings(WebSettings, HealthSettings):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    secret: ClassVar[frozenset[str]] = frozenset({"database_url", "redis_url", "web_users"})
+    secret: ClassVar[frozenset[str]] = frozenset(
+        {"database_url", "redis_url", "web_users", "qdrant_url", "qdrant_api_key"}
+    )
 
     @classmethod
     def load(cls, flags: Mapping[str, object] | None = None, config_path: Path | None = None) -> Self:

@@ -11,15 +11,15 @@ from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.restore import EVERYTHING, Conflicts, Restore, RestoreScope
 from perdure.domain.snapshot import Manifest
 from perdure.ports import By
+from perdure.runtime.memory_operations import MemoryOperations
 from perdure.runtime.restoring import Restoring, restoring_on
 from perdure.runtime.saving import policy_of, snapshots_of
 from perdure.services.restore import DRAIN, Terms
-from perdure.services.shared_memory import SharedMemory
 from perdure.services.snapshot import Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
 
 if TYPE_CHECKING:
-    from perdure.runtime.app import Perdure
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,8 @@ class InPlaceOptions:
 PROGRAM = By(actor="program")
 
 
-class StateOperations:
-    """createSnapshot, restoreFromSnapshot, enableAutoSnapshot and their companions, and the shared memory."""
-
-    def __init__(self, app: "Perdure") -> None:
-        self._app = app
+class StateOperations(MemoryOperations):
+    """createSnapshot, restoreFromSnapshot, enableAutoSnapshot and their companions, the memory of executions, and the shared memory."""
 
     async def create_snapshot(self, *, base: str | None = None) -> Manifest:
         """Save everything, or what was written since the snapshot `base`. Nobody who works is held up."""
@@ -134,10 +131,6 @@ class StateOperations:
     async def disable_auto_snapshot(self) -> bool:
         """Have no more automatic snapshots taken; false when none were."""
         return await (await self._policy()).drop()
-
-    async def shared_memory(self) -> SharedMemory:
-        """The memory that workers and programs share, connected. Raises as `Perdure.stores` does."""
-        return (await self._app.stores()).shared
 
     @asynccontextmanager
     async def _restoring(self) -> AsyncIterator[Restoring]:

@@ -23,6 +23,7 @@ from perdure.ports import LeaseOf, Scope
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
 from perdure.runtime.loops import every, set_within
+from perdure.runtime.plain_settings import plain
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
 from perdure.runtime.remembering import guard_of_worker, look, seen_by
 from perdure.runtime.sampling import Sampling
@@ -368,14 +369,6 @@ class Worker:
         except Unavailable:
             log.warning("could not say goodbye; the others will notice by the missing heartbeats")
         log.info("worker stopped")
-
-
-def plain(settings: Settings) -> dict[str, object]:
-    """The settings as JSON values, secrets included: they travel to our own processes over a private socket only."""
-    values = settings.model_dump(mode="json")
-    for name in settings.secret:
-        values[name] = getattr(settings, name).get_secret_value()
-    return values
 
 
 async def run_worker(settings: Settings, app: str, *, worker_id: WorkerId | None = None) -> int:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from perdure.domain.redaction import Redaction
 from perdure.ports import Control, Dispatch, Insights
 from perdure.runtime.dispatching import quickest_dispatch
+from perdure.runtime.memory import Memory
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.activity import Activity
@@ -63,6 +64,7 @@ class Stores:
     samples: PostgresSamples
     assess: Assess
     lineage: PostgresLineage
+    memory: Memory
 
 
 def wired(
@@ -102,6 +104,7 @@ def wired(
             PostgresSharedEntries(database, schema=schema), max_bytes=settings.max_payload_bytes
         ),
         lineage=PostgresLineage(database, schema=schema),
+        memory=Memory(settings, database),
     )
 
 
@@ -126,7 +129,9 @@ async def connected(
             stack.push_async_callback(opened.close)
         postgres = PostgresDispatch(database, schema=settings.schema)
         dispatch = await quickest_dispatch(settings, postgres, stack) if redis else postgres
-        yield wired(database, settings, dispatch, singles)
+        stores = wired(database, settings, dispatch, singles)
+        stack.push_async_callback(stores.memory.close)
+        yield stores
 
 
 async def _check_schema(url: str, schema: str, application_name: str) -> None:

@@ -97,6 +97,17 @@ CREATE TABLE perdure.epochs (
     CONSTRAINT epochs_pkey PRIMARY KEY (number)
 );
 
+CREATE TABLE perdure.execution_memory (
+    collection text NOT NULL,
+    era integer NOT NULL,
+    "position" bigint NOT NULL,
+    token uuid NOT NULL,
+    remembered bigint NOT NULL DEFAULT 0,
+    updated_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT execution_memory_collection_check CHECK (((length(collection) >= 1) AND (length(collection) <= 200))),
+    CONSTRAINT execution_memory_pkey PRIMARY KEY (collection)
+) WITH (fillfactor=50);
+
 CREATE TABLE perdure.forgotten_jobs (
     epoch integer NOT NULL,
     job_id uuid NOT NULL,
@@ -510,6 +521,8 @@ CREATE INDEX job_events_job ON ONLY perdure.job_events USING btree (job_id) WHER
 CREATE INDEX job_executions_ended_badly ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['cancelled'::perdure.job_state, 'discarded'::perdure.job_state]));
 
 CREATE INDEX job_executions_job ON ONLY perdure.job_executions USING btree (job_id);
+
+CREATE INDEX job_executions_order ON ONLY perdure.job_executions USING brin (perdure.in_order(settle_xid)) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at) WITH (pages_per_range='32', autosummarize='on');
 

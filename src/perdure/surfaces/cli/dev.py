@@ -38,6 +38,8 @@ class Servers:
     "Begin with an empty database; only for embedded servers."
     redis: Annotated[bool, Parameter(negative="")] = False
     "Start an embedded Redis, too, and dispatch through it."
+    memory: Annotated[bool, Parameter(negative="")] = False
+    "Run Qdrant's engine, too, and remember executions (extra `memory`)."
     web: bool = True
     "Serve the dashboard, too."
 
@@ -74,7 +76,8 @@ def dev(
     tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
     with _database(settings, app, fresh=servers.fresh, redis=servers.redis) as found:
         named = "" if found is not settings else app  # the note lies beside embedded servers only
-        return asyncio.run(_develop(found, app, Screen(named), web=servers.web))
+        with _vectors(found, wanted=servers.memory):
+            return asyncio.run(_develop(found, app, Screen(named), web=servers.web))
 
 
 @contextmanager
@@ -99,6 +102,19 @@ def _database(settings: "Settings", application: str, *, fresh: bool, redis: boo
             tell(f"  {urls.redis_url}")
         with noted(settings.data_dir, application):
             yield served_by(urls, settings)
+
+
+@contextmanager
+def _vectors(settings: "Settings", *, wanted: bool) -> Iterator[None]:
+    """Qdrant's engine for the data folder, unless the settings name a Qdrant; workers and commands find it."""
+    if not wanted or settings.qdrant_url.get_secret_value():
+        yield
+        return
+    from perdure.runtime.vectors.serving import serving
+
+    with serving(settings.data_dir.expanduser().absolute()) as found:
+        tell(f'  memory of executions: {found.url}; perdure search "what went wrong"')
+        yield
 
 
 async def _develop(settings: "Settings", application: str, screen: "Screen", *, web: bool) -> int:

@@ -43,6 +43,11 @@ from perdure.surfaces.cli.tables import Column
 
 app = App(name="job", help="Enqueue jobs, see, explain, retry and cancel them.")
 app.command("perdure.surfaces.cli.enqueue:enqueue", name="enqueue", help="Enqueue one job, and print its id.")
+app.command(
+    "perdure.surfaces.cli.memory:similar",
+    name="similar",
+    help="Find executions like this job's, and what fixed them.",
+)
 
 COLUMNS = (
     Column("id", "JOB"),

@@ -32,6 +32,8 @@ COMMANDS = (
         "restore:app",
         "Make jobs of a live system again what they were, by a plan that is looked at first.",
     ),
+    ("search", "memory:search", "Find past executions like a text, and what fixed them."),
+    ("memory", "memory:app", "Keep, see and rebuild the memory of past executions."),
     ("at", "at", "Look back: any reading command, as of a moment."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),

@@ -6,7 +6,7 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from perdure.domain.access import Permission
-from perdure.surfaces.web.api import jobs, operation, settling, shared, workers
+from perdure.surfaces.web.api import jobs, memory, operation, settling, shared, workers
 from perdure.surfaces.web.routing import PERMISSION
 
 
@@ -25,4 +25,5 @@ def handlers() -> list[ControllerRouterHandler]:
         *workers.HANDLERS,
         *operation.HANDLERS,
         *shared.HANDLERS,
+        *memory.HANDLERS,
     ]

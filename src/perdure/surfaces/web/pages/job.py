@@ -1,14 +1,22 @@
 """One job: its way through the states, its attempts, its error, and why it does not run."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from perdure.domain.errors import PerdureError
+from perdure.domain.execution_memory import SimilarExecution, Wanted, fixed_by
 from perdure.domain.job import RETRIED, TERMINAL
 from perdure.domain.views import AttemptView, JobDetail
+from perdure.runtime.memory import Memory
 from perdure.surfaces.web.machine import machine
 from perdure.surfaces.web.pages.frame import Content, View, Visit
+
+MEMORY_WITHIN_S = 1.5
+ALIKE_MOST = 5
+LIKE_ENOUGH = Wanted(failed=True, least=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +33,17 @@ def job_view(job_id: UUID) -> View:
     """The view of one job's page."""
 
     async def job(visit: Visit) -> Content:
-        detail, explanation = await asyncio.gather(
-            visit.stores.read.job(job_id), visit.stores.read.explain(job_id)
+        detail, explanation, alike = await asyncio.gather(
+            visit.stores.read.job(job_id),
+            visit.stores.read.explain(job_id),
+            _alike(visit.stores.memory, job_id),
         )
         return "job.html", {
             "detail": detail,
             "job": detail.job,
             "explanation": explanation,
+            "alike": alike,
+            "fixed_by": fixed_by,
             "machine": machine(detail),
             "stretches": {attempt.token: stretches(attempt, detail) for attempt in detail.attempts},
             "can_cancel": detail.job.state not in TERMINAL,
@@ -59,6 +71,17 @@ def stretches(attempt: AttemptView, detail: JobDetail) -> list[Stretch]:
             seconds = (stop - start).total_seconds()
             found.append(Stretch(kind, min(x, 99.4), max(0.6, min(100 * seconds / whole, 100 - x)), seconds))
     return found
+
+
+async def _alike(memory: Memory, job_id: UUID) -> Sequence[SimilarExecution]:
+    """Executions like this job's last failure, where there is a memory that answers in time; the page waits for none."""
+    if not memory.wanted:
+        return ()
+    try:
+        async with asyncio.timeout(MEMORY_WITHIN_S):
+            return await (await memory.service()).similar(job_id, LIKE_ENOUGH, limit=ALIKE_MOST)
+    except (TimeoutError, PerdureError):
+        return ()
 
 
 def _ran(attempt: AttemptView) -> float | None:

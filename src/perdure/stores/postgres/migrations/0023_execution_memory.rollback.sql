@@ -1,0 +1,2 @@
+DROP INDEX perdure.job_executions_order;
+DROP TABLE perdure.execution_memory;

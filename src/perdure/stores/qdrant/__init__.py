@@ -1,0 +1,1 @@
+"""Qdrant: vectors of execution contexts with their payload."""
