@@ -5,12 +5,12 @@ import json
 import psycopg
 import pytest
 
-from perdure.bench.figures import BESIDE, UNITS, Sample, beside_of, figures_of
+from perdure.bench.figures import BESIDE, LONG_UNITS, UNITS, Sample, beside_of, figures_of
 from tests.support.command import Command
 from tests.support.terminal import running
 
 PATIENCE_S = 150.0
-WITHOUT_A_FLOOR = {"latency_p50_ms", "latency_p99_ms", "idle_rss_mb"}
+WITHOUT_A_FLOOR = {"latency_p50_ms", "latency_p99_ms", "idle_rss_mb", "backlog_slowdown", "pinned_slowdown"}
 
 
 @pytest.mark.timeout(240)
@@ -43,6 +43,19 @@ def test_every_figure_is_measured_and_the_schema_is_gone(
     assert {"perdure", "python", "postgresql"} <= told["versions"].keys()
     assert told["settings"]["measured"]["repeat"] == 1
     assert "round 1 of 1: enqueue_one" in said
+    assert _schemas(empty_database_url) == 0
+
+
+@pytest.mark.timeout(240)
+def test_what_takes_hours_is_measured_on_demand(bare: Command, empty_database_url: str) -> None:
+    process = bare.with_database(empty_database_url).process(
+        "bench", "--quick", "--json", "--only", ",".join(LONG_UNITS)
+    )
+    out, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    figures = json.loads(out)["figures"]
+    assert list(figures) == list(LONG_UNITS)
+    assert all(figure["value"] > 0 for figure in figures.values())
     assert _schemas(empty_database_url) == 0
 
 

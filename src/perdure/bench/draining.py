@@ -3,10 +3,8 @@
 from perdure.bench.enqueueing import fill, rows
 from perdure.bench.figures import Sample
 from perdure.bench.jobs import QUEUE, WARM, noop
-from perdure.bench.stage import Stage
+from perdure.bench.stage import ACTOR, Stage
 from perdure.domain.errors import Conflict
-
-ACTOR = "perdure bench"
 
 
 async def one_process(stage: Stage) -> Sample:
@@ -32,7 +30,7 @@ async def _drained(stage: Stage, name: str, *, processes: int = 1, redis: bool =
     count = stage.effort.drained_jobs
     async with stage.cleared() as measures:
         async with stage.producer(redis=redis) as app:
-            await fill(app, count, stage.effort.bulk_call)
+            await fill(app.using(queue=QUEUE), count, stage.effort.bulk_call)
         async with stage.producer(redis=redis) as app:
             act = (await app.stores()).act
             await act.pause(QUEUE, actor=ACTOR)

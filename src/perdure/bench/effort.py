@@ -13,6 +13,11 @@ class Effort:
     bulk_jobs: int = 50_000
     bulk_call: int = 2_000
     drained_jobs: int = 20_000
+    backlog_jobs: int = 1_000_000
+    pinned_jobs: int = 100_000
+    pinned_s: float = 0.0
+    history_jobs: int = 10_000_000
+    processes_max: int = 100
     steady_s: float = 20.0
     steady_jobs_per_s: int = 50
     idle_s: float = 3.0
@@ -20,6 +25,7 @@ class Effort:
 
 
 THOROUGH = Effort()
+LONG = Effort(backlog_jobs=10_000_000, pinned_s=600.0)
 QUICK = Effort(
     repeat=1,
     single_enqueues=50,
@@ -27,6 +33,10 @@ QUICK = Effort(
     bulk_jobs=500,
     bulk_call=100,
     drained_jobs=500,
+    backlog_jobs=1_500,
+    pinned_jobs=500,
+    history_jobs=1_500,
+    processes_max=2,
     steady_s=1.0,
     idle_s=0.5,
     commits=20,

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from secrets import randbits
 from time import perf_counter
 
-from perdure import Perdure
 from perdure.bench.figures import Sample
 from perdure.bench.jobs import QUEUE, noop
 from perdure.bench.stage import Stage
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.domain.ids import JobIds
+from perdure.runtime.app import Enqueuer
 from perdure.stores.postgres.floors import Row
 
 ARGS = '{"n":1}'
@@ -60,15 +60,14 @@ async def bulk(stage: Stage) -> Sample:
     async with stage.cleared(), stage.producer() as app:
         await app.enqueue(noop, 0)
         began = perf_counter()
-        await fill(app, count, stage.effort.bulk_call)
+        await fill(app.using(queue=QUEUE), count, stage.effort.bulk_call)
         rate = count / (perf_counter() - began)
         floor = await stage.floors.in_bulk(rows(count))
     return Sample(values={"enqueue_bulk": rate}, floors={"enqueue_bulk": floor})
 
 
-async def fill(app: Perdure, count: int, per_call: int) -> None:
+async def fill(using: Enqueuer, count: int, per_call: int) -> None:
     """Enqueue jobs that do nothing, in calls of this size."""
-    using = app.using(queue=QUEUE)
     starts = iter(range(0, count, per_call))
 
     async def call() -> None:

@@ -13,9 +13,19 @@ UNITS: Mapping[str, str] = {
     "drain_redis_one_process": "jobs/s",
     "latency_p50_ms": "ms",
     "latency_p99_ms": "ms",
+    "backlog_slowdown": "of the rate",
+    "pinned_slowdown": "of the rate",
     "idle_rss_mb": "MiB",
 }
 """The figures in the order in which they are shown."""
+
+LONG_UNITS: Mapping[str, str] = {
+    "history_slowdown": "of the rate",
+    "queues_slowdown": "of the rate",
+    "drain_fifty_processes": "jobs/s",
+    "drain_hundred_processes": "jobs/s",
+}
+"""What takes an hour, or more connections than most servers allow: measured when it is asked for."""
 
 BESIDE: Mapping[str, str] = {
     "flush_ms": "ms",
@@ -53,7 +63,7 @@ def figures_of(samples: Sequence[Sample]) -> dict[str, Figure]:
     floors = _medians(sample.floors for sample in samples)
     return {
         name: Figure(value=_rounded(values[name]), unit=unit, **_compared(values[name], floors.get(name)))
-        for name, unit in UNITS.items()
+        for name, unit in {**UNITS, **LONG_UNITS}.items()
         if name in values
     }
 

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from perdure.bench import draining, enqueueing, waiting
+from perdure.bench import draining, enqueueing, lasting, waiting
 from perdure.bench.effort import Effort
-from perdure.bench.figures import UNITS, Figure, Sample, beside_of, figures_of
+from perdure.bench.figures import LONG_UNITS, UNITS, Figure, Sample, beside_of, figures_of
 from perdure.bench.machine import machine, versions_and_settings
 from perdure.bench.stage import SCHEMA, Stage
 from perdure.domain.errors import Conflict, InvalidOption
@@ -27,7 +27,13 @@ MEASUREMENTS: Sequence[tuple[Collection[str], Measurement]] = (
     (("drain_two_processes",), draining.two_processes),
     ((REDIS,), draining.with_redis),
     (("latency_p50_ms", "latency_p99_ms"), waiting.latency),
+    (("backlog_slowdown",), lasting.backlog),
+    (("pinned_slowdown",), lasting.pinned),
     (("idle_rss_mb",), waiting.idle),
+    (("history_slowdown",), lasting.history),
+    (("queues_slowdown",), lasting.queues),
+    (("drain_fifty_processes",), lasting.fifty_processes),
+    (("drain_hundred_processes",), lasting.hundred_processes),
 )
 
 
@@ -42,17 +48,18 @@ class Told:
     beside: Mapping[str, Figure]
 
 
-def chosen(text: str | None) -> frozenset[str]:
-    """The names of figures in a text, separated by commas; all for none. Raises InvalidOption."""
+def chosen(text: str | None, *, long: bool = False) -> frozenset[str]:
+    """The names of figures in a text, separated by commas; for none the usual ones, or all. Raises InvalidOption."""
+    every = {**UNITS, **LONG_UNITS}
     if text is None:
-        return frozenset(UNITS)
+        return frozenset(every if long else UNITS)
     names = frozenset(part.strip() for part in text.split(",") if part.strip())
-    unknown = sorted(names - UNITS.keys())
+    unknown = sorted(names - every.keys())
     if unknown or not names:
         raise InvalidOption(
             "only",
             f"there is no figure {unknown[0]!r}" if unknown else "it names no figure",
-            next_step=f"the figures are: {', '.join(UNITS)}",
+            next_step=f"the figures are: {', '.join(every)}",
         )
     return names
 

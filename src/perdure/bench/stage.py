@@ -1,8 +1,9 @@
 """The stage of a measurement: a schema that is made for it and dropped after it, a producer, a worker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from time import monotonic
 
 from pydantic import SecretStr
@@ -20,8 +21,10 @@ from perdure.stores.postgres.measures import PostgresMeasures
 from perdure.stores.postgres.migrations import migrate
 
 SCHEMA = "perdure_bench"
+ACTOR = "perdure bench"
 WARM_JOBS = 300
 WARM_WITHIN_S = 60.0
+START_OF_A_PROCESS_S = 2.0
 WARM_POLL_S = 0.05
 LOOK_S = 0.1
 
@@ -60,10 +63,12 @@ class Stage:
             yield app
 
     @asynccontextmanager
-    async def worker(self, app: Perdure, *, processes: int) -> AsyncIterator[SpawnedWorker]:
+    async def worker(
+        self, app: Perdure, *, processes: int, queues: Sequence[str] = (jobs.QUEUE,)
+    ) -> AsyncIterator[SpawnedWorker]:
         """A worker with the settings of the application; its warnings go to stderr."""
         settings = {
-            "queues": [jobs.QUEUE, jobs.WARM],
+            "queues": [*queues, jobs.WARM],
             "labels": [],
             "processes": processes,
             "log_level": "warning",
@@ -80,10 +85,11 @@ class Stage:
     ) -> None:
         """Return when every process of the worker has settled a job, so that none is still starting."""
         using = app.using(queue=jobs.WARM)
-        until = monotonic() + WARM_WITHIN_S
+        within_s = WARM_WITHIN_S + processes * START_OF_A_PROCESS_S
+        until = monotonic() + within_s
         while await measures.processes(worker.worker_id) < processes:
             if monotonic() > until:
-                raise Conflict(f"the worker has not put {processes} processes to work in {WARM_WITHIN_S:g} s")
+                raise Conflict(f"the worker has not put {processes} processes to work in {within_s:g} s")
             await using.enqueue_many([using.prepare(jobs.noop, n) for n in range(WARM_JOBS)])
             await asyncio.sleep(WARM_POLL_S)
         await self.finished(measures, worker, jobs.WARM)
@@ -93,6 +99,22 @@ class Stage:
     ) -> None:
         """Return when no job of the queue waits or runs. Raises Conflict when the worker ends before that."""
         while await measures.busy(queue):
-            if worker.process.returncode is not None:
-                raise Conflict(f"the worker ended with code {worker.process.returncode}")
-            await asyncio.sleep(LOOK_S)
+            await self._look_again(worker)
+
+    async def settled(
+        self, measures: PostgresMeasures, worker: SpawnedWorker, since: datetime, count: int
+    ) -> float:
+        """Jobs a second over the first `count` settled after `since`, those that wake the worker left out. Raises Conflict as `finished` does."""
+        while True:
+            was_busy = await measures.anything_busy()
+            settled, seconds = await measures.pace(since, count, beside=jobs.WARM)
+            if settled >= count and seconds:
+                return settled / seconds
+            if not was_busy:
+                raise Conflict(f"only {settled} of {count} jobs were completed")
+            await self._look_again(worker)
+
+    async def _look_again(self, worker: SpawnedWorker) -> None:
+        if worker.process.returncode is not None:
+            raise Conflict(f"the worker ended with code {worker.process.returncode}")
+        await asyncio.sleep(LOOK_S)

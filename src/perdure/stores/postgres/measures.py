@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
-from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.connections import Database, Lent
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 
@@ -54,9 +55,33 @@ class PostgresMeasures:
         rows = await self._database.fetch(self._sql["settled"], queue)
         return rows[0]["jobs"], rows[0]["seconds"]
 
+    async def now(self) -> datetime:
+        """The moment by the database's clock."""
+        rows = await self._database.fetch(self._sql["now"])
+        moment: datetime = rows[0]["now"]
+        return moment
+
+    async def pace(self, since: datetime, most: int, *, beside: str) -> tuple[int, float]:
+        """Of the jobs completed after a moment the first `most`: how many, and the seconds from first start to last settling.
+
+        Those of the queue `beside` do not count.
+        """
+        rows = await self._database.fetch(self._sql["pace"], since, most, beside)
+        return rows[0]["jobs"], rows[0]["seconds"]
+
+    @staticmethod
+    async def pin(connection: Lent) -> None:
+        """Keep what is deleted from now on from being vacuumed away, until the transaction of this connection ends."""
+        await connection.fetch(statements("measures")["pin"].numbered())
+
     async def busy(self, queue: str) -> bool:
         """Whether any job of a queue waits or runs."""
         rows = await self._database.fetch(self._sql["busy"], queue)
+        return bool(rows[0]["busy"])
+
+    async def anything_busy(self) -> bool:
+        """Whether any job waits or runs."""
+        rows = await self._database.fetch(self._sql["anything_busy"])
         return bool(rows[0]["busy"])
 
     async def processes(self, worker_id: UUID) -> int:

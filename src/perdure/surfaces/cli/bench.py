@@ -32,6 +32,7 @@ def bench(
     *,
     repeat: int | None = None,
     quick: Annotated[bool, Parameter(negative="")] = False,
+    long: Annotated[bool, Parameter(negative="")] = False,
     only: str | None = None,
     connection: Connection = AS_SET,
     shown: Shown = AS_USUAL,
@@ -47,18 +48,21 @@ def bench(
         Rounds; each figure is the median of them. By default 3.
     quick
         One short round, to see that everything works; its figures mean nothing.
+    long
+        Also what takes hours: ten million jobs waiting, a history of ten million, a transaction that is held for ten
+        minutes, a hundred queues, 50 and 100 worker processes (two connections for each).
     only
         Names of figures, separated by commas.
     """
     import asyncio
 
-    from perdure.bench.effort import QUICK, THOROUGH
+    from perdure.bench.effort import LONG, QUICK, THOROUGH
     from perdure.bench.rounds import REDIS, chosen, measure
     from perdure.bench.servers import servers
     from perdure.runtime.event_loop import quick_loop
 
-    names = chosen(only)
-    effort = QUICK if quick else THOROUGH
+    names = chosen(only, long=long)
+    effort = QUICK if quick else LONG if long else THOROUGH
     if repeat is not None:
         if repeat < 1:
             raise InvalidOption("repeat", f"{repeat} is less than one round")

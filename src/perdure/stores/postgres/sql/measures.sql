@@ -10,6 +10,24 @@ SELECT count(*) AS jobs, coalesce(extract(epoch FROM max(e.settled_at) - min(e.s
 FROM perdure.job_executions e JOIN perdure.lanes l ON l.lane = e.lane
 WHERE l.queue = :queue AND e.state = 'completed';
 
+-- name: now()
+-- The moment by the database's clock.
+SELECT clock_timestamp() AS now;
+
+-- name: pace(since, most, beside)
+-- Of the jobs that were completed after a moment, in other queues than `beside`, the first ones: how many, and the seconds from the first start to the last settling.
+SELECT count(*) AS jobs, coalesce(extract(epoch FROM max(f.settled_at) - min(f.started_at)), 0)::float8 AS seconds
+FROM (
+    SELECT e.settled_at, e.started_at FROM perdure.job_executions e
+    WHERE e.settled_at > :since AND e.state = 'completed'
+        AND e.lane NOT IN (SELECT l.lane FROM perdure.lanes l WHERE l.queue = :beside)
+    ORDER BY e.settled_at LIMIT :most
+) f;
+
+-- name: pin()
+-- Give the transaction an id: while it is open, no row that is deleted after this can be vacuumed away.
+SELECT pg_current_xact_id()::text AS xid;
+
 -- name: busy(queue)
 -- Whether any job of a queue waits or runs.
 SELECT EXISTS (
@@ -18,6 +36,10 @@ SELECT EXISTS (
         OR EXISTS (SELECT FROM perdure.leases h WHERE h.lane = l.lane)
     )
 ) AS busy;
+
+-- name: anything_busy()
+-- Whether any job waits or runs.
+SELECT EXISTS (SELECT FROM perdure.available_jobs) OR EXISTS (SELECT FROM perdure.leases) AS busy;
 
 -- name: processes(worker_id)
 -- How many processes of a worker have settled a job.

@@ -1,0 +1,132 @@
+"""Whether the cost of a job stays what it is: with much waiting, with much history, with a horizon that stands still, with many."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from perdure import Perdure
+from perdure.bench.enqueueing import fill
+from perdure.bench.figures import Sample
+from perdure.bench.jobs import QUEUE, WARM, noop
+from perdure.bench.stage import ACTOR, Stage
+from perdure.runtime.operations import SpawnedWorker
+from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.dispatch import LANES_S
+from perdure.stores.postgres.measures import PostgresMeasures
+
+MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
+ALONE = (QUEUE,)
+PAUSED_S = 2 * LANES_S
+"""After so long no claimer takes from a queue any more that was paused."""
+
+
+class Line:
+    """A worker at work, and queues that are filled while they are paused."""
+
+    def __init__(self, stage: Stage, app: Perdure, measures: PostgresMeasures, worker: SpawnedWorker) -> None:
+        self._stage = stage
+        self._app = app
+        self._measures = measures
+        self._worker = worker
+
+    async def pace(self, waiting: int, *, counted: int, queues: Sequence[str] = ALONE) -> float:
+        """Fill the queues, and give the jobs a second over the first `counted` that are settled then."""
+        act = (await self._app.stores()).act
+        for queue in queues:
+            await self._app.using(queue=queue).enqueue(noop, 0)  # or there would be no such queue yet
+            await act.pause(queue, actor=ACTOR)
+        await asyncio.sleep(PAUSED_S)
+        for queue in queues:
+            await fill(self._app.using(queue=queue), waiting // len(queues), self._stage.effort.bulk_call)
+        since = await self._measures.now()
+        for queue in queues:
+            await act.resume(queue, actor=ACTOR)
+        await self._app.using(queue=WARM).enqueue(noop, 0)
+        return await self._stage.settled(self._measures, self._worker, since, counted)
+
+    async def empty(self, queues: Sequence[str] = ALONE) -> None:
+        """Wait until nothing of the queues waits or runs."""
+        for queue in queues:
+            await self._stage.finished(self._measures, self._worker, queue)
+
+
+@asynccontextmanager
+async def line(stage: Stage, *, processes: int = 1, queues: Sequence[str] = ALONE) -> AsyncIterator[Line]:
+    """An empty schema with a worker whose processes are all at work."""
+    async with (
+        stage.cleared() as measures,
+        stage.producer() as app,
+        stage.worker(app, processes=processes, queues=queues) as worker,
+    ):
+        await stage.warm(app, measures, worker, processes=processes)
+        yield Line(stage, app, measures, worker)
+
+
+async def backlog(stage: Stage) -> Sample:
+    """A long backlog against a short one, over the same number of jobs."""
+    counted = stage.effort.drained_jobs
+    paces = []
+    for waiting in (counted, stage.effort.backlog_jobs):
+        async with line(stage) as one:
+            paces.append(await one.pace(waiting, counted=counted))
+    return Sample(values={"backlog_slowdown": paces[1] / paces[0]})
+
+
+async def pinned(stage: Stage) -> Sample:
+    """A transaction is held open, so that no row that is deleted can be vacuumed away, against the same without.
+
+    While it is held, the queue is filled and drained until the time is up; the last of these counts.
+    """
+    count = stage.effort.pinned_jobs
+    async with line(stage) as one:
+        free = await one.pace(count, counted=count)
+        await one.empty()
+        holder = await PooledDatabase.open(stage.url, application_name="perdure bench: holder", most=1)
+        try:
+            async with holder.transaction() as connection:
+                await PostgresMeasures.pin(connection)
+                until = monotonic() + stage.effort.pinned_s
+                held = await one.pace(count, counted=count)
+                while monotonic() < until:
+                    held = await one.pace(count, counted=count)
+        finally:
+            await holder.close()
+    return Sample(values={"pinned_slowdown": held / free})
+
+
+async def history(stage: Stage) -> Sample:
+    """With a long history of executions, against the same schema when it was new."""
+    count = stage.effort.drained_jobs
+    async with line(stage) as one:
+        before = await one.pace(count, counted=count)
+        await one.empty()
+        await one.pace(stage.effort.history_jobs, counted=count)
+        await one.empty()
+        after = await one.pace(count, counted=count)
+    return Sample(values={"history_slowdown": after / before})
+
+
+async def queues(stage: Stage) -> Sample:
+    """A hundred queues, each with its share, against one."""
+    count, paces = stage.effort.drained_jobs, []
+    for names in (ALONE, MANY_QUEUES):
+        async with line(stage, queues=names) as one:
+            paces.append(await one.pace(count, counted=count, queues=names))
+    return Sample(values={"queues_slowdown": paces[1] / paces[0]})
+
+
+async def fifty_processes(stage: Stage) -> Sample:
+    """Fifty processes of one worker; the server must allow two connections for each."""
+    return await _crowd(stage, 50, "drain_fifty_processes")
+
+
+async def hundred_processes(stage: Stage) -> Sample:
+    """A hundred processes of one worker."""
+    return await _crowd(stage, 100, "drain_hundred_processes")
+
+
+async def _crowd(stage: Stage, processes: int, name: str) -> Sample:
+    count = stage.effort.drained_jobs
+    async with line(stage, processes=min(processes, stage.effort.processes_max)) as one:
+        return Sample(values={name: await one.pace(count, counted=count)})
