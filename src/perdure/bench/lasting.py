@@ -12,17 +12,16 @@ from perdure.bench.jobs import QUEUE, WARM, noop
 from perdure.bench.stage import ACTOR, Stage
 from perdure.runtime.operations import SpawnedWorker
 from perdure.stores.postgres.connections import PooledDatabase
-from perdure.stores.postgres.dispatch import LANES_S
 from perdure.stores.postgres.measures import PostgresMeasures
 
 MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
 ALONE = (QUEUE,)
-PAUSED_S = 2 * LANES_S
-"""After so long no claimer takes from a queue any more that was paused."""
+UNDER_WAY_S = 0.2
+"""After so long no claim is under way any more that began before the worker was cordoned."""
 
 
 class Line:
-    """A worker at work, and queues that are filled while they are paused."""
+    """A worker at work, and queues that are filled while it takes nothing."""
 
     def __init__(self, stage: Stage, app: Perdure, measures: PostgresMeasures, worker: SpawnedWorker) -> None:
         self._stage = stage
@@ -32,16 +31,13 @@ class Line:
 
     async def pace(self, waiting: int, *, counted: int, queues: Sequence[str] = ALONE) -> float:
         """Fill the queues, and give the jobs a second over the first `counted` that are settled then."""
-        act = (await self._app.stores()).act
-        for queue in queues:
-            await self._app.using(queue=queue).enqueue(noop, 0)  # or there would be no such queue yet
-            await act.pause(queue, actor=ACTOR)
-        await asyncio.sleep(PAUSED_S)
+        health, worker_id = self._app.health, self._worker.worker_id
+        await health.cordon(worker_id, actor=ACTOR)
+        await asyncio.sleep(UNDER_WAY_S)
         for queue in queues:
             await fill(self._app.using(queue=queue), waiting // len(queues), self._stage.effort.bulk_call)
         since = await self._measures.now()
-        for queue in queues:
-            await act.resume(queue, actor=ACTOR)
+        await health.uncordon(worker_id, actor=ACTOR)
         await self._app.using(queue=WARM).enqueue(noop, 0)
         return await self._stage.settled(self._measures, self._worker, since, counted)
 
