@@ -25,8 +25,9 @@ FROM (
 ) f;
 
 -- name: pin()
--- Give the transaction an id: while it is open, no row that is deleted after this can be vacuumed away.
-SELECT pg_current_xact_id()::text AS xid;
+-- Give the transaction an id: while it is open, no row that is deleted after this can be vacuumed away. And let it be open for as
+-- long as it takes, unlike those of all other sessions of ours.
+SELECT pg_current_xact_id()::text AS xid, set_config('idle_in_transaction_session_timeout', '0', true) AS patience;
 
 -- name: busy(queue)
 -- Whether any job of a queue waits or runs.
