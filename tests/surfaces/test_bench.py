@@ -48,13 +48,15 @@ def test_every_figure_is_measured_and_the_schema_is_gone(
 
 @pytest.mark.timeout(240)
 def test_what_takes_hours_is_measured_on_demand(bare: Command, empty_database_url: str) -> None:
+    names = ["queues_slowdown", "drain_fifty_processes"]
     process = bare.with_database(empty_database_url).process(
-        "bench", "--quick", "--json", "--only", ",".join(LONG_UNITS)
+        "bench", "--quick", "--json", "--only", ",".join(names)
     )
     out, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     figures = json.loads(out)["figures"]
-    assert list(figures) == list(LONG_UNITS)
+    assert list(figures) == names
+    assert figures.keys() <= LONG_UNITS.keys()
     assert all(figure["value"] > 0 for figure in figures.values())
     assert _schemas(empty_database_url) == 0
 
