@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from perdure.domain.errors import Unavailable
+from perdure.domain.health.fleet import Fleet
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import LeaseOf, PartitionChanges
 from perdure.runtime.child import Child, Orders
@@ -69,6 +70,22 @@ class NoSamples:
     """Where samples go in a simulation: nowhere."""
 
     async def write(self, samples: Sequence[object], *, ages_ms: Sequence[int]) -> None:
+        return None
+
+
+class NoVitals:
+    """The fleet as the watch over its health sees it in a simulation: nobody to look after."""
+
+    async def living(self) -> Sequence[Any]:
+        return ()
+
+    async def recent(self) -> dict[WorkerId, Any]:
+        return {}
+
+    async def fleet(self) -> Fleet:
+        return Fleet()
+
+    async def note(self, verdicts: object) -> None:
         return None
 
 
@@ -202,6 +219,7 @@ async def supervise(world: "World") -> None:
             evacuations=NoEvacuations(),
             control=ModelControl(world.store, line),
             samples=NoSamples(),
+            vitals=NoVitals(),
             lineage=SameLineage(),
             wishes=ModelControl(world.store, line),
             duties=duties,

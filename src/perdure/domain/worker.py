@@ -68,6 +68,7 @@ class Beat:
     """What a heartbeat brings back: the worker's own state and the leases it is asked to stop.
 
     A `cordoned` worker takes nothing new. `grace` is the time that an evacuated one has left to hand over what it runs.
+    `share` is the part of its slots that it may fill, by its health; 0 takes nothing new.
     `gap` is the time since the heartbeat before, by the database's clock; negative when that was set back.
     """
 
@@ -76,3 +77,4 @@ class Beat:
     cancel: tuple[tuple[UUID, UUID], ...] = field(default=())
     cordoned: bool = False
     grace: timedelta | None = None
+    share: float = 1.0

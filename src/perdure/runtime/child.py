@@ -108,6 +108,7 @@ class Child:
                 kinds, lambda attempt: AttemptLine(attempt, stores.leases, schema, max_payload=most)
             )
             self._tally = Tally(completion)
+            self._slots = {group: group.capacity for group in groups}
             self._execution = self._execution_of(stores, groups)
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
@@ -199,13 +200,19 @@ class Child:
                 case {"cancel": leases}:
                     for job_id, token in leases:
                         self._execution.cancel(UUID(job_id), UUID(token))
-                case {"hold": holding}:
-                    self._execution.holding = holding
                 case {"seen": seen}:
                     self._recalling.see(seen)
+                case {"share": share}:
+                    self._fill(share)
                 case {"lost": True}:
                     self._lose()
         os._exit(1)
+
+    def _fill(self, share: float) -> None:
+        """Use a share of the slots, at least one of each mode, or take nothing new at 0; what runs goes on."""
+        self._execution.holding = share == 0
+        for group, slots in self._slots.items():
+            group.capacity = max(1, round(share * slots))
 
     async def _look_at_worker(self, stores: ProcessStores) -> None:
         """Learn that the worker was given up for dead also when the supervisor is frozen and everything here is busy."""

@@ -21,6 +21,7 @@ from perdure.services.evacuate import FollowUp
 from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
 from perdure.services.upkeep import Upkeep, UpkeepReport
+from perdure.services.watch import Watch
 from perdure.stores.postgres.leadership import PostgresLeadership
 from perdure.stores.postgres.past import PostgresPast
 
@@ -93,6 +94,13 @@ class Duties:
             ahead_days=settings.partitions_ahead_days,
             retention=timedelta(days=settings.retention_days),
         )
+        self._watch = Watch(
+            stores.vitals,
+            stores.evacuations,
+            lag_max=timedelta(seconds=settings.suspect_after_s),
+            evacuates=settings.evacuate_unhealthy,
+        )
+        self._watch_s = settings.sample_interval_s
         self._kept_up_at: float | None = None
         self._kept: Mapping[str, str] = {}
         self._renew_s = settings.leader_ttl_s / 3
@@ -118,6 +126,7 @@ class Duties:
                 (RESTORE_LOOK_S, self._carry_restores_on, "restores"),
                 (MEMORY_LOOK_S, self._remember, "memory"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
+                (self._watch_s, self._look_after, "health"),
             ):
                 group.create_task(every(interval, duty, name=name))
 
@@ -184,6 +193,14 @@ class Duties:
     async def _remember(self) -> None:
         """Executions are remembered by a process of their own, where there is a Qdrant."""
         await self._remembering.keep(leading=self._term is not None)
+
+    async def _look_after(self) -> None:
+        """How well the workers are, by what they told last."""
+        if self._term is None:
+            return
+        report = await self._watch.run_once(asyncio.get_running_loop().time())
+        if report.evacuated:
+            log.warning("evacuates before it fails", workers=[str(one) for one in report.evacuated])
 
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""

@@ -5,16 +5,22 @@ from uuid import UUID
 
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.evacuation import Evacuation
+from perdure.domain.prediction import HORIZON, Prediction
+from perdure.domain.vitals import Criteria, Vitals
 from perdure.ports import By
 from perdure.services.assess import Assessment
 from perdure.services.evacuate import AT_ONCE, GRACE, Terms
+from perdure.services.foresee import Outlook
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Perdure
 
 
+ANY = Criteria()
+
+
 class HealthOperations:
-    """detectAnomalies, evacuateWorker, and their companions."""
+    """predictFailure, detectAnomalies, getOptimalWorker, evacuateWorker, and their companions."""
 
     def __init__(self, app: "Perdure") -> None:
         self._app = app
@@ -26,6 +32,22 @@ class HealthOperations:
         `.detected` is what the detector found, with its severity and the metrics to blame.
         """
         return await (await self._app.stores()).assess.detect_anomalies(worker_id)
+
+    async def predict_failure(self, worker_id: UUID, *, horizon: Duration = HORIZON) -> Prediction:
+        """Whether and when a worker will fail, why, and what to do.
+
+        Raises NotFound for a worker that does not live, InvalidOption for a horizon beyond a week.
+        """
+        return (await self.outlook(worker_id, horizon=horizon)).prediction
+
+    async def outlook(self, worker_id: UUID, *, horizon: Duration = HORIZON) -> Outlook:
+        """The prediction with the health score that goes with it, in parts, and the specification's baseline `trend`."""
+        foresee = (await self._app.stores()).foresee
+        return await foresee.outlook(worker_id, horizon=parse_duration(horizon, "horizon"))
+
+    async def optimal_worker(self, criteria: Criteria = ANY) -> Vitals | None:
+        """The healthiest worker that fits, of equally healthy ones the least loaded; None when none fits."""
+        return await (await self._app.stores()).foresee.optimal_worker(criteria)
 
     async def cordon(self, worker_id: UUID, *, actor: str = "program", reason: str = "") -> bool:
         """Have a worker take nothing new; what it runs goes on. False when it was so already. Raises NotFound or Conflict."""

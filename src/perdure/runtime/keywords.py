@@ -76,6 +76,7 @@ class SettingKeywords(TypedDict, total=False):
     preset: Literal["default", "specification"]
     log_format: Literal["auto", "json", "console"]
     sample_interval_s: float
+    evacuate_unhealthy: bool
     web_host: str
     web_port: int
     web_auth: Literal["none", "token", "basic", "proxy-header", "callback"]

@@ -16,6 +16,7 @@ from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.lineage import PostgresLineage
 from perdure.stores.postgres.samples import PostgresSamples
+from perdure.stores.postgres.vitals import PostgresVitals
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_FOR_REPORTS = 1
@@ -54,6 +55,7 @@ class SupervisorStores:
     control: PostgresControl
     evacuations: PostgresEvacuations
     samples: PostgresSamples
+    vitals: PostgresVitals
     lineage: Lineage
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
@@ -123,6 +125,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             control=PostgresControl(duties, schema=settings.schema),
             evacuations=PostgresEvacuations(duties, schema=settings.schema),
             samples=PostgresSamples(duties, schema=settings.schema),
+            vitals=PostgresVitals(duties, schema=settings.schema),
             lineage=PostgresLineage(beats, schema=settings.schema),
             duties=duties,
             heartbeats=beats,

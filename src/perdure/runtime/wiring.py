@@ -16,6 +16,7 @@ from perdure.services.assess import Assess
 from perdure.services.check import Check
 from perdure.services.evacuate import Evacuate
 from perdure.services.flows import Flows
+from perdure.services.foresee import Foresee
 from perdure.services.read import Read
 from perdure.services.redacted import RedactedInsights
 from perdure.services.shared_memory import SharedMemory
@@ -36,6 +37,7 @@ from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.requests import PostgresRequests
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.shared_memory import PostgresSharedEntries
+from perdure.stores.postgres.vitals import PostgresVitals
 from perdure.stores.postgres.workers import PostgresWorkers
 
 CONNECTIONS_OF_A_COMMAND = 4
@@ -63,6 +65,8 @@ class Stores:
     shared: SharedMemory
     samples: PostgresSamples
     assess: Assess
+    vitals: PostgresVitals
+    foresee: Foresee
     lineage: PostgresLineage
     memory: Memory
 
@@ -79,6 +83,7 @@ def wired(
     control = PostgresControl(database, schema=schema)
     workers = PostgresWorkers(database, schema=schema)
     samples = PostgresSamples(database, schema=schema)
+    vitals = PostgresVitals(database, schema=schema)
     bell = dispatch or PostgresDispatch(database, schema=schema)
     return Stores(
         database=database,
@@ -95,6 +100,12 @@ def wired(
         act=Act(control, insights),
         check=Check(PostgresHistory(database, schema=schema)),
         samples=samples,
+        vitals=vitals,
+        foresee=Foresee(
+            vitals,
+            interval=timedelta(seconds=settings.sample_interval_s),
+            lag_max=timedelta(seconds=settings.suspect_after_s),
+        ),
         assess=Assess(samples, interval=timedelta(seconds=settings.sample_interval_s)),
         evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),
         flows=Flows(PostgresFlows(database, schema=schema)),

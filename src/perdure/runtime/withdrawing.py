@@ -1,4 +1,4 @@
-"""What a supervisor does when its worker is cordoned or evacuated."""
+"""What a supervisor does when its worker is cordoned, evacuated, or to take less by its health."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ log = structlog.get_logger("perdure.worker")
 
 
 class Withdrawing:
-    """Passes on to the processes that they take nothing new, or how long what they run may still take."""
+    """Passes on to the processes that they take nothing new, or less, or how long what they run may still take."""
 
     def __init__(self, children: Mapping[int, ChildProcess], stopping: asyncio.Event) -> None:
         self._children = children
         self._stopping = stopping
         self._grace_s: float | None = None
         self.cordoned = False
+        self._share = 1.0
 
     def patience_s(self, usual_s: float) -> float:
         """How long what runs may take once the worker drains."""
@@ -26,20 +27,30 @@ class Withdrawing:
 
     def welcome(self, child: ChildProcess) -> None:
         """Tell a process that became ready while the worker is cordoned."""
-        if self.cordoned:
-            child.tell({"hold": True})
+        if self._fills < 1:
+            child.tell({"share": self._fills})
 
     def hear(self, beat: Beat) -> None:
         """What a heartbeat brought back. A worker that drains already is hastened by an evacuation."""
+        before = self._fills
         if beat.cordoned is not self.cordoned:
             self.cordoned = beat.cordoned
             log.info("cordoned: takes nothing new" if beat.cordoned else "uncordoned")
-            self._tell({"hold": beat.cordoned})
+        if beat.share != self._share:
+            self._share = beat.share
+            log.info("fills a share of its slots, by its health", share=round(beat.share, 2))
+        if self._fills != before:
+            self._tell({"share": self._fills})
         if beat.grace is not None and self._grace_s is None:
             self._grace_s = beat.grace.total_seconds()
             log.info("evacuated", grace_s=self._grace_s)
             if self._stopping.is_set():
                 self._tell({"drain": self._grace_s})
+
+    @property
+    def _fills(self) -> float:
+        """The share of its slots that a process may fill."""
+        return 0.0 if self.cordoned else self._share
 
     def _tell(self, message: object) -> None:
         for child in self._children.values():

@@ -30,13 +30,14 @@ class PostgresSamples:
     async def latest(self, worker_id: UUID, *, limit: int) -> Sequence[Sample]:
         """The newest samples of a worker, oldest first."""
         rows = await self._database.fetch(self._sql["latest"], worker_id, limit)
-        return [_sample(row) for row in reversed(rows)]
+        return [sample_of(row) for row in reversed(rows)]
 
     async def of_others(self, worker_id: UUID, *, limit: int) -> Sequence[Sequence[Sample]]:
         """The newest samples of up to four living workers that know the same kinds, oldest first, one series for each."""
         rows = await self._database.fetch(self._sql["of_others"], worker_id, limit, OTHERS)
-        return [list(series) for _, series in groupby(map(_sample, rows), key=attrgetter("worker_id"))]
+        return [list(series) for _, series in groupby(map(sample_of, rows), key=attrgetter("worker_id"))]
 
 
-def _sample(row: Row) -> Sample:
+def sample_of(row: Row) -> Sample:
+    """A row of `worker_samples`."""
     return Sample(worker_id=row["worker_id"], at=row["at"], **{metric: row[metric] for metric in METRICS})

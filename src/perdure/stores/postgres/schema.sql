@@ -496,6 +496,9 @@ CREATE TABLE perdure.workers (
     evacuate_by timestamp with time zone,
     evacuated_at timestamp with time zone,
     suspected_at timestamp with time zone,
+    health_scores real[] NOT NULL DEFAULT '{}'::real[],
+    healthy boolean NOT NULL DEFAULT true,
+    claim_share real NOT NULL DEFAULT 1,
     CONSTRAINT workers_deaf_check CHECK ((deaf >= 0)),
     CONSTRAINT workers_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);
@@ -1331,9 +1334,9 @@ AS $function$
 DECLARE
     found record;
 BEGIN
-    SELECT w.state, w.suspected_at INTO found FROM perdure.workers w WHERE w.id = worker;
+    SELECT w.state, w.suspected_at, w.claim_share INTO found FROM perdure.workers w WHERE w.id = worker;
     IF found.state IN ('active', 'draining') THEN
-        RETURN found.state = 'active' AND found.suspected_at IS NULL;
+        RETURN found.state = 'active' AND found.suspected_at IS NULL AND found.claim_share > 0;
     END IF;
     RAISE EXCEPTION 'worker % is % and may not claim', worker, coalesce(found.state::text, 'unknown') USING ERRCODE = 'PD006';
 END $function$

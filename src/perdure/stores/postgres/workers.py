@@ -51,6 +51,7 @@ class PostgresWorkers:
             cancel=tuple((request["job_id"], request["token"]) for request in requests),
             cordoned=rows[0]["cordoned"],
             grace=rows[0]["grace"],
+            share=rows[0]["share"],
         )
 
     async def alive(self, worker_id: WorkerId) -> bool:

@@ -6,7 +6,7 @@ from cyclopts import App, Group, Parameter
 
 from perdure.domain.errors import InvalidOption
 from perdure.domain.views import WorkerView
-from perdure.surfaces.cli import evacuation
+from perdure.surfaces.cli import evacuation, outlook
 from perdure.surfaces.cli.acting import on_each, show_report
 from perdure.surfaces.cli.anomalies import anomalies
 from perdure.surfaces.cli.confirm import confirm
@@ -166,7 +166,14 @@ async def drain(
         return await on_each(ids, stores.act.drain, caution, shown)
 
 
-for command in (evacuation.cordon, evacuation.uncordon, evacuation.evacuate, anomalies):
+for command in (
+    evacuation.cordon,
+    evacuation.uncordon,
+    evacuation.evacuate,
+    anomalies,
+    outlook.predict,
+    outlook.health,
+):
     app.command(command)
 
 

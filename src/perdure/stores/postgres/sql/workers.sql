@@ -18,7 +18,7 @@ WITH before AS MATERIALIZED (
 )
 UPDATE perdure.workers w SET heartbeat_at = now(), kinds = :kinds, processes = :processes, deaf = :deaf, suspected_at = NULL
 FROM before b WHERE w.id = :id AND w.state IN ('active', 'draining')
-RETURNING w.state, now() - b.heartbeat_at AS gap, w.cordoned_at IS NOT NULL AS cordoned,
+RETURNING w.state, now() - b.heartbeat_at AS gap, w.cordoned_at IS NOT NULL AS cordoned, w.claim_share AS share,
     CASE WHEN w.evacuate_by IS NOT NULL THEN greatest(w.evacuate_by - now(), interval '0') END AS grace;
 
 -- name: alive(id)

@@ -1,0 +1,75 @@
+"""What will become of a worker, how well it is, and which worker suits best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from perdure.domain.errors import InvalidOption, NotFound
+from perdure.domain.health.fleet import Fleet
+from perdure.domain.health.foresight import Case, cases, predict
+from perdure.domain.health.trend import Trend, trend
+from perdure.domain.prediction import FARTHEST, HORIZON, Prediction
+from perdure.domain.sample import Sample
+from perdure.domain.score import Score, score_of
+from perdure.domain.vitals import Criteria, Vitals, best
+from perdure.domain.worker import WorkerId
+
+
+class FleetVitals(Protocol):
+    """What is known of the fleet."""
+
+    async def living(self) -> Sequence[Vitals]:
+        """All workers that live."""
+        ...
+
+    async def recent(self) -> Mapping[WorkerId, Sequence[Sample]]:
+        """The newest samples of each living worker, oldest first."""
+        ...
+
+    async def fleet(self) -> Fleet:
+        """How old workers of this fleet grew, and how many failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """A prediction with the score that goes with it, and the specification's baseline beside it."""
+
+    vitals: Vitals
+    prediction: Prediction
+    score: Score
+    trend: Trend
+
+
+class Foresee:
+    """Looks at living workers; changes nothing."""
+
+    def __init__(self, vitals: FleetVitals, *, interval: timedelta, lag_max: timedelta) -> None:
+        self._vitals = vitals
+        self._interval = interval
+        self._lag_max = lag_max
+
+    async def outlook(self, worker_id: UUID, *, horizon: timedelta = HORIZON) -> Outlook:
+        """What is to be expected of a worker. Raises NotFound for one that does not live, InvalidOption for a horizon beyond a week."""
+        if not timedelta(0) < horizon <= FARTHEST:
+            raise InvalidOption("horizon", "must be above 0 and at most 7 days")
+        living = await self._vitals.living()
+        vitals = next((one for one in living if one.worker.id == worker_id), None)
+        if vitals is None:
+            raise NotFound("living worker", worker_id, next_step="see `perdure worker list`")
+        prediction = predict((await self._cases(living))[vitals.worker.id], horizon=horizon)
+        return Outlook(
+            vitals=vitals,
+            prediction=prediction,
+            score=score_of(prediction, suspect=vitals.suspect),
+            trend=trend(vitals.scores, seconds_per_score=self._interval.total_seconds()),
+        )
+
+    async def optimal_worker(self, criteria: Criteria) -> Vitals | None:
+        """The healthiest worker that fits, of equally healthy ones the least loaded; None when none fits."""
+        return best(await self._vitals.living(), criteria)
+
+    async def _cases(self, living: Sequence[Vitals]) -> dict[WorkerId, Case]:
+        return cases(living, await self._vitals.recent(), await self._vitals.fleet(), lag_max=self._lag_max)

@@ -1,0 +1,135 @@
+"""Keep the health of all workers: their scores, how much work each gets, and, where it is wished, their evacuation in time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from perdure.domain.errors import Conflict, NotFound
+from perdure.domain.evacuation import Holding, moves
+from perdure.domain.health.fleet import Fleet
+from perdure.domain.health.foresight import cases, predict
+from perdure.domain.prediction import EVACUATE_AT, HORIZON, Prediction
+from perdure.domain.sample import Sample
+from perdure.domain.score import Score, Steady, score_of, shares
+from perdure.domain.vitals import Vitals
+from perdure.domain.worker import WorkerId
+from perdure.ports import By
+
+PAUSE = timedelta(minutes=2)
+"""Between two evacuations that nobody asked for."""
+
+GRACE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is noted of a worker."""
+
+    score: Score
+    healthy: bool
+    share: float
+
+
+class KeptVitals(Protocol):
+    """What is known of the fleet, and where verdicts are noted."""
+
+    async def living(self) -> Sequence[Vitals]: ...
+
+    async def recent(self) -> Mapping[WorkerId, Sequence[Sample]]: ...
+
+    async def fleet(self) -> Fleet: ...
+
+    async def note(self, verdicts: Mapping[WorkerId, Verdict]) -> None:
+        """Keep scores and shares; an alert tells of each that fell ill or recovered."""
+        ...
+
+
+class Evacuations(Protocol):
+    """As much of evacuations as is needed here."""
+
+    async def holdings(self, worker_id: UUID) -> Sequence[Holding]: ...
+
+    async def evacuate(self, worker_id: UUID, *, grace: timedelta, most: int, by: By) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchReport:
+    """How many workers were looked at, which count as sick, and which is evacuated because of this look."""
+
+    looked_at: int
+    sick: Sequence[WorkerId]
+    evacuated: Sequence[WorkerId] = ()
+
+
+class Watch:
+    """One look at all living workers at a time."""
+
+    def __init__(
+        self, vitals: KeptVitals, evacuations: Evacuations, *, lag_max: timedelta, evacuates: bool
+    ) -> None:
+        self._vitals = vitals
+        self._evacuations = evacuations
+        self._lag_max = lag_max
+        self._evacuates = evacuates
+        self._steady = Steady()
+        self._evacuated_at: float | None = None
+
+    async def run_once(self, now: float) -> WatchReport:
+        """Predict, score and note; `now` is a moment in seconds of a clock that does not jump."""
+        living = await self._vitals.living()
+        found = cases(living, await self._vitals.recent(), await self._vitals.fleet(), lag_max=self._lag_max)
+        predictions = {worker_id: predict(case, horizon=HORIZON) for worker_id, case in found.items()}
+        scores = {one.worker.id: score_of(predictions[one.worker.id], suspect=one.suspect) for one in living}
+        values = {worker_id: score.value for worker_id, score in scores.items()}
+        before = frozenset(one.worker.id for one in living if not one.healthy)
+        sick = self._steady.observe(values, sick=before)
+        given = shares(values, sick)
+        await self._vitals.note(
+            {
+                worker_id: Verdict(score=score, healthy=worker_id not in sick, share=given[worker_id])
+                for worker_id, score in scores.items()
+            }
+        )
+        evacuated = await self._evacuate(living, predictions, sick, now) if self._evacuates else ()
+        return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated)
+
+    async def _evacuate(
+        self,
+        living: Sequence[Vitals],
+        predictions: Mapping[WorkerId, Prediction],
+        sick: set[WorkerId],
+        now: float,
+    ) -> Sequence[WorkerId]:
+        """Evacuate the worst of the sick, if others can take all that it holds; one in two minutes, and while most are well."""
+        if self._evacuated_at is not None and now - self._evacuated_at < PAUSE.total_seconds():
+            return ()
+        if 2 * len(sick) > len(living):
+            return ()
+        worst = sorted(sick, key=lambda one: -predictions[one].probability)
+        for worker_id in worst:
+            if predictions[worker_id].probability >= EVACUATE_AT and await self._let_go(
+                worker_id, living, predictions[worker_id], sick
+            ):
+                self._evacuated_at = now
+                return (worker_id,)
+        return ()
+
+    async def _let_go(
+        self, worker_id: WorkerId, living: Sequence[Vitals], prediction: Prediction, sick: set[WorkerId]
+    ) -> bool:
+        others = [one.worker for one in living if one.worker.id not in sick and not one.suspect]
+        plan = moves(await self._evacuations.holdings(worker_id), others, away_from=worker_id)
+        worker = next(one.worker for one in living if one.worker.id == worker_id)
+        kinds = {kind for other in others for kind in other.kinds}
+        if not set(worker.kinds) <= kinds or any(not move.destinations for move in plan):
+            return False
+        why = "; ".join(reason.what for reason in prediction.reasons) or "its fleet fails often"
+        reason = f"fails within {HORIZON.total_seconds():.0f} s with {prediction.probability:.0%}: {why}"
+        try:
+            return await self._evacuations.evacuate(
+                worker_id, grace=GRACE, most=1, by=By(actor="perdure", reason=reason)
+            )
+        except (Conflict, NotFound):  # another is being evacuated, or this one has gone by itself
+            return False
