@@ -147,6 +147,20 @@ def test_every_statement_is_used_and_says_what_it_is_for() -> None:
             assert used, f"{path.name}: {match[1]} is used nowhere"
 
 
+@pytest.mark.parametrize(
+    "files",
+    [SOURCE / "stores" / "postgres" / "migrations", ROOT / "docs" / "decisions"],
+    ids=["migrations", "decisions"],
+)
+def test_numbers_follow_each_other_and_none_is_given_twice(files: Path) -> None:
+    numbers = sorted(
+        int(path.name[:4])
+        for path in files.iterdir()
+        if path.suffix in {".sql", ".md"} and not path.name.endswith(".rollback.sql")
+    )
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_the_environment_is_read_in_one_place() -> None:
     readers = {
         name_of(path)
