@@ -68,7 +68,7 @@ def crash(worker: WorkerOnThisHost) -> None:
     processes = _tree(worker)
     _send(processes, signal.SIGKILL)
     end = monotonic() + GONE_WITHIN_S
-    while any(_alive(process) for process in processes) and monotonic() < end:
+    while any(is_alive(process) for process in processes) and monotonic() < end:
         sleep(LOOK_S)
 
 
@@ -106,7 +106,7 @@ def _tree(worker: WorkerOnThisHost) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def _alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Whether it still does anything; one that only waits to be counted by its parent does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
@@ -117,7 +117,7 @@ def _alive(process: psutil.Process) -> bool:
 def _wait_until_stopped(processes: Sequence[psutil.Process]) -> None:
     """A process that is on a processor stops a moment after the signal."""
     end = monotonic() + GONE_WITHIN_S
-    while any(_alive(process) and not _stopped(process) for process in processes) and monotonic() < end:
+    while any(is_alive(process) and not _stopped(process) for process in processes) and monotonic() < end:
         sleep(LOOK_S)
 
 

@@ -1,0 +1,166 @@
+"""What a torture run does to the database, and what it asks of it besides the promises."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from perdure.domain.errors import DatabaseUnavailable
+from perdure.stores.postgres.connections import Connection, Database, connect
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """How one attempt of a job ended; `claimed` is a moment of the database's clock, in seconds of the epoch."""
+
+    outcome: str
+    attempt: int
+    isolated: bool
+    worker_id: UUID
+    cause: str | None
+    claimed: float
+
+
+class PostgresEvidence:
+    """What a torture run wants to know; nothing here is bounded by an index."""
+
+    def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._sql = statements("faults", schema)
+
+    async def unfinished(self, before: UUID) -> int:
+        """How many jobs that were made before a moment, that of an id, have not ended."""
+        return await self._count("unfinished", before)
+
+    async def missing(self, ids: Sequence[UUID]) -> int:
+        """How many of these acknowledged jobs are nowhere."""
+        return await self._count("missing", ids)
+
+    async def wrong_effects(self, kind: str) -> int:
+        """How many jobs of a kind did not leave their mark exactly once when they completed."""
+        return await self._count("wrong_effects", kind)
+
+    async def outcomes(self) -> Mapping[str, int]:
+        """How many attempts ended in which way."""
+        rows = await self._database.fetch(self._sql["outcomes"])
+        return {row["outcome"]: row["attempts"] for row in rows}
+
+    async def attempts(self, job_id: UUID) -> Sequence[Attempt]:
+        """The attempts of one job, in their order."""
+        return [Attempt(**row) for row in await self._database.fetch(self._sql["attempts"], job_id)]
+
+    async def letter(self, job_id: UUID) -> str:
+        """Why a job is in the dead letter queue; empty when it is not."""
+        rows = await self._database.fetch(self._sql["letter"], job_id)
+        return str(rows[0]["cause"]) if rows else ""
+
+    async def held(self, worker_id: UUID) -> int:
+        """How many jobs a worker holds."""
+        return await self._count("held", worker_id)
+
+    async def given_back(self) -> int:
+        """How many jobs wait that have neither failed nor crashed, nor are suspected of it."""
+        return await self._count("given_back")
+
+    async def workers_in(self, state: str) -> int:
+        """How many workers are in a state."""
+        return await self._count("workers_in", state)
+
+    async def events(self, event: str) -> int:
+        """How many events of one kind were recorded."""
+        return await self._count("events", event)
+
+    async def leader(self) -> int | None:
+        """The process number of the supervisor that leads."""
+        rows = await self._database.fetch(self._sql["leader"])
+        return int(rows[0]["pid"]) if rows else None
+
+    async def sessions(self) -> int:
+        """How many sessions workers have."""
+        return await self._count("sessions")
+
+    async def _count(self, statement: str, *values: object) -> int:
+        rows = await self._database.fetch(self._sql[statement], *values)
+        return int(rows[0][0])
+
+
+async def crowd(database_url: str) -> Sequence[Connection]:
+    """Open sessions until the server has room for no more; the caller ends them."""
+    sessions = []
+    with suppress(DatabaseUnavailable):
+        while True:
+            sessions.append(await connect(database_url, application_name="torture: one of a crowd"))
+    return sessions
+
+
+async def settle_on(database_url: str, database: str, folder: str) -> None:
+    """Move a database, to which nobody is connected, to a tablespace in a folder; `database_url` leads to another."""
+    connection = await connect(database_url, application_name="torture")
+    try:
+        await connection.execute(f"CREATE TABLESPACE torture LOCATION '{folder}'")
+        await connection.execute(f'ALTER DATABASE "{database}" SET TABLESPACE torture')
+    finally:
+        await connection.close()
+
+
+class PostgresFaults:
+    """Faults of the database that are done by statements; for servers that exist to be tortured."""
+
+    def __init__(self, database: Database, database_url: str, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._url = database_url
+        self._sql = statements("faults", schema)
+
+    async def make_effects(self) -> None:
+        """Make the table in which handlers leave marks."""
+        await self._database.fetch(self._sql["make_effects"])
+
+    async def terminate(self) -> int:
+        """End all sessions of workers and producers; gives how many there were."""
+        return int((await self._database.fetch(self._sql["terminate"]))[0]["sessions"])
+
+    async def refuse_writes(self) -> None:
+        """From the next transaction on, everything is read-only."""
+        await self._database.fetch(self._sql["refuse_writes"])
+        await self._database.fetch(self._sql["reload"])
+
+    async def allow_writes(self) -> None:
+        """The end of `refuse_writes`."""
+        await self._database.fetch(self._sql["allow_writes"])
+        await self._database.fetch(self._sql["reload"])
+
+    async def set_traps(self) -> None:
+        """One in twenty of the statements that write to the tables of jobs fails and may be repeated."""
+        await self._database.fetch(self._sql["set_traps"])
+
+    async def take_traps_away(self) -> None:
+        """The end of `set_traps`."""
+        await self._database.fetch(self._sql["take_traps_away"])
+
+    @asynccontextmanager
+    async def history_held(self) -> "AsyncIterator[None]":
+        """While this lasts, no result can be stored."""
+        async with self._open_transaction("hold_history"):
+            yield
+
+    @asynccontextmanager
+    async def horizon_pinned(self) -> "AsyncIterator[None]":
+        """While this lasts, a transaction is open that keeps every younger dead row from being removed."""
+        async with self._open_transaction("look_at_jobs"):
+            yield
+
+    @asynccontextmanager
+    async def _open_transaction(self, statement: str) -> "AsyncIterator[None]":
+        connection = await connect(self._url, application_name="torture: an open transaction")
+        transaction = connection.transaction(isolation="repeatable_read")
+        try:
+            await transaction.start()
+            await connection.execute(self._sql[statement].numbered())
+            yield
+        finally:
+            connection.terminate()

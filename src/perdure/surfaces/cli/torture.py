@@ -1,0 +1,96 @@
+"""`perdure torture`: real processes and servers are broken in every way, and the promises are checked after each."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from perdure.domain.errors import InvalidOption
+from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.cli.options import AS_USUAL, Shown
+from perdure.surfaces.cli.output import Listing, show_list, show_one, tell
+from perdure.surfaces.cli.records import Record, record_of
+from perdure.surfaces.cli.tables import Column
+
+if TYPE_CHECKING:
+    from perdure.torture.run import Ran
+
+DOCUMENT = "perdure.torture/1"
+COLUMNS = (
+    Column("name", "SCENARIO"),
+    Column("result", "RESULT"),
+    Column("recovered_s", "WENT ON AFTER, s", right=True),
+    Column("jobs", "JOBS", right=True),
+    Column("took_s", "TOOK, s", right=True),
+)
+
+
+def torture(
+    *,
+    short: Annotated[bool, Parameter(negative="")] = False,
+    minutes: float | None = None,
+    only: str | None = None,
+    seed: int = 1,
+    report: Path | None = None,
+    shown: Shown = AS_USUAL,
+) -> Exit:
+    """Break real workers, PostgreSQL and Redis in every way, and check after each that every promise held.
+
+    It starts its own servers in temporary folders and touches no others. The exit code is 0 only if all held.
+    Scenarios that only root can produce are left out for others, and it is said so.
+
+    Parameters
+    ----------
+    short
+        Leave out the scenarios that take minutes; it ends within five minutes on two cores.
+    minutes
+        In place of single scenarios: so many minutes of mixed faults under a load that never ends.
+    only
+        Names of scenarios, separated by commas.
+    seed
+        What chance decides; the same seed draws the same faults.
+    report
+        Write what was measured into this page, in the place of what was measured before.
+    """
+    from perdure.torture.report import write_report
+    from perdure.torture.run import chosen, run, run_mixed
+
+    entries = chosen(only, short=short)
+    if minutes is None:
+        ran = run(entries, seed=seed, say=tell)
+    else:
+        if minutes <= 0:
+            raise InvalidOption("minutes", f"{minutes:g} is no time at all")
+        ran = run_mixed(seed=seed, minutes=minutes, say=tell)
+    if report is not None:
+        write_report(report, ran)
+    _show(ran, shown)
+    return Exit.DONE if ran.ok else Exit.FAILED
+
+
+def _show(ran: "Ran", shown: Shown) -> None:
+    if shown.format in {"json", "ndjson"}:
+        show_one(DOCUMENT, {"ok": ran.ok, **record_of(ran)}, shown, key="ok")
+        return
+    show_list(
+        Listing(schema=DOCUMENT, item="perdure.scenario/1", columns=COLUMNS, records=_rows(ran), key="name"),
+        shown,
+    )
+
+
+def _rows(ran: "Ran") -> list[Record]:
+    if ran.mixed is not None:
+        return [
+            {"name": name, "result": f"struck {len(times)} times", "recovered_s": round(max(times), 1)}
+            for name, times in sorted(ran.mixed.recovered_s.items())
+        ]
+    return [
+        {
+            "name": one.name,
+            "result": "left out" if one.skipped else "holds" if one.ok else "BROKEN",
+            "recovered_s": None if one.recovered_s is None else round(one.recovered_s, 1),
+            "jobs": one.jobs,
+            "took_s": round(one.took_s),
+        }
+        for one in ran.scenarios
+    ]

@@ -1,0 +1,83 @@
+"""The long run: one fault after the other, drawn by a seed, under a load that never ends, with the promises checked again and again."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from time import monotonic
+
+from perdure.torture.place import Broken, Place
+from perdure.torture.scenario import SCENARIOS, Entry
+
+HOSTS = 3
+FAULTS_BETWEEN_CHECKS = 8
+SHORTEST_REST_S, LONGEST_REST_S = 1.0, 8.0
+RECOVER_WITHIN_S = 120.0
+"""Faults overlap here, so the bounds of single faults do not hold; every backlog still drains within this."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class Mixed:
+    """What a mixed run did and found: how long work took to go on after each fault, by its name."""
+
+    seed: int
+    minutes: float = 0.0
+    recovered_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    checks: int = 0
+    broken: list[str] = field(default_factory=list)
+    jobs: int = 0
+    repeated: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> int:
+        return sum(len(times) for times in self.recovered_s.values())
+
+
+async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[Entry], say: Say) -> Mixed:
+    """Strike for so many minutes, or until a promise is broken."""
+    rng, mixed, began = Random(seed), Mixed(seed=seed), monotonic()
+    for _ in range(HOSTS):
+        await place.host()
+    await place.warm()
+    place.load.start()
+    try:
+        while monotonic() - began < minutes * 60 and not mixed.broken:
+            await _bout(place, rng, mixed, faults, say)
+    except Broken as error:
+        mixed.broken += [str(error), *place.last_words()]
+    await place.load.stop()
+    mixed.minutes = (monotonic() - began) / 60
+    mixed.jobs = len(set(place.load.acknowledged))
+    mixed.repeated = place.load.repeated
+    mixed.outcomes = await place.evidence.outcomes()
+    return mixed
+
+
+async def _bout(place: Place, rng: Random, mixed: Mixed, faults: Sequence[Entry], say: Say) -> None:
+    """Some faults under load, then quiet, and the check."""
+    for _ in range(FAULTS_BETWEEN_CHECKS):
+        entry = rng.choice(faults)
+        await entry.play(place)
+        place.struck()
+        took = await place.recover(within_s=RECOVER_WITHIN_S)
+        mixed.recovered_s[entry.scenario.name].append(took)
+        say(f"{entry.scenario.name}: work went on after {took:.1f} s")
+        await place.replenish(HOSTS)
+        await place.pause(rng.uniform(SHORTEST_REST_S, LONGEST_REST_S))
+    await place.load.stop()
+    await place.drained()
+    broken = await place.judged()
+    mixed.checks += 1
+    mixed.broken += broken + (place.last_words() if broken else [])
+    say(
+        f"check {mixed.checks}: {'BROKEN' if broken else 'all promises hold'}, {len(place.load.acknowledged):,} jobs so far"
+    )
+    place.load.start()
+
+
+def mixable(root: bool) -> list[Entry]:
+    """The faults that can strike among others; without root not those that need it."""
+    return [e for e in SCENARIOS.values() if e.mixes and (root or not e.scenario.root)]

@@ -1,0 +1,204 @@
+"""PostgreSQL that crashes, restarts, loses sessions, refuses writes, fails statements or is cut off."""
+
+import asyncio
+
+from perdure.stores.postgres.faults import crowd
+from perdure.torture.place import Place
+from perdure.torture.scenario import Scenario, fault
+
+OUTAGE_S = 8.0
+CUT_S = 8.0
+ROUNDS = 10
+BETWEEN_S = 0.5
+
+
+async def nobody_was_declared_dead(place: Place) -> None:
+    """An outage of the database is nobody's death."""
+    place.expect(
+        await place.evidence.workers_in("dead") == 0,
+        "a worker was declared dead because the database was away",
+    )
+
+
+@fault(
+    Scenario(
+        name="postgres-crash",
+        numbers=(11, 12),
+        produced="an immediate stop (SIGQUIT) while asynchronous claims are in flight, and a start",
+        holds="claims that were not on disk vanish and their jobs are seen as available; no token is accepted twice; an enqueue "
+        "without an answer is repeated with its ids and doubles nothing",
+        within_s=20,
+    ),
+    check=nobody_was_declared_dead,
+)
+async def postgres_crash(place: Place) -> None:
+    await asyncio.to_thread(place.servers.crash_postgres)
+    await asyncio.to_thread(place.servers.postgres.start)
+
+
+@fault(
+    Scenario(
+        name="postgres-restart",
+        numbers=(11,),
+        produced="a fast stop (SIGINT) in the middle of commits, and a start",
+        holds="as for a crash",
+        within_s=20,
+    ),
+    check=nobody_was_declared_dead,
+)
+async def postgres_restart(place: Place) -> None:
+    await asyncio.to_thread(place.servers.postgres.stop)
+    await asyncio.to_thread(place.servers.postgres.start)
+
+
+@fault(
+    Scenario(
+        name="postgres-outage",
+        numbers=(15,),
+        produced="PostgreSQL is away for 8 s, longer than the silence after which workers are declared dead",
+        holds="on its return nobody is declared dead: an observer that was blind itself judges nobody; all processes live",
+        within_s=20,
+    ),
+    check=nobody_was_declared_dead,
+)
+async def postgres_outage(place: Place) -> None:
+    before = len(place.living)
+    await asyncio.to_thread(place.servers.postgres.stop)
+    await place.pause(OUTAGE_S)
+    await asyncio.to_thread(place.servers.postgres.start)
+    place.expect(len(place.living) == before, "a worker ended because the database was away")
+
+
+@fault(
+    Scenario(
+        name="terminated-backends",
+        numbers=(10,),
+        produced="`pg_terminate_backend` for all sessions of workers and producers, twice a second for 5 s",
+        holds="every connection comes back, and no lease is left behind",
+        within_s=15,
+    )
+)
+async def terminated_backends(place: Place) -> None:
+    cut = 0
+    for _ in range(ROUNDS):
+        cut += await place.faults.terminate()
+        await asyncio.sleep(BETWEEN_S)
+    place.expect(cut > ROUNDS, f"only {cut} sessions were cut")
+
+
+@fault(
+    Scenario(
+        name="read-only",
+        numbers=(16,),
+        produced="`default_transaction_read_only = on` for 5 s, as on a primary that has lost its role",
+        holds="claims stop, results wait, nothing is lost",
+        within_s=15,
+    )
+)
+async def read_only(place: Place) -> None:
+    await place.faults.refuse_writes()
+    await place.pause(5)
+    await place.faults.allow_writes()
+
+
+@fault(
+    Scenario(
+        name="serialization-failures",
+        numbers=(19,),
+        produced="for 6 s one in twenty of the statements that write to the tables of jobs, workers and leaders fails with 40001 or 40P01",
+        holds="each is repeated; its effects happen once",
+        within_s=15,
+    )
+)
+async def serialization_failures(place: Place) -> None:
+    await place.faults.set_traps()
+    await place.pause(6)
+    await place.faults.take_traps_away()
+
+
+@fault(
+    Scenario(
+        name="cut-from-postgres",
+        numbers=(8,),
+        produced="a host's connections to PostgreSQL are reset and refused for 8 s",
+        holds="it is declared dead and stops by itself; its jobs run elsewhere; what it says late is refused",
+        within_s=20,
+    )
+)
+async def cut_from_postgres(place: Place) -> None:
+    host = place.any_host()
+    host.postgres.cut()
+    await place.pause(CUT_S)
+    host.postgres.mend()
+
+
+@fault(
+    Scenario(
+        name="deaf-to-postgres",
+        numbers=(8,),
+        produced="for 8 s a host's statements reach PostgreSQL, and no answer comes back",
+        holds="as for a cut; what it claimed without hearing of it runs elsewhere",
+        within_s=30,
+    )
+)
+async def deaf_to_postgres(place: Place) -> None:
+    host = place.any_host()
+    host.postgres.hold(there=False)
+    await place.pause(CUT_S)
+    host.postgres.mend()
+
+
+@fault(
+    Scenario(
+        name="crowded",
+        numbers=(17,),
+        produced="idle sessions of others take every connection that is left, for 6 s",
+        holds="workers keep the few that they have: claiming and settling do not wait for each other, and work goes on",
+        within_s=15,
+        postgres={"max_connections": "60"},
+    )
+)
+async def crowded(place: Place) -> None:
+    sessions = await crowd(place.servers.database_url)
+    try:
+        place.expect(sessions, "no session was left to take")
+        await place.goes_on(within_s=30)
+        await place.pause(4)
+    finally:
+        for session in sessions:
+            session.terminate()
+
+
+@fault(
+    Scenario(
+        name="disk-full",
+        numbers=(16,),
+        produced="the database lies in a tablespace on a file system of 64 MB, which is filled to the last byte for 6 s",
+        holds="enqueues are refused, claims stop and results wait as long as rows find no room; nothing is lost",
+        within_s=20,
+        root=True,
+    )
+)
+async def disk_full(place: Place) -> None:
+    place.expect(place.disk, "the database does not lie on a small disk")
+    if place.disk is not None:
+        repeated = place.load.repeated
+        place.disk.fill()
+        await place.refused(repeated)
+        await place.pause(6)
+        place.disk.clear()
+
+
+@fault(
+    Scenario(
+        name="pinned-horizon",
+        numbers=(20,),
+        produced="a transaction stays open for 10 s, so that no dead row can be removed",
+        holds="work goes on as before",
+        within_s=10,
+    )
+)
+async def pinned_horizon(place: Place) -> None:
+    async with place.faults.horizon_pinned():
+        await place.pause(10)
+        await place.goes_on(within_s=10)
