@@ -1,5 +1,6 @@
 """The long run: one fault after the other, drawn by a seed, under a load that never ends, with the promises checked again and again."""
 
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,8 +49,10 @@ async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[E
             await _bout(place, rng, mixed, faults, say)
     except Broken as error:
         mixed.broken += [str(error), *place.last_words()]
-    await place.load.stop()
+    except Exception:  # noqa: BLE001 - what was found until now must be told, whatever went wrong
+        mixed.broken += [*traceback.format_exc().splitlines(), *place.last_words()]
     mixed.minutes = (monotonic() - began) / 60
+    await place.load.stop()
     mixed.jobs = len(set(place.load.acknowledged))
     mixed.repeated = place.load.repeated
     mixed.outcomes = await place.evidence.outcomes()

@@ -111,9 +111,8 @@ async def read_only(place: Place) -> None:
     )
 )
 async def serialization_failures(place: Place) -> None:
-    await place.faults.set_traps()
-    await place.pause(6)
-    await place.faults.take_traps_away()
+    async with place.faults.statements_fail():
+        await place.pause(6)
 
 
 @fault(

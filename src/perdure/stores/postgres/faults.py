@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+TRAPPED = (
+    "jobs",
+    "available_jobs",
+    "scheduled_jobs",
+    "blocked_jobs",
+    "parked_jobs",
+    "leases",
+    "job_executions",
+    "workers",
+    "leaders",
+)
+"""The tables to which every statement that moves a job writes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """How one attempt of a job ended; `claimed` is a moment of the database's clock, in seconds of the epoch."""
@@ -134,13 +148,20 @@ class PostgresFaults:
         await self._database.fetch(self._sql["allow_writes"])
         await self._database.fetch(self._sql["reload"])
 
-    async def set_traps(self) -> None:
-        """One in twenty of the statements that write to the tables of jobs fails and may be repeated."""
-        await self._database.fetch(self._sql["set_traps"])
-
-    async def take_traps_away(self) -> None:
-        """The end of `set_traps`."""
-        await self._database.fetch(self._sql["take_traps_away"])
+    @asynccontextmanager
+    async def statements_fail(self) -> "AsyncIterator[None]":
+        """While this lasts, one in twenty of the statements that write to the tables of jobs fails and may be repeated."""
+        await self._database.fetch(self._sql["make_traps"])
+        connection = await connect(self._url, application_name="torture: traps")
+        try:
+            traps = [await connection.fetchrow(self._sql["set_trap"].numbered(), table) for table in TRAPPED]
+            for trap in traps:
+                await connection.execute(trap["set"])
+            yield
+            for trap in traps:
+                await connection.execute(trap["take_away"])
+        finally:
+            connection.terminate()
 
     @asynccontextmanager
     async def history_held(self) -> "AsyncIterator[None]":

@@ -111,11 +111,9 @@ ALTER SYSTEM RESET default_transaction_read_only;
 -- Have the server read its settings again.
 SELECT pg_reload_conf() AS done;
 
--- name: set_traps()
--- Statements that write to the tables of jobs fail, by chance, as with a serialization failure or a deadlock: one in twenty.
+-- name: make_traps()
+-- What makes statements that write to a table fail by chance, one in twenty, as with a serialization failure or a deadlock.
 DO $traps$
-DECLARE
-    name text;
 BEGIN
     EXECUTE $make$
         CREATE OR REPLACE FUNCTION perdure.torture_trap() RETURNS trigger LANGUAGE plpgsql AS $body$
@@ -127,15 +125,12 @@ BEGIN
             RETURN NULL;
         END $body$
     $make$;
-    FOREACH name IN ARRAY ARRAY['jobs', 'available_jobs', 'scheduled_jobs', 'blocked_jobs', 'parked_jobs', 'leases', 'job_executions', 'workers', 'leaders']
-    LOOP
-        EXECUTE format('CREATE TRIGGER torture_trap AFTER INSERT OR UPDATE OR DELETE ON perdure.%I EXECUTE FUNCTION perdure.torture_trap()', name);
-    END LOOP;
 END $traps$;
 
--- name: take_traps_away()
--- The end of `set_traps`.
-DROP FUNCTION IF EXISTS perdure.torture_trap() CASCADE;
+-- name: set_trap(table_name)
+-- The commands that set a trap on a table and take it away; each locks that table alone, so that nobody waits in a circle.
+SELECT format('CREATE TRIGGER torture_trap AFTER INSERT OR UPDATE OR DELETE ON perdure.%I EXECUTE FUNCTION perdure.torture_trap()', :table_name::text) AS set,
+    format('DROP TRIGGER IF EXISTS torture_trap ON perdure.%I', :table_name::text) AS take_away;
 
 -- name: hold_history()
 -- Within a transaction of the caller: nobody can store a result.
