@@ -68,11 +68,9 @@ async def drain(dispatch: PostgresDispatch, jobs: PostgresJobs, batch: int) -> f
 
 
 async def run(options: argparse.Namespace) -> None:
-    settings = CLAIM_SETTINGS
-    if options.planner_free:
-        settings = "SET synchronous_commit = off"
+    settings = {"synchronous_commit": "off"} if options.planner_free else dict(CLAIM_SETTINGS)
     if options.sync_claims:
-        settings = settings.replace("synchronous_commit = off", "synchronous_commit = on")
+        settings["synchronous_commit"] = "on"
     enqueued, drained = [], []
     for _ in range(options.repeat):
         await drop(options.database_url)

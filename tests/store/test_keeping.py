@@ -290,7 +290,7 @@ async def test_who_may_not_change_the_tables_is_told_so(past: Past) -> None:
     await past.connection.execute(
         f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA perdure TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA perdure TO {role}"
     )
-    database = DedicatedDatabase(past.url, application_name="guest", settings=f"SET ROLE {role}")
+    database = DedicatedDatabase(past.url, application_name="guest", settings={"role": role})
     guest = PostgresKeeping(database)
     try:
         made, dropped = (

@@ -69,6 +69,8 @@ FOREIGN = """
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
     SELECT perdure.new_job_id(), n, 4 + n % 97, n % 3 FROM generate_series(1, 100000) n
 """
+CLAIMING = "; ".join(f"SET {name} = {value}" for name, value in CLAIM_SETTINGS.items())
+SETTLING = "; ".join(f"SET {name} = {value}" for name, value in SETTLE_SETTINGS.items())
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ async def claim_plan(connection: Connection, most: int) -> Plan:
 
 
 async def test_a_claim_reads_its_streams_by_the_claim_index(filled: Connection) -> None:
-    await filled.execute(CLAIM_SETTINGS)
+    await filled.execute(CLAIMING)
     plan = await claim_plan(filled, 100)
     assert plan.scanned == set()
     assert "available_jobs_claim" in plan.indexes
@@ -182,7 +184,7 @@ async def test_a_claim_reads_its_streams_by_the_claim_index(filled: Connection) 
 
 
 async def test_jobs_of_lanes_that_nobody_here_serves_do_not_slow_a_claim(filled: Connection) -> None:
-    await filled.execute(CLAIM_SETTINGS)
+    await filled.execute(CLAIMING)
     before = await claim_plan(filled, 100)
     await filled.execute(FOREIGN)
     after = await claim_plan(filled, 100)
@@ -197,7 +199,7 @@ async def test_jobs_of_lanes_that_nobody_here_serves_do_not_slow_a_claim(filled:
 async def test_a_claim_keeps_its_plan_when_the_tables_were_empty_at_first(database_url: str) -> None:
     """The plan is made once, perhaps before there is anything to plan for."""
     connection = await connect(database_url, application_name="tests")
-    await connection.execute(CLAIM_SETTINGS)
+    await connection.execute(CLAIMING)
     await connection.execute("ANALYZE")
     await connection.execute(ALIVE, WORKER)
     plan = await claim_plan(connection, 100)
@@ -206,7 +208,7 @@ async def test_a_claim_keeps_its_plan_when_the_tables_were_empty_at_first(databa
 
 
 async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connection) -> None:
-    await filled.execute(CLAIM_SETTINGS)
+    await filled.execute(CLAIMING)
     rows = await filled.fetch("SELECT * FROM perdure.available_jobs ORDER BY rank LIMIT 100")
     columns = [
         f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("lane", "band", "rank", "job_id")
@@ -218,7 +220,7 @@ async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connec
 
 
 async def test_gated_jobs_are_claimed_by_their_keys(filled: Connection) -> None:
-    await filled.execute(CLAIM_SETTINGS)
+    await filled.execute(CLAIMING)
     ids = await filled.fetchval(
         "SELECT array_agg(a.job_id)::text FROM perdure.available_jobs a JOIN perdure.jobs j ON j.id = a.job_id"
         " WHERE j.concurrency_key IS NOT NULL AND a.rank <= 5000"
@@ -283,7 +285,7 @@ async def test_guardians_read_the_leases_of_their_workers(
 
 
 async def test_a_large_claim_compares_no_pairs_of_rows(filled: Connection) -> None:
-    await filled.execute(CLAIM_SETTINGS)
+    await filled.execute(CLAIMING)
     assert (await claim_plan(filled, 1_000)).compared == 0
 
 
@@ -291,7 +293,7 @@ async def test_a_large_claim_compares_no_pairs_of_rows(filled: Connection) -> No
 async def test_settling_keeps_its_plan_when_the_tables_grow(database_url: str, name: str) -> None:
     """Planned while one lease stood, and after an ANALYZE of that moment, as on any quiet system."""
     connection = await connect(database_url, application_name="tests")
-    await connection.execute(f"{SETTLE_SETTINGS}; SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"{SETTLING}; SET plan_cache_mode = force_generic_plan")
     await connection.execute(SOME_LEASES.format(first=1, last=1))
     await connection.execute("ANALYZE")
     statement = statements("jobs")[name]

@@ -156,13 +156,15 @@ class WorkerConfig:
     """A worker to be started: the application that defines its jobs, and settings that differ from the program's.
 
     What it and its handlers write goes to the file `log`, or to where the program itself writes. A `bound` worker ends
-    at once when the thread that started it ends.
+    at once when the thread that started it ends. `python` is the command of another interpreter than the program's, such
+    as that of a virtual environment with another release.
     """
 
     app: str
     settings: Mapping[str, object] = field(default_factory=dict)
     log: Path | None = None
     bound: bool = False
+    python: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +205,9 @@ class WorkerOperations:
         settings: Settings = await self._app.connected_settings()
         values = {**plain(settings), **config.settings}
         with _opened(config.log) as log:
-            process = await start_worker(config.app, values, worker_id, bound=config.bound, output=log)
+            process = await start_worker(
+                config.app, values, worker_id, bound=config.bound, output=log, python=config.python
+            )
         spawned = SpawnedWorker(worker_id, process)
         try:
             while process.returncode is None:

@@ -3,21 +3,28 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 
 async def start_worker(
-    app: str, settings: Mapping[str, object], worker_id: UUID, *, bound: bool, output: int | None = None
+    app: str,
+    settings: Mapping[str, object],
+    worker_id: UUID,
+    *,
+    bound: bool,
+    output: int | None = None,
+    python: Sequence[str] = (),
 ) -> asyncio.subprocess.Process:
     """Start a worker in a session of its own, out of reach of the terminal's Ctrl-C; it may not be ready yet.
 
-    `bound`: it ends when the thread that starts it ends. `output`: a file or pipe for all that it writes.
+    `bound`: it ends when the thread that starts it ends. `output`: a file or pipe for all that it writes. `python`: the
+    command of another interpreter than this one.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        *(python or (sys.executable,)),
         "-m",
         "perdure.runtime.spawned",
         stdin=asyncio.subprocess.PIPE,

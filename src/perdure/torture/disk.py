@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PART = b"\0" * (1 << 20)
-LEAST = 4096
+LARGEST, LEAST = 1 << 26, 1 << 12
 
 
 class SmallDisk:
@@ -20,15 +19,16 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no room at all."""
-        with self._ballast.open("ab", buffering=0) as file:
-            part = PART
-            while len(part) >= LEAST:
+        with self._ballast.open("ab") as file:
+            end, part = file.tell(), LARGEST
+            while part >= LEAST:
                 try:
-                    file.write(part)
+                    os.posix_fallocate(file.fileno(), end, part)
+                    end += part
                 except OSError as error:
                     if error.errno != errno.ENOSPC:
                         raise
-                    part = part[: len(part) // 2]
+                    part //= 2
 
     def clear(self) -> None:
         """Give the room back."""

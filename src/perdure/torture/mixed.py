@@ -1,5 +1,7 @@
 """The long run: one fault after the other, drawn by a seed, under a load that never ends, with the promises checked again and again."""
 
+import asyncio
+import signal
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -38,14 +40,16 @@ class Mixed:
 
 
 async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[Entry], say: Say) -> Mixed:
-    """Strike for so many minutes, or until a promise is broken."""
+    """Strike for so many minutes, or until a promise is broken; Ctrl-C ends it early, after what is under way."""
     rng, mixed, began = Random(seed), Mixed(seed=seed), monotonic()
+    enough = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, enough.set)
     for _ in range(HOSTS):
         await place.host()
     await place.warm()
     place.load.start()
     try:
-        while monotonic() - began < minutes * 60 and not mixed.broken:
+        while monotonic() - began < minutes * 60 and not mixed.broken and not enough.is_set():
             await _bout(place, rng, mixed, faults, say)
     except Broken as error:
         mixed.broken += [str(error), *place.last_words()]

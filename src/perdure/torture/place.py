@@ -1,7 +1,7 @@
 """Where one scenario takes place: its servers, its worker hosts with their lines, its load, and what is known of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,6 @@ QUICK: Mapping[str, object] = {
     "deadline_grace_s": 1.0,
     "drain_timeout_s": 1.0,
     "concurrency": 10,
-    "processes": 2,
 }
 """A third of the default silence, so that a scenario takes seconds."""
 
@@ -50,6 +49,10 @@ LOG_LINES = 12
 
 class Broken(Exception):
     """A scenario found that something is not as it must be."""
+
+
+class CannotBePlayed(Exception):
+    """This machine or this user cannot produce the fault; the message says why."""
 
 
 @dataclass(kw_only=True)
@@ -86,6 +89,7 @@ class Place:
         self.servers = servers
         self.rng = Random(seed)
         self.hosts: list[Host] = []
+        self._logs: list[Path] = []
         self.recovered_s: float | None = None
         self.remarks: list[str] = []
         self.disk = disk
@@ -116,7 +120,7 @@ class Place:
 
     # ------------------------------------------------------------------------------------- hosts
 
-    async def host(self, app: str = jobs.__name__, **settings: object) -> Host:
+    async def host(self, app: str = jobs.__name__, python: Sequence[str] = (), **settings: object) -> Host:
         """Start a worker with lines of its own; returns when it is registered."""
         postgres = await self._open.enter_async_context(Line(self.servers.postgres_socket))
         redis = await self._open.enter_async_context(Line(self.servers.redis_socket))
@@ -124,8 +128,11 @@ class Place:
             "database_url": f"postgresql://postgres@127.0.0.1:{postgres.port}/{DATABASE}?sslmode=disable",
             "redis_url": f"redis://127.0.0.1:{redis.port}/0",
         }
-        log = self.servers.folder / f"host-{len(self.hosts)}.log"
-        config = WorkerConfig(app=app, settings={**self._settings, **urls, **settings}, log=log, bound=True)
+        log = self.servers.folder / f"host-{len(self._logs)}.log"
+        self._logs.append(log)
+        config = WorkerConfig(
+            app=app, settings={**self._settings, **urls, **settings}, log=log, bound=True, python=python
+        )
         worker = await self.app.workers.spawn(config)
         host = Host(worker=worker, postgres=postgres, redis=redis, log=log)
         self.hosts.append(host)
@@ -188,6 +195,14 @@ class Place:
             return sum((await self.evidence.outcomes()).values()) >= count
 
         await self.until(enough, what=f"{count} attempts have ended")
+
+    async def holds(self, host: Host, count: int) -> None:
+        """Returns when a host holds so many jobs."""
+
+        async def enough() -> bool:
+            return await self.evidence.held(host.worker.worker_id) >= count
+
+        await self.until(enough, what=f"the host holds {count} jobs")
 
     async def goes_on(self, *, within_s: float) -> None:
         """Returns when jobs that were enqueued from now on have been done, though the fault lasts."""
@@ -272,9 +287,9 @@ class Place:
     def last_words(self) -> list[str]:
         """The ends of the hosts' logs, for whoever looks for the reason."""
         lines = []
-        for host in self.hosts:
-            said = host.log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
-            lines += [f"{host.log.stem}: {line}" for line in said]
+        for log in self._logs:
+            said = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+            lines += [f"{log.stem}: {line}" for line in said]
         return lines
 
     async def judged(self) -> list[str]:

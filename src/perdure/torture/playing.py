@@ -11,11 +11,12 @@ from time import monotonic
 from perdure.runtime.embedded import run_as
 from perdure.stores.postgres.faults import settle_on
 from perdure.torture.disk import SmallDisk, can_mount, small_disk
-from perdure.torture.place import Broken, Place
+from perdure.torture.place import Broken, CannotBePlayed, Place
 from perdure.torture.scenario import Entry
 from perdure.torture.servers import DATABASE, Programs, Servers, private_folder
 
 PATIENCE_S = 300.0
+LONG_PATIENCE_S = 1800.0
 DISK_MB = 64
 
 
@@ -36,12 +37,12 @@ class Outcome:
 
 @contextmanager
 def stage(
-    programs: Programs, image: Path, settings: Mapping[str, str], *, small: bool
+    programs: Programs, image: Path, settings: Mapping[str, str], *, disk_mb: int | None
 ) -> Iterator[tuple[Servers, SmallDisk | None]]:
     """Servers that have started, the database on a small disk where that is wanted; all gone afterwards."""
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder(programs.user))
-        disk = stack.enter_context(small_disk(folder / "disk", mb=DISK_MB)) if small else None
+        disk = stack.enter_context(small_disk(folder / "disk", mb=disk_mb)) if disk_mb else None
         servers = Servers(programs=programs, folder=folder / "s", settings=settings, image=image)
         stack.callback(servers.stop)
         servers.start()
@@ -56,14 +57,20 @@ def play(entry: Entry, programs: Programs, image: Path, *, seed: int) -> Outcome
     scenario = entry.scenario
     if scenario.root and not can_mount():
         return Outcome(name=scenario.name, ok=True, skipped="only root can produce it")
-    with stage(programs, image, scenario.postgres, small=scenario.root) as (servers, disk):
+    with stage(programs, image, scenario.postgres, disk_mb=DISK_MB if scenario.root else None) as (
+        servers,
+        disk,
+    ):
         return asyncio.run(_played(entry, servers, disk, seed))
 
 
 async def _played(entry: Entry, servers: Servers, disk: SmallDisk | None, seed: int) -> Outcome:
     scenario, began = entry.scenario, monotonic()
     async with Place(servers, seed=seed, rate=scenario.rate, disk=disk) as place:
-        broken = await _broken(entry, place)
+        try:
+            broken = await _broken(entry, place)
+        except CannotBePlayed as why:
+            return Outcome(name=scenario.name, ok=True, skipped=str(why))
         return Outcome(
             name=scenario.name,
             ok=not broken,
@@ -77,15 +84,18 @@ async def _played(entry: Entry, servers: Servers, disk: SmallDisk | None, seed: 
 
 
 async def _broken(entry: Entry, place: Place) -> list[str]:
+    patience_s = LONG_PATIENCE_S if entry.scenario.long else PATIENCE_S
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             await _performed(entry, place)
             await place.drained()
             broken = await place.judged()
     except TimeoutError:
-        broken = [f"it was not over after {PATIENCE_S:g} s"]
+        broken = [f"it was not over after {patience_s:g} s"]
     except Broken as error:
         broken = [str(error)]
+    except CannotBePlayed:
+        raise
     except Exception:  # noqa: BLE001 - a scenario that fails in a way nobody foresaw is a finding like any other
         broken = traceback.format_exc().splitlines()
     late = place.recovered_s is not None and place.recovered_s > entry.scenario.within_s

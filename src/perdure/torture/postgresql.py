@@ -182,7 +182,7 @@ async def disk_full(place: Place) -> None:
     place.expect(place.disk, "the database does not lie on a small disk")
     if place.disk is not None:
         repeated = place.load.repeated
-        place.disk.fill()
+        await asyncio.to_thread(place.disk.fill)
         await place.refused(repeated)
         await place.pause(6)
         place.disk.clear()

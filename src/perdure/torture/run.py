@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from time import monotonic
 from perdure.bench.machine import machine
 from perdure.domain.errors import InvalidOption
 from perdure.runtime.embedded.run_as import choose_run_as
-from perdure.torture import postgresql, processes, redis
+from perdure.torture import jobs_that_kill, pooling, postgresql, processes, redis, upgrades
 from perdure.torture.disk import can_mount
 from perdure.torture.mixed import Mixed, mixable, torture
 from perdure.torture.place import QUICK, Place
@@ -18,10 +19,12 @@ from perdure.torture.playing import Outcome, play, stage
 from perdure.torture.scenario import SCENARIOS, Entry
 from perdure.torture.servers import Programs, make_image, private_folder
 
-FAMILIES = (processes, postgresql, redis)
+FAMILIES = (processes, jobs_that_kill, postgresql, pooling, redis, upgrades)
 """Importing them defines the scenarios."""
 
 MIXED_RATE = 100.0
+MIXED_DISK_MB = 2048
+MIXED_SETTINGS = {**QUICK, "processes": 2}
 MIXED_POSTGRES = {"max_connections": "80"}
 
 Say = Callable[[str], None]
@@ -59,15 +62,19 @@ def chosen(text: str | None, *, short: bool) -> Sequence[Entry]:
     return [SCENARIOS[name] for name in names]
 
 
-def run(entries: Sequence[Entry], *, seed: int, say: Say) -> Ran:
-    """Play these scenarios, each on servers of its own."""
+def run(entries: Sequence[Entry], *, seed: int, at_once: int, say: Say) -> Ran:
+    """Play these scenarios, each on servers of its own, so many at once."""
     began, before = monotonic(), machine()
-    outcomes = []
-    with _ground(say) as (programs, image):
-        for entry in entries:
-            outcome = play(entry, programs, image, seed=seed)
-            outcomes.append(outcome)
-            say(_words(outcome))
+
+    def played(entry: Entry) -> Outcome:
+        outcome = play(entry, programs, image, seed=seed)
+        for line in _words(outcome):
+            say(line)
+        return outcome
+
+    # The threads live as long as the pool: workers and servers end with the thread that started them.
+    with _ground(say) as (programs, image), ThreadPoolExecutor(at_once) as threads:
+        outcomes = list(threads.map(played, entries))
         return Ran(
             seed=seed,
             took_s=monotonic() - began,
@@ -83,11 +90,13 @@ def run_mixed(*, seed: int, minutes: float, say: Say) -> Ran:
     small = can_mount()
     with (
         _ground(say) as (programs, image),
-        stage(programs, image, MIXED_POSTGRES, small=small) as (servers, disk),
+        stage(programs, image, MIXED_POSTGRES, disk_mb=MIXED_DISK_MB if small else None) as (servers, disk),
     ):
 
         async def striking() -> Mixed:
-            async with Place(servers, seed=seed, rate=MIXED_RATE, settings=QUICK, disk=disk) as place:
+            async with Place(
+                servers, seed=seed, rate=MIXED_RATE, settings=MIXED_SETTINGS, disk=disk
+            ) as place:
                 return await torture(place, seed=seed, minutes=minutes, faults=mixable(root=small), say=say)
 
         mixed = asyncio.run(striking())
@@ -108,10 +117,10 @@ def _versions(programs: Programs) -> Mapping[str, str]:
     return {"postgresql": programs.postgres.version, programs.redis.product.lower(): programs.redis.version}
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: Outcome) -> list[str]:
     if outcome.skipped:
-        return f"{outcome.name}: left out, {outcome.skipped}"
+        return [f"{outcome.name}: left out, {outcome.skipped}"]
     went_on = "" if outcome.recovered_s is None else f", work went on after {outcome.recovered_s:.1f} s"
     verdict = "holds" if outcome.ok else "BROKEN"
-    lines = [f"{outcome.name}: {verdict}{went_on} ({outcome.jobs} jobs, {outcome.took_s:.0f} s)"]
-    return "\n".join([*lines, *(f"    {line}" for line in outcome.broken)])
+    told = f"{outcome.name}: {verdict}{went_on} ({outcome.jobs} jobs, {outcome.took_s:.0f} s)"
+    return [told, *(f"    {line}" for line in outcome.broken)]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import asyncpg
@@ -125,7 +126,11 @@ async def connect(
     command_timeout: float | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Connection:
-    """One connection of one's own, with `more` settings of the session. Raises DatabaseUnavailable."""
+    """One connection of one's own, with `more` settings of the session. Raises DatabaseUnavailable.
+
+    They are asked for when the session begins. A pooler that shares sessions does not know them, so they are never left
+    behind for another user of it, as those of a SET would be.
+    """
     with translated():
         return await asyncpg.connect(
             database_url,
@@ -194,7 +199,7 @@ class PooledDatabase:
 class DedicatedDatabase:
     """One connection of its own, opened at first use and opened again after it was lost.
 
-    `settings` is SQL that every new connection runs first; `on_open` is awaited with each new connection.
+    `settings` are those of its sessions; `on_open` is awaited with each new connection.
     """
 
     def __init__(
@@ -202,7 +207,7 @@ class DedicatedDatabase:
         database_url: str,
         *,
         application_name: str,
-        settings: str = "",
+        settings: Mapping[str, str] = MappingProxyType({}),
         command_timeout: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._url = database_url
@@ -277,11 +282,12 @@ class DedicatedDatabase:
 
     async def _opened(self) -> Connection:
         connection = await connect(
-            self._url, application_name=self._name, command_timeout=self._command_timeout, more=ABANDONED
+            self._url,
+            application_name=self._name,
+            command_timeout=self._command_timeout,
+            more={**ABANDONED, **self._settings},
         )
         try:
-            if self._settings:
-                await connection.execute(self._settings)
             if self.on_open is not None:
                 await self.on_open(connection)
         except BaseException:

@@ -28,11 +28,14 @@ LOOKS = 5
 TOLD_STREAMS = 100
 PARKED_AT_ONCE = 500
 BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
-CLAIM_SETTINGS = """
-SET synchronous_commit = off;
-SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-SET plan_cache_mode = force_generic_plan
-"""
+CLAIM_SETTINGS = {
+    "synchronous_commit": "off",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 """Claims need no flush: a lost one only means that the job is seen as available again. And their plan must not
 flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md)."""
 

@@ -154,7 +154,8 @@ class PostgresFaults:
         await self._database.fetch(self._sql["make_traps"])
         connection = await connect(self._url, application_name="torture: traps")
         try:
-            traps = [await connection.fetchrow(self._sql["set_trap"].numbered(), table) for table in TRAPPED]
+            sql = self._sql["set_trap"].numbered()
+            traps = [(await connection.fetch(sql, table))[0] for table in TRAPPED]
             for trap in traps:
                 await connection.execute(trap["set"])
             yield
@@ -162,6 +163,18 @@ class PostgresFaults:
                 await connection.execute(trap["take_away"])
         finally:
             connection.terminate()
+
+    async def settings_through(self, database_url: str, *, times: int) -> frozenset[str]:
+        """What sessions at another address were told by `SET`, though nobody asks it of a new one; looked at so many times."""
+        connection = await connect(database_url, application_name="torture: settings")
+        found: set[str] = set()
+        try:
+            for _ in range(times):
+                rows = await connection.fetch(self._sql["session_settings"].numbered())
+                found |= {row["name"] for row in rows}
+        finally:
+            connection.terminate()
+        return frozenset(found)
 
     @asynccontextmanager
     async def history_held(self) -> "AsyncIterator[None]":

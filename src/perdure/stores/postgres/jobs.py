@@ -30,7 +30,7 @@ REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg
 
 LONGEST_DELAY_MS = 100 * 365 * 86_400_000
 
-SETTLE_SETTINGS = "SET enable_seqscan = off"
+SETTLE_SETTINGS = {"enable_seqscan": "off"}
 """The tables of leases, keys and edges are nearly empty at one moment and full at the next: a plan that was made for the
 first would read them whole for each settlement (docs/decisions/0004-claim-plan.md)."""
 

@@ -1,5 +1,6 @@
 """`perdure torture`: real processes and servers are broken in every way, and the promises are checked after each."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,12 +26,36 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """What is played."""
+
+    short: Annotated[bool, Parameter(negative="")] = False
+    "Leave out the scenarios that take minutes; it ends within five minutes on two cores."
+    minutes: float | None = None
+    "In place of single scenarios: so many minutes of mixed faults under a load that never ends."
+    only: str | None = None
+    "Names of scenarios, separated by commas."
+    seed: int = 1
+    "What chance decides; the same seed draws the same faults."
+    at_once: int = 1
+    "Scenarios that are played at the same time, each on servers of its own."
+    recorded: Path | None = None
+    "Play nothing, and tell of a run that was kept with `--json`."
+
+    def __post_init__(self) -> None:
+        if self.at_once < 1:
+            raise InvalidOption("at_once", f"{self.at_once} is less than one scenario")
+        if self.minutes is not None and self.minutes <= 0:
+            raise InvalidOption("minutes", f"{self.minutes:g} is no time at all")
+
+
+ALL = Which()
+
+
 def torture(
     *,
-    short: Annotated[bool, Parameter(negative="")] = False,
-    minutes: float | None = None,
-    only: str | None = None,
-    seed: int = 1,
+    which: Annotated[Which, Parameter(name="*")] = ALL,
     report: Path | None = None,
     shown: Shown = AS_USUAL,
 ) -> Exit:
@@ -41,31 +66,39 @@ def torture(
 
     Parameters
     ----------
-    short
-        Leave out the scenarios that take minutes; it ends within five minutes on two cores.
-    minutes
-        In place of single scenarios: so many minutes of mixed faults under a load that never ends.
-    only
-        Names of scenarios, separated by commas.
-    seed
-        What chance decides; the same seed draws the same faults.
     report
         Write what was measured into this page, in the place of what was measured before.
     """
     from perdure.torture.report import write_report
-    from perdure.torture.run import chosen, run, run_mixed
 
-    entries = chosen(only, short=short)
-    if minutes is None:
-        ran = run(entries, seed=seed, say=tell)
-    else:
-        if minutes <= 0:
-            raise InvalidOption("minutes", f"{minutes:g} is no time at all")
-        ran = run_mixed(seed=seed, minutes=minutes, say=tell)
+    ran = _played(which)
     if report is not None:
         write_report(report, ran)
     _show(ran, shown)
     return Exit.DONE if ran.ok else Exit.FAILED
+
+
+def _played(which: Which) -> "Ran":
+    from perdure.torture.run import chosen, run, run_mixed
+
+    if which.recorded is not None:
+        return _recorded(which.recorded)
+    if which.minutes is not None:
+        return run_mixed(seed=which.seed, minutes=which.minutes, say=tell)
+    return run(chosen(which.only, short=which.short), seed=which.seed, at_once=which.at_once, say=tell)
+
+
+def _recorded(file: Path) -> "Ran":
+    import msgspec
+
+    from perdure.torture.run import Ran
+
+    try:
+        document = msgspec.json.decode(file.read_bytes())
+        return msgspec.convert({name: document[name] for name in Ran.__dataclass_fields__}, Ran)
+    except (OSError, msgspec.MsgspecError, TypeError, KeyError) as error:
+        step = "name a file that `perdure torture --json` has written"
+        raise InvalidOption("recorded", f"{file} holds no run: {error}", next_step=step) from None
 
 
 def _show(ran: "Ran", shown: Shown) -> None:

@@ -139,3 +139,7 @@ LOCK TABLE perdure.job_executions IN ACCESS EXCLUSIVE MODE;
 -- name: look_at_jobs()
 -- The first look of a transaction that stays open: from now on no dead row that is younger can be removed.
 SELECT count(*) AS jobs FROM perdure.available_jobs a;
+
+-- name: session_settings()
+-- What this session was told by SET.
+SELECT s.name || ' = ' || s.setting AS name FROM pg_settings s WHERE s.source = 'session';
