@@ -10,7 +10,7 @@ from perdure.torture.place import CannotBePlayed, Place
 from perdure.torture.scenario import Scenario, story
 
 NEIGHBOURS = 60
-HELD = 12
+HELD = 8
 
 
 async def _ends_alone(place: Place, poison: Prepared[Any], how: str) -> None:
@@ -64,7 +64,6 @@ async def out_of_memory(place: Place) -> None:
         numbers=(2,),
         produced="SIGKILL for a host whose handlers have written to the database and not yet committed",
         holds="what they wrote is undone with them; each runs again and leaves its mark exactly once",
-        within_s=20,
     )
 )
 async def kill_in_transaction(place: Place) -> None:
@@ -87,7 +86,6 @@ async def kill_in_transaction(place: Place) -> None:
         numbers=(3,),
         produced="SIGKILL for a process that has finished jobs whose results cannot be stored, for the history is locked",
         holds="what it had finished runs again; no job is lost or counted twice",
-        within_s=20,
     )
 )
 async def kill_with_results_waiting(place: Place) -> None:

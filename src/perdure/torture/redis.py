@@ -14,7 +14,6 @@ AWAY_S = 4.0
         numbers=(26,),
         produced="FLUSHALL",
         holds="what is lost with it is found in PostgreSQL",
-        within_s=10,
     )
 )
 async def redis_flush(place: Place) -> None:
@@ -27,7 +26,6 @@ async def redis_flush(place: Place) -> None:
         numbers=(9, 27),
         produced="SIGKILL for Redis, which is back after 4 s without the last second of its writes",
         holds="work goes on through PostgreSQL meanwhile; announcements that were lost are found",
-        within_s=10,
     )
 )
 async def redis_kill(place: Place) -> None:
@@ -44,7 +42,6 @@ async def redis_kill(place: Place) -> None:
         numbers=(9,),
         produced="a host's connections to Redis are reset and refused for 4 s",
         holds="it works on through PostgreSQL, and comes back by itself",
-        within_s=10,
     )
 )
 async def cut_from_redis(place: Place) -> None:
@@ -60,7 +57,6 @@ async def cut_from_redis(place: Place) -> None:
         numbers=(9,),
         produced="for 4 s nothing passes between a host and Redis, and nobody is told",
         holds="as for a cut",
-        within_s=15,
     )
 )
 async def held_from_redis(place: Place) -> None:
@@ -76,7 +72,6 @@ async def held_from_redis(place: Place) -> None:
         numbers=(30,),
         produced="SCRIPT FLUSH, five times",
         holds="scripts are loaded again",
-        within_s=10,
     )
 )
 async def redis_scripts(place: Place) -> None:
@@ -91,7 +86,6 @@ async def redis_scripts(place: Place) -> None:
         numbers=(29,),
         produced="`maxmemory` of 1 byte for 4 s: every write is refused",
         holds="it is noticed at run time, and work goes on through PostgreSQL",
-        within_s=10,
     )
 )
 async def redis_full(place: Place) -> None:
@@ -107,7 +101,6 @@ async def redis_full(place: Place) -> None:
         numbers=(28,),
         produced="Redis is killed and comes back with its files of some seconds ago",
         holds="ids that have long been done are dropped when PostgreSQL is asked; none runs again",
-        within_s=15,
     )
 )
 async def redis_old_dump(place: Place) -> None:

@@ -1,7 +1,7 @@
 """Writes what a run measured into the page of faults, between two marks, so that no figure is written by hand."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -20,25 +20,36 @@ HEAD = (
 )
 
 
-def write_report(page: Path, ran: Ran) -> None:
-    """Put the figures of a run in the place of the last ones. Raises InvalidOption when the page has no such place."""
-    part = "scenarios" if ran.mixed is None else "mixed"
-    text = _scenarios(ran) if ran.mixed is None else _mixed(ran, ran.mixed)
-    begin, end = BEGIN.format(part=part), END.format(part=part)
-    place = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+def write_report(page: Path, runs: Sequence[Ran]) -> None:
+    """Put the figures of these runs in the place of the last ones; of a scenario the last run counts.
+
+    Raises InvalidOption when the page has no such place.
+    """
+    mixed = [(ran, ran.mixed) for ran in runs if ran.mixed is not None]
+    single = [ran for ran in runs if ran.mixed is None]
     try:
-        before = page.read_text("utf-8")
+        text = page.read_text("utf-8")
     except OSError as error:
         raise InvalidOption("report", f"{page} cannot be read: {error.strerror}") from None
-    if not place.search(before):
+    if single:
+        text = _with(text, "scenarios", _scenarios(single), page)
+    if mixed:
+        text = _with(text, "mixed", "\n\n".join(_mixed(ran, one) for ran, one in mixed), page)
+    page.write_text(text, "utf-8")
+
+
+def _with(text: str, part: str, figures: str, page: Path) -> str:
+    begin, end = BEGIN.format(part=part), END.format(part=part)
+    place = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    if not place.search(text):
         step = f"write `{begin}` and `{end}` into it"
         raise InvalidOption("report", f"{page} has no place for the figures", next_step=step)
-    page.write_text(place.sub(lambda _: f"{begin}\n{text}\n{end}", before), "utf-8")
+    return place.sub(lambda _: f"{begin}\n{figures}\n{end}", text)
 
 
-def _scenarios(ran: Ran) -> str:
-    outcomes = {one.name: one for one in ran.scenarios}
-    lines = [_circumstances(ran), "", *HEAD]
+def _scenarios(runs: Sequence[Ran]) -> str:
+    outcomes = {one.name: one for ran in runs for one in ran.scenarios}
+    lines = ["Measured in:", "", *(f"- {_circumstances(ran)}" for ran in runs), "", *HEAD]
     for row in ROWS:
         lines += _lines(row, outcomes)
     return "\n".join(lines)
@@ -88,7 +99,8 @@ def _mixed(ran: Ran, mixed: Mixed) -> str:
 def _circumstances(ran: Ran) -> str:
     servers = ", ".join(f"{name} {version}" for name, version in ran.servers.items())
     machine = ran.machine
+    played = f"{len(ran.scenarios)} scenarios, {ran.at_once} at once, in" if ran.scenarios else "in"
     return (
         f"Seed {ran.seed}; {servers}; {machine['processor']}, {machine['cores']} cores, load {machine['load_before']} "
-        f"before it began; {ran.took_s / 60:.0f} minutes."
+        f"before it began; {played} {ran.took_s / 60:.0f} minutes."
     )

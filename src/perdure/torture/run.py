@@ -39,6 +39,7 @@ class Ran:
     machine: Mapping[str, object]
     servers: Mapping[str, str]
     scenarios: Sequence[Outcome] = ()
+    at_once: int = 1
     mixed: Mixed | None = None
 
     @property
@@ -81,6 +82,7 @@ def run(entries: Sequence[Entry], *, seed: int, at_once: int, say: Say) -> Ran:
             machine=before,
             servers=_versions(programs),
             scenarios=outcomes,
+            at_once=at_once,
         )
 
 

@@ -44,7 +44,6 @@ async def migrated_by(release: Path | None, url: str) -> asyncio.subprocess.Proc
         produced="under load: the next release (this one with one more migration) migrates, then hosts of it replace the old "
         "ones one by one; a host of the old release is started too late",
         holds="old and new hosts work side by side on the new schema; the late one refuses to start and says why",
-        within_s=15,
     )
 )
 async def rolling_upgrade(place: Place) -> None:

@@ -40,8 +40,8 @@ class Which:
     "What chance decides; the same seed draws the same faults."
     at_once: int = 1
     "Scenarios that are played at the same time, each on servers of its own."
-    recorded: Path | None = None
-    "Play nothing, and tell of a run that was kept with `--json`."
+    recorded: tuple[Path, ...] = ()
+    "Play nothing, and tell of a run that was kept with `--json`; may be given several times, the last one is shown."
 
     def __post_init__(self) -> None:
         if self.at_once < 1:
@@ -71,18 +71,17 @@ def torture(
     """
     from perdure.torture.report import write_report
 
-    ran = _played(which)
+    runs = [_recorded(file) for file in which.recorded] or [_played(which)]
     if report is not None:
-        write_report(report, ran)
+        write_report(report, runs)
+    ran = runs[-1]
     _show(ran, shown)
-    return Exit.DONE if ran.ok else Exit.FAILED
+    return Exit.DONE if all(one.ok for one in runs) else Exit.FAILED
 
 
 def _played(which: Which) -> "Ran":
     from perdure.torture.run import chosen, run, run_mixed
 
-    if which.recorded is not None:
-        return _recorded(which.recorded)
     if which.minutes is not None:
         return run_mixed(seed=which.seed, minutes=which.minutes, say=tell)
     return run(chosen(which.only, short=which.short), seed=which.seed, at_once=which.at_once, say=tell)
@@ -95,8 +94,9 @@ def _recorded(file: Path) -> "Ran":
 
     try:
         document = msgspec.json.decode(file.read_bytes())
-        return msgspec.convert({name: document[name] for name in Ran.__dataclass_fields__}, Ran)
-    except (OSError, msgspec.MsgspecError, TypeError, KeyError) as error:
+        known = {name: document[name] for name in Ran.__dataclass_fields__ if name in document}
+        return msgspec.convert(known, Ran)
+    except (OSError, msgspec.MsgspecError, TypeError) as error:
         step = "name a file that `perdure torture --json` has written"
         raise InvalidOption("recorded", f"{file} holds no run: {error}", next_step=step) from None
 
