@@ -26,6 +26,7 @@ LATE, PARKED, RESCUE = (
 )
 SNAPSHOT, SIMULATION = "tests/services/test_snapshot.py", "tests/simulation/test_simulation.py"
 MUTATIONS = "tests/stateful/test_mutations.py"
+LINEAGE = "tests/store/test_lineage.py"
 THOUSANDS = f"{SIMULATION}::test_every_promise_holds_for_thousands_of_seeds"
 
 
@@ -108,13 +109,16 @@ ROWS = (
         13,
         "failover to a replica that lags",
         "no old token is accepted; the loss is noticed and told",
-        open="the watch over the lineage of the database",
+        (
+            f"{LINEAGE}::test_a_new_epoch_voids_every_lease_and_counts_as_nothing",
+            f"{LINEAGE}::test_a_producer_notices_each_job_that_it_was_promised",
+        ),
     ),
     Row(
         14,
         "the old primary is still up",
         "writers notice another lineage and stop",
-        open="the watch over the lineage of the database",
+        (f"{LINEAGE}::test_a_failover_that_loses_nothing_goes_on_and_the_old_primary_is_refused",),
     ),
     Row(
         15,
@@ -331,8 +335,11 @@ ROWS = (
     Row(
         48,
         "the whole database is restored from a backup under live workers",
-        "noticed; older leases are refused",
-        open="the watch over the lineage of the database",
+        "noticed; older leases are refused; what was lost is listed",
+        (
+            "tests/faults/test_rollback.py::test_a_backup_restored_under_a_live_worker",
+            f"{LINEAGE}::test_a_base_backup_is_noticed",
+        ),
     ),
     Row(
         49,

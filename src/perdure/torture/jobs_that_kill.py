@@ -64,6 +64,7 @@ async def out_of_memory(place: Place) -> None:
         numbers=(2,),
         produced="SIGKILL for a host whose handlers have written to the database and not yet committed",
         holds="what they wrote is undone with them; each runs again and leaves its mark exactly once",
+        within_s=45,
     )
 )
 async def kill_in_transaction(place: Place) -> None:

@@ -11,7 +11,7 @@ from time import monotonic
 from perdure.bench.machine import machine
 from perdure.domain.errors import InvalidOption
 from perdure.runtime.embedded.run_as import choose_run_as
-from perdure.torture import jobs_that_kill, pooling, postgresql, processes, redis, upgrades
+from perdure.torture import jobs_that_kill, overload, pace, pooling, postgresql, processes, redis, upgrades
 from perdure.torture.disk import can_mount
 from perdure.torture.mixed import Mixed, mixable, torture
 from perdure.torture.place import QUICK, Place
@@ -19,7 +19,7 @@ from perdure.torture.playing import Outcome, play, stage
 from perdure.torture.scenario import SCENARIOS, Entry
 from perdure.torture.servers import Programs, make_image, private_folder
 
-FAMILIES = (processes, jobs_that_kill, postgresql, pooling, redis, upgrades)
+FAMILIES = (processes, jobs_that_kill, postgresql, pooling, redis, upgrades, pace, overload)
 """Importing them defines the scenarios."""
 
 MIXED_RATE = 100.0

@@ -77,10 +77,6 @@ class PostgresEvidence:
         """How many jobs a worker holds."""
         return await self._count("held", worker_id)
 
-    async def given_back(self) -> int:
-        """How many jobs wait that have neither failed nor crashed, nor are suspected of it."""
-        return await self._count("given_back")
-
     async def workers_in(self, state: str) -> int:
         """How many workers are in a state."""
         return await self._count("workers_in", state)
@@ -94,9 +90,22 @@ class PostgresEvidence:
         rows = await self._database.fetch(self._sql["leader"])
         return int(rows[0]["pid"]) if rows else None
 
-    async def sessions(self) -> int:
-        """How many sessions workers have."""
-        return await self._count("sessions")
+    async def commits(self) -> int:
+        """Transactions of the database since its beginning."""
+        return await self._count("commits")
+
+    async def waits_ms(self, priority: int) -> tuple[float, float]:
+        """How long the completed jobs of a priority waited: the median and the 99th of 100."""
+        return await self._two("waits", priority)
+
+    async def lags_ms(self) -> tuple[float, float]:
+        """How long after their time delayed jobs were claimed: the median and the 99th of 100."""
+        return await self._two("lags")
+
+    async def _two(self, statement: str, *values: object) -> tuple[float, float]:
+        rows = await self._database.fetch(self._sql[statement], *values)
+        median, most = rows[0]["ms"]
+        return median, most
 
     async def _count(self, statement: str, *values: object) -> int:
         rows = await self._database.fetch(self._sql[statement], *values)

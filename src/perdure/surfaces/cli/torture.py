@@ -40,7 +40,7 @@ class Which:
     "What chance decides; the same seed draws the same faults."
     at_once: int = 1
     "Scenarios that are played at the same time, each on servers of its own."
-    recorded: tuple[Path, ...] = ()
+    recorded: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = ()
     "Play nothing, and tell of a run that was kept with `--json`; may be given several times, the last one is shown."
 
     def __post_init__(self) -> None:

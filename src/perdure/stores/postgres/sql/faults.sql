@@ -39,10 +39,6 @@ SELECT e.outcome::text AS outcome, count(*) AS attempts FROM perdure.job_executi
 -- How many jobs a worker holds.
 SELECT count(*) AS jobs FROM perdure.leases h WHERE h.worker_id = :worker_id;
 
--- name: given_back()
--- Jobs that wait and have neither failed nor crashed, nor are suspected of it.
-SELECT count(*) AS jobs FROM perdure.available_jobs a WHERE a.attempt = 0 AND a.crashes = 0 AND a.suspicion = 0;
-
 -- name: attempts(job_id)
 -- The attempts of one job, in their order.
 SELECT e.outcome::text AS outcome, e.attempt, e.isolated, e.worker_id, e.cause, extract(epoch FROM e.claimed_at)::float8 AS claimed
@@ -64,36 +60,24 @@ SELECT count(*) AS events FROM perdure.job_events v WHERE v.event = :event;
 -- The process number of the supervisor that leads; no row while nobody does.
 SELECT w.pid FROM perdure.leaders l JOIN perdure.workers w ON w.id = l.holder WHERE l.expires_at > now();
 
--- name: acted_late(worker_id)
--- Jobs that a worker claimed later than half a second after it had been declared dead.
-SELECT count(*) AS jobs FROM perdure.job_executions e JOIN perdure.workers w ON w.id = e.worker_id
-WHERE e.worker_id = :worker_id AND w.state = 'dead' AND e.claimed_at > w.stopped_at + interval '0.5 s';
-
--- name: pace(since, until)
--- Jobs completed between two moments, as seconds of the epoch.
-SELECT count(*) AS jobs FROM perdure.job_executions e
-WHERE e.state = 'completed' AND e.settled_at >= to_timestamp(:since::float8) AND e.settled_at < to_timestamp(:until::float8);
-
--- name: waits(band)
--- The waits of the completed jobs of one band in milliseconds: the median and the 99th of 100.
+-- name: waits(priority)
+-- The waits of the completed jobs of a priority in milliseconds: the median and the 99th of 100.
 SELECT coalesce(percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
     ORDER BY extract(epoch FROM e.claimed_at - e.available_at) * 1000), ARRAY[0, 0])::float8[] AS ms
 FROM perdure.job_executions e JOIN perdure.jobs j ON j.id = e.job_id
-WHERE e.state = 'completed' AND j.priority >= :band;
+WHERE e.state = 'completed' AND j.priority = :priority;
 
--- name: clock()
--- The clock of the database, in seconds of the epoch.
-SELECT extract(epoch FROM clock_timestamp())::float8 AS now;
+-- name: lags()
+-- How long after their time delayed jobs were claimed, in milliseconds: the median and the 99th of 100.
+SELECT coalesce(percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
+    ORDER BY extract(epoch FROM e.claimed_at - (v.detail ->> 'run_at')::timestamptz) * 1000), ARRAY[0, 0])::float8[] AS ms
+FROM perdure.job_executions e JOIN perdure.job_events v ON v.job_id = e.job_id
+WHERE e.state = 'completed' AND e.attempt = 1 AND v.event = 'staged';
 
 -- name: terminate()
 -- End all sessions of workers and producers.
 SELECT count(pg_terminate_backend(a.pid)) AS sessions FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() AND a.application_name LIKE 'perdure%';
-
--- name: sessions()
--- How many sessions workers have.
-SELECT count(*) AS sessions FROM pg_stat_activity a
-WHERE a.datname = current_database() AND (a.application_name LIKE 'perdure process%' OR a.application_name LIKE 'perdure supervisor%');
 
 -- name: commits()
 -- Transactions of this database since its beginning.
