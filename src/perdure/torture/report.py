@@ -49,7 +49,13 @@ def _with(text: str, part: str, figures: str, page: Path) -> str:
 
 def _scenarios(runs: Sequence[Ran]) -> str:
     outcomes = {one.name: one for ran in runs for one in ran.scenarios}
-    lines = ["Measured in:", "", *(f"- {_circumstances(ran)}" for ran in runs), "", *HEAD]
+    lines = [
+        "Measured in these runs; of a scenario that was played in several, the last counts:",
+        "",
+        *(f"- {_circumstances(ran)}" for ran in runs),
+        "",
+        *HEAD,
+    ]
     for row in ROWS:
         lines += _lines(row, outcomes)
     return "\n".join(lines)
