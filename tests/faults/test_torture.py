@@ -64,15 +64,15 @@ def test_a_run_that_was_kept_is_written_into_the_page_and_ends_as_it_did(
     kept, page = tmp_path / "run.json", tmp_path / "faults.md"
     kept.write_text(json.dumps({"schema": "perdure.torture/1", "ok": False, **run}))
     page.write_text(
-        "before\n<!-- scenarios: written by `perdure torture`, not by hand -->\nold\n<!-- end: scenarios -->\nafter\n"
+        "before\n<!-- scenarios: written by `perdure torture`, not by hand -->\nfigures of yesterday\n<!-- end: scenarios -->\nafter\n"
     )
     assert here("torture", "--recorded", str(kept), "--report", str(page)).code == 1
     text = page.read_text()
     assert "Seed 3; postgresql 18.6; x, 2 cores, load 0.5" in text
     row = next(line for line in text.splitlines() if "--only postgres-crash`" in line)
     assert "**BROKEN**" in row
-    assert "2.5 s (bound 20 s)" in row
-    assert "old" not in text
+    assert "2.5 s (bound 30 s)" in row
+    assert "figures of yesterday" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
 
@@ -84,4 +84,4 @@ def test_every_scenario_says_what_it_does() -> None:
         assert scenario.produced
         assert scenario.holds
         assert scenario.numbers
-        assert 0 < scenario.within_s <= 120
+        assert 0 < scenario.within_s <= 300

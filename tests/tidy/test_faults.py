@@ -21,7 +21,7 @@ def scenarios_of(row: Row) -> list[str]:
 
 
 @cache
-def tests_in(file: str) -> set[str]:
+def functions_in(file: str) -> set[str]:
     tree = ast.parse((ROOT / file).read_text("utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
@@ -36,7 +36,7 @@ def test_each_row_is_shown_by_something_that_exists(row: Row) -> None:
     assert scenarios_of(row) or row.tests or row.number in {32, 49}
     for test in row.tests:
         file, _, name = test.partition("::")
-        assert name in tests_in(file), test
+        assert name in functions_in(file), test
 
 
 def test_each_scenario_belongs_to_a_row_and_is_in_the_page() -> None:

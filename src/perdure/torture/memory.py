@@ -25,8 +25,10 @@ def limited_memory(pid: int, *, mb: int) -> Iterator[int | None]:
                 group.rmdir()
             continue
         try:
-            root = psutil.Process(pid)
-            for process in (root, *root.children(recursive=True)):
+            (group / "cgroup.procs").write_text(str(pid))
+            for process in psutil.Process(pid).children(
+                recursive=True
+            ):  # those that it starts later are born in it
                 (group / "cgroup.procs").write_text(str(process.pid))
             yield mb
         finally:

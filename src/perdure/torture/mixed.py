@@ -48,13 +48,16 @@ async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[E
         await place.host()
     await place.warm()
     place.load.start()
-    try:
+
+    async def strike() -> None:
         while monotonic() - began < minutes * 60 and not mixed.broken and not enough.is_set():
             await _bout(place, rng, mixed, faults, say)
-    except Broken as error:
-        mixed.broken += [str(error), *place.last_words()]
-    except Exception:  # noqa: BLE001 - what was found until now must be told, whatever went wrong
-        mixed.broken += [*traceback.format_exc().splitlines(), *place.last_words()]
+
+    # What was found until then must be told, whatever goes wrong.
+    for error in await asyncio.gather(strike(), return_exceptions=True):
+        if isinstance(error, BaseException):
+            words = [str(error)] if isinstance(error, Broken) else traceback.format_exception(error)
+            mixed.broken += [*words, *place.last_words()]
     mixed.minutes = (monotonic() - began) / 60
     await place.load.stop()
     mixed.jobs = len(set(place.load.acknowledged))

@@ -85,25 +85,33 @@ async def _played(entry: Entry, servers: Servers, disk: SmallDisk | None, seed: 
 
 async def _broken(entry: Entry, place: Place) -> list[str]:
     patience_s = LONG_PATIENCE_S if entry.scenario.long else PATIENCE_S
-    try:
-        async with asyncio.timeout(patience_s):
-            await _performed(entry, place)
-            await place.drained()
-            broken = await place.judged()
-    except TimeoutError:
-        broken = [f"it was not over after {patience_s:g} s"]
-    except Broken as error:
-        broken = [str(error)]
-    except CannotBePlayed:
-        raise
-    except Exception:  # noqa: BLE001 - a scenario that fails in a way nobody foresaw is a finding like any other
-        broken = traceback.format_exc().splitlines()
+    found = await asyncio.gather(
+        asyncio.wait_for(_performed_and_judged(entry, place), patience_s), return_exceptions=True
+    )
+    # A scenario that fails in a way nobody foresaw is a finding like any other.
+    match found[0]:
+        case CannotBePlayed() as why:
+            raise why
+        case TimeoutError():
+            broken = [f"it was not over after {patience_s:g} s"]
+        case Broken() as error:
+            broken = [str(error)]
+        case BaseException() as error:
+            broken = "".join(traceback.format_exception(error)).splitlines()
+        case words:
+            broken = words
     late = place.recovered_s is not None and place.recovered_s > entry.scenario.within_s
     if late:
         broken.append(
             f"work went on after {place.recovered_s:.1f} s, not within {entry.scenario.within_s:g} s"
         )
     return broken + (place.last_words() if broken else [])
+
+
+async def _performed_and_judged(entry: Entry, place: Place) -> list[str]:
+    await _performed(entry, place)
+    await place.drained()
+    return await place.judged()
 
 
 async def _performed(entry: Entry, place: Place) -> None:
