@@ -27,4 +27,4 @@ def move(seconds: int) -> None:
     Moved.offset = dt.timedelta(seconds=seconds)
     time.time = lambda: told() + seconds
     time.time_ns = lambda: told_ns() + seconds * 1_000_000_000
-    vars(dt)["datetime"] = Moved
+    dt.__dict__["datetime"] = Moved
