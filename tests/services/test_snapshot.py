@@ -171,6 +171,33 @@ async def test_a_system_goes_on_after_the_loss_of_its_database(
     assert (again.era, again.installation) == (1, manifest.installation)
 
 
+async def test_an_increment_holds_what_was_written_in_a_subtransaction_while_its_base_was_taken(
+    system: System, snapshots: Snapshots, database_url: str, empty_database_url: str
+) -> None:
+    """Jobs that depend on each other are stored in one, and its number says nothing of its transaction."""
+    await system.add()
+    writer = await asyncpg.connect(database_url)
+    try:
+        async with writer.transaction():
+            await writer.execute("SELECT pg_current_xact_id()")
+            parent = await writer.fetchval("SELECT perdure.new_job_id()")
+            await writer.execute(
+                "SELECT perdure.enqueue_jobs(jsonb_build_array(jsonb_build_object('id', $1::uuid, 'kind', 'app.work'),"
+                " jsonb_build_object('kind', 'app.work', 'parents', jsonb_build_array(jsonb_build_object('parent_id', $1)))))",
+                parent,
+            )
+            await system.add()
+            base = await snapshots.create()
+    finally:
+        await writer.close()
+    manifest = await snapshots.create(base=base.id)
+    await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        states = sorted(str(state) for state, *_ in (await present(restored)).values())
+        assert states == ["available", "available", "available", "pending"]
+    await judged(empty_database_url)
+
+
 async def test_a_fork_is_a_paused_copy_with_a_name_of_its_own(
     system: System, snapshots: Snapshots, database_url: str
 ) -> None:

@@ -1790,7 +1790,7 @@ AS $function$
         WHEN c.relname = 'job_executions' THEN format('NOT perdure.seen(t.settle_xid, %L)', base)
         WHEN c.relname = 'moments' THEN format('t.at > %L', base_at)
         WHEN c.relname IN ('available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
-            'job_dependencies', 'unique_keys') THEN format('NOT perdure.seen(perdure.written_by(t.xmin), %L)', base)
+            'job_dependencies', 'unique_keys') THEN format('perdure.written_by(t.xmin) >= %L::xid8', pg_snapshot_xmin(base))
         ELSE 'true' END),
         (SELECT sum(greatest(p.reltuples, 0))::bigint FROM pg_class p WHERE p.oid = c.oid OR p.oid IN (
             SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid))
