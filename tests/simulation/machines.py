@@ -10,10 +10,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from perdure.domain.alerts import Alert, Facts, Silence, Step
 from perdure.domain.errors import Unavailable
 from perdure.domain.health.fleet import Fleet
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import LeaseOf, PartitionChanges
+from perdure.ports.alerts import Outgoing
 from perdure.runtime.child import Child, Orders
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.dispatching import quickest_dispatch
@@ -87,6 +89,28 @@ class NoVitals:
 
     async def note(self, verdicts: object) -> None:
         return None
+
+
+class NoAlerts:
+    """As much of the ports `Alerts` and `Outbox` as the leader asks: all is well, and there is nothing to send."""
+
+    async def facts(self) -> Facts:
+        return Facts()
+
+    async def alerts(self) -> Sequence[Alert]:
+        return ()
+
+    async def silences(self) -> Sequence[Silence]:
+        return ()
+
+    async def keep(self, step: Step, messages: object) -> None:
+        assert not step.alerts
+
+    async def sweep(self) -> None:
+        pass
+
+    async def due(self, limit: int) -> Sequence[Outgoing]:
+        return ()
 
 
 class SimulatedWorkers(ModelWorkers):
@@ -222,6 +246,7 @@ async def supervise(world: "World") -> None:
             vitals=NoVitals(),
             lineage=SameLineage(),
             wishes=ModelControl(world.store, line),
+            alerts=NoAlerts(),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

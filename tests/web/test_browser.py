@@ -58,6 +58,7 @@ def paths(shown: dict[str, UUID]) -> list[str]:
         "/dead-letters",
         "/flows",
         f"/flows/{shown['flow']}",
+        "/alerts",
         "/audit",
         "/act/replay?filter=",
         "/jobs?filter=colour:red",

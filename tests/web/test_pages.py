@@ -14,7 +14,7 @@ from tests.support.showcase import HOSTILE, fill
 from tests.support.system import System
 from tests.support.web import visitor
 
-PAGES = ("/", "/jobs", "/queues", "/workers", "/dead-letters", "/flows", "/audit")
+PAGES = ("/", "/jobs", "/queues", "/workers", "/dead-letters", "/flows", "/alerts", "/audit")
 
 
 class Outline(HTMLParser):

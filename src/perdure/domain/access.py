@@ -17,6 +17,7 @@ class Permission(StrEnum):
     DISCARD = "discard"
     PAUSE = "pause"
     DRAIN = "drain"
+    SILENCE = "silence"
 
 
 class Role(StrEnum):

@@ -30,6 +30,7 @@
         ├── RedisUnavailable
         ├── SnapshotsUnavailable
         ├── MemoryUnavailable
+        ├── NotifierFailed          a message about an alert did not get through
         ├── SchemaMissing
         ├── SchemaOutdated
         └── SchemaTooNew
@@ -252,6 +253,14 @@ class MemoryUnavailable(Unavailable):
     """The memory of executions cannot be asked: Qdrant does not answer, or none is set. Jobs are not concerned."""
 
     next_step = "see `perdure memory status`; jobs go on without it"
+
+
+class NotifierFailed(Unavailable):
+    """A message about an alert did not get through on a channel; `channel` names it. The message never holds a secret."""
+
+    def __init__(self, channel: str, why: str, *, next_step: str = "") -> None:
+        super().__init__(f"{channel}: {why}", next_step=next_step)
+        self.channel = channel
 
 
 class SchemaMissing(Unavailable):

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import Unavailable
+from perdure.domain.errors import DatabaseUnavailable, Unavailable
 from perdure.domain.liveness import Sight
+from perdure.runtime.alerting import Alerting
 from perdure.runtime.loops import every
 from perdure.runtime.process_wiring import SupervisorStores
 from perdure.runtime.remembering_process import RememberingProcess
@@ -36,6 +37,7 @@ RESTORE_LOOK_S = 10.0
 MEMORY_LOOK_S = 5.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
+MESSAGES_S = 2.0
 UNDONE = frozenset({"missing", "kept", "postponed"})
 
 log = structlog.get_logger("perdure.duties")
@@ -101,10 +103,14 @@ class Duties:
             evacuates=settings.evacuate_unhealthy,
         )
         self._watch_s = settings.sample_interval_s
+        self._alerting = Alerting(settings, stores.alerts)
+        self._alert_interval_s = settings.alert_interval_s
         self._kept_up_at: float | None = None
         self._kept: Mapping[str, str] = {}
         self._renew_s = settings.leader_ttl_s / 3
         self._term: int | None = None
+        self._led_last = False
+        self._away = False
 
     async def run(self) -> None:
         """Stand for election and, while leading, do the duties; for ever."""
@@ -127,6 +133,9 @@ class Duties:
                 (MEMORY_LOOK_S, self._remember, "memory"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
                 (self._watch_s, self._look_after, "health"),
+                (self._alert_interval_s, self._look_for_alerts, "alerts"),
+                (MESSAGES_S, self._send_messages, "messages"),
+                (self._alert_interval_s, self._tell_of_outage, "outage"),
             ):
                 group.create_task(every(interval, duty, name=name))
 
@@ -139,9 +148,11 @@ class Duties:
     async def _stand(self) -> None:
         try:
             term = await self._leadership.lead()
-        except Unavailable:
-            self._term = None
+        except Unavailable as error:
+            self._term, self._away = None, isinstance(error, DatabaseUnavailable)
             raise
+        self._away = False
+        self._led_last = term is not None
         if term is not None and self._term is None:
             log.info("leads", term=term)
         self._term = term
@@ -201,6 +212,18 @@ class Duties:
         report = await self._watch.run_once(asyncio.get_running_loop().time())
         if report.evacuated:
             log.warning("evacuates before it fails", workers=[str(one) for one in report.evacuated])
+
+    async def _look_for_alerts(self) -> None:
+        if self._term is not None:
+            await self._alerting.look()
+
+    async def _send_messages(self) -> None:
+        if self._term is not None:
+            await self._alerting.send()
+
+    async def _tell_of_outage(self) -> None:
+        """The election, on its own connection, shows whether PostgreSQL answers; who led last tells of it: nobody else can."""
+        await self._alerting.tell_of_outage(away=self._away and self._led_last)
 
     async def _keep_up(self) -> None:
         """At once when a term begins, and then at its own pace."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from perdure.ports import Dispatch, Lineage, Scope
 from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.settings import Settings
+from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
@@ -42,7 +43,8 @@ class ProcessStores:
 class SupervisorStores:
     """The stores of a supervisor: heartbeats have a connection that no duty can hold up, and upkeep one of its own.
 
-    Requests to cancel and to drain are heard on the connection of the heartbeats.
+    Alerts share that of upkeep: they hold up no other duty, and wait for one statement of it at most. Requests to cancel
+    and to drain are heard on the connection of the heartbeats.
     """
 
     jobs: PostgresJobs
@@ -57,6 +59,7 @@ class SupervisorStores:
     samples: PostgresSamples
     vitals: PostgresVitals
     lineage: Lineage
+    alerts: PostgresAlerts
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
@@ -127,6 +130,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             samples=PostgresSamples(duties, schema=settings.schema),
             vitals=PostgresVitals(duties, schema=settings.schema),
             lineage=PostgresLineage(beats, schema=settings.schema),
+            alerts=PostgresAlerts(upkeep, schema=settings.schema),
             duties=duties,
             heartbeats=beats,
         )

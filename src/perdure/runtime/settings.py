@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from perdure.domain.errors import InvalidSettings
+from perdure.runtime.alert_settings import AlertSettings
 from perdure.runtime.health_settings import HealthSettings
 from perdure.runtime.memory_settings import MemorySettings
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
@@ -52,7 +53,7 @@ class Origin:
     source: str
 
 
-class Settings(MemorySettings, WebSettings, HealthSettings):
+class Settings(MemorySettings, WebSettings, HealthSettings, AlertSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(
@@ -217,9 +218,7 @@ class Settings(MemorySettings, WebSettings, HealthSettings):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    secret: ClassVar[frozenset[str]] = frozenset(
-        {"database_url", "redis_url", "web_users", "qdrant_url", "qdrant_api_key"}
-    )
+    secret = AlertSettings.secret | {"database_url", "redis_url", "web_users", "qdrant_url", "qdrant_api_key"}
 
     @classmethod
     def load(cls, flags: Mapping[str, object] | None = None, config_path: Path | None = None) -> Self:

@@ -12,6 +12,7 @@ from perdure.runtime.memory import Memory
 from perdure.runtime.settings import Settings
 from perdure.services.act import Act
 from perdure.services.activity import Activity
+from perdure.services.alerts import Silencing
 from perdure.services.assess import Assess
 from perdure.services.check import Check
 from perdure.services.evacuate import Evacuate
@@ -21,6 +22,7 @@ from perdure.services.read import Read
 from perdure.services.redacted import RedactedInsights
 from perdure.services.shared_memory import SharedMemory
 from perdure.stores.postgres.activity import PostgresActivity
+from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
@@ -69,6 +71,8 @@ class Stores:
     foresee: Foresee
     lineage: PostgresLineage
     memory: Memory
+    alert_facts: PostgresAlerts
+    alerts: Silencing
 
 
 def wired(
@@ -85,6 +89,7 @@ def wired(
     samples = PostgresSamples(database, schema=schema)
     vitals = PostgresVitals(database, schema=schema)
     bell = dispatch or PostgresDispatch(database, schema=schema)
+    alerts = PostgresAlerts(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
@@ -116,6 +121,8 @@ def wired(
         ),
         lineage=PostgresLineage(database, schema=schema),
         memory=Memory(settings, database),
+        alert_facts=alerts,
+        alerts=Silencing(alerts),
     )
 
 

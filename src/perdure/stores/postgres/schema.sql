@@ -23,6 +23,70 @@ CREATE TYPE perdure.outcome AS ENUM ('completed', 'failed', 'timed_out', 'crashe
 
 CREATE TYPE perdure.worker_state AS ENUM ('active', 'draining', 'stopped', 'dead');
 
+CREATE TABLE perdure.alert_counts (
+    minute timestamp with time zone NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    enqueued bigint NOT NULL DEFAULT 0,
+    attempts bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0,
+    finished bigint NOT NULL DEFAULT 0,
+    died bigint NOT NULL DEFAULT 0,
+    waited bigint NOT NULL DEFAULT 0,
+    late bigint NOT NULL DEFAULT 0,
+    refused bigint NOT NULL DEFAULT 0,
+    CONSTRAINT alert_counts_pkey PRIMARY KEY (minute, queue, kind)
+) WITH (fillfactor=80, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.05);
+
+CREATE TABLE perdure.alert_messages (
+    id uuid NOT NULL,
+    channel text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    next_at timestamp with time zone NOT NULL DEFAULT now(),
+    tries integer NOT NULL DEFAULT 0,
+    delivered_at timestamp with time zone,
+    error text,
+    CONSTRAINT alert_messages_pkey PRIMARY KEY (id, channel)
+);
+
+CREATE TABLE perdure.alert_silences (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    rule text NOT NULL,
+    target text NOT NULL,
+    author text NOT NULL,
+    reason text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT alert_silences_check CHECK ((expires_at > created_at)),
+    CONSTRAINT alert_silences_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE perdure.alert_watch (
+    only_one boolean NOT NULL DEFAULT true,
+    counted_to timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT alert_watch_only_one_check CHECK (only_one),
+    CONSTRAINT alert_watch_pkey PRIMARY KEY (only_one)
+);
+
+CREATE TABLE perdure.alerts (
+    rule text NOT NULL,
+    target text NOT NULL,
+    state text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    value double precision NOT NULL,
+    fired_at timestamp with time zone,
+    resolved_at timestamp with time zone,
+    told text,
+    told_at timestamp with time zone,
+    CONSTRAINT alerts_check CHECK (((state = 'pending'::text) = (fired_at IS NULL))),
+    CONSTRAINT alerts_check1 CHECK (((state = 'resolved'::text) = (resolved_at IS NOT NULL))),
+    CONSTRAINT alerts_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'firing'::text, 'resolved'::text]))),
+    CONSTRAINT alerts_told_check CHECK ((told = ANY (ARRAY['firing'::text, 'resolved'::text]))),
+    CONSTRAINT alerts_pkey PRIMARY KEY (rule, target)
+);
+
 CREATE TABLE perdure.available_jobs (
     job_id uuid NOT NULL,
     rank bigint NOT NULL,
@@ -502,6 +566,8 @@ CREATE TABLE perdure.workers (
     CONSTRAINT workers_deaf_check CHECK ((deaf >= 0)),
     CONSTRAINT workers_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);
+
+CREATE INDEX alert_messages_due ON perdure.alert_messages USING btree (next_at) WHERE (delivered_at IS NULL);
 
 CREATE INDEX available_jobs_claim ON perdure.available_jobs USING btree (lane, band, rank, job_id);
 

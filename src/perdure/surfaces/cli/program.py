@@ -34,6 +34,8 @@ COMMANDS = (
     ),
     ("search", "memory:search", "Find past executions like a text, and what fixed them."),
     ("memory", "memory:app", "Keep, see and rebuild the memory of past executions."),
+    ("alert", "alert:app", "See alerts and their rules, silence them, try the channels."),
+    ("export", "export", "Print rules, dashboards, units and manifests for what stands around Perdure."),
     ("at", "at", "Look back: any reading command, as of a moment."),
     ("doctor", "doctor:doctor", "Find and explain what is set up wrongly."),
     ("db", "db:app", "Migrate and check the database."),

@@ -21,12 +21,14 @@ from perdure.domain.worker import WorkerState
 from perdure.runtime.wiring import Stores
 from perdure.services.activity import Activity
 from perdure.surfaces.web.live import Recent
+from perdure.surfaces.web.vital_metrics import of_vitals
 
 log = structlog.get_logger()
 SETTLED = timedelta(seconds=5)
 """Transactions that began before have committed, or nearly all of them; what is younger is counted the next time."""
 LONGEST = timedelta(minutes=10)
 NAMES_MAX = 200
+VITALS_KEPT_S = 5.0
 OTHER = "other"
 REFUSED = "result_refused"
 
@@ -69,10 +71,11 @@ class Metrics:
             stores = await opened()
             async with self._counting:
                 await self._count(stores.activity)
-            status, queues, workers = await asyncio.gather(
+            status, queues, workers, vitals = await asyncio.gather(
                 recent.get("status", stores.read.status),
                 recent.get("queues", stores.read.queues),
                 recent.get("workers", stores.read.workers),
+                recent.get("vitals", stores.alert_facts.vitals, VITALS_KEPT_S),
             )
         except Unavailable as error:
             log.warning("metrics: the database is away", error=error.message)
@@ -84,6 +87,7 @@ class Metrics:
                 *self._of_status(status),
                 *self._of_queues(queues),
                 *_of_workers(workers),
+                *of_vitals(vitals, status),
                 *self._histograms(),
             ]
         body = generate_latest(_Families([*self._registry.collect(), *families]))

@@ -9,9 +9,11 @@ SELECT pg_export_snapshot() AS exported, pg_current_snapshot()::text AS cut,
 FROM perdure.installation i;
 
 -- name: parts(era, base, base_at)
--- The tables, each with its columns and the query of what is saved of it; what workers told of themselves minutes ago is not.
+-- The tables, each with its columns and the query of what is saved of it. What workers told of themselves minutes ago is not, nor are
+-- alerts and their messages: a copy must not tell of what its original told.
 SELECT p.name, p.columns, p.query, p.estimate
-FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p WHERE p.name <> 'worker_samples';
+FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p
+WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'alerts', 'alert_messages');
 
 -- name: columns()
 -- The columns of each table here.

@@ -6,7 +6,7 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from perdure.domain.access import Permission
-from perdure.surfaces.web.api import jobs, memory, operation, settling, shared, workers
+from perdure.surfaces.web.api import alerts, jobs, memory, operation, settling, shared, workers
 from perdure.surfaces.web.routing import PERMISSION
 
 
@@ -26,4 +26,5 @@ def handlers() -> list[ControllerRouterHandler]:
         *operation.HANDLERS,
         *shared.HANDLERS,
         *memory.HANDLERS,
+        *alerts.HANDLERS,
     ]

@@ -146,3 +146,20 @@ class DeletingEntry:
     namespace: Name
     key: Name
     expected: UUID | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quieting:
+    """Alerts of which nothing is to be said: of a rule (`*`: of any), about one target or all of them, for a while."""
+
+    rule: Name
+    lasts: Span
+    reason: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    target: Annotated[str, Meta(max_length=200)] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unquieting:
+    """A silence that is to end."""
+
+    id: UUID

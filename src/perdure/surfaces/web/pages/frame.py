@@ -44,6 +44,7 @@ MENU = (
     Place("/workers", "Workers", "workers", "w"),
     Place("/dead-letters", "Dead letters", "dead", "d"),
     Place("/flows", "Flows", "flows", "f"),
+    Place("/alerts", "Alerts", "degraded", "l"),
     Place("/audit", "Audit", "audit", "a"),
 )
 

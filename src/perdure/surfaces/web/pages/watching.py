@@ -13,6 +13,7 @@ from litestar.response import Stream
 
 from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb
 from perdure.surfaces.web.pages.acting import VIEWING, done_view
+from perdure.surfaces.web.pages.alerts import alerts
 from perdure.surfaces.web.pages.audit import audit
 from perdure.surfaces.web.pages.flows import flow_view, flows
 from perdure.surfaces.web.pages.frame import View, Visit, render
@@ -30,6 +31,7 @@ VIEWS: dict[str, View] = {
     "/workers": workers,
     "/dead-letters": letters,
     "/flows": flows,
+    "/alerts": alerts,
     "/audit": audit,
 }
 BY_KEY: tuple[tuple[re.Pattern[str], Callable[[Any], View], Callable[[str], Any]], ...] = (

@@ -1,0 +1,161 @@
+-- Alerts: facts, standing, silences and messages.
+
+-- name: count_up(now, first, late_s)
+-- Count what has happened since the last count into its minutes, once, whoever counts; the last seconds are left for those who commit late.
+WITH mark AS (
+    SELECT w.counted_to AS since, coalesce(:now::timestamptz, now()) - interval '5 seconds' AS until FROM perdure.alert_watch w FOR UPDATE
+), span AS (
+    SELECT greatest(m.since, m.until - interval '10 minutes') AS since, m.until FROM mark m WHERE m.until > m.since
+), counted AS (
+    SELECT date_trunc('minute', e.settled_at) AS minute, n.queue, n.kind, 0 AS enqueued,
+        count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')) AS attempts,
+        count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed,
+        count(*) FILTER (WHERE e.state IN ('completed', 'cancelled', 'discarded')) AS finished,
+        count(*) FILTER (WHERE e.state = 'discarded') AS died,
+        count(e.available_at) AS waited,
+        count(*) FILTER (WHERE e.claimed_at - e.available_at > :late_s::float8 * interval '1 second') AS late, 0 AS refused
+    FROM span s JOIN perdure.job_executions e ON e.settled_at >= s.since AND e.settled_at < s.until AND e.token IS NOT NULL
+    JOIN perdure.lanes n ON n.lane = e.lane GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT date_trunc('minute', j.enqueued_at), n.queue, n.kind, count(*), 0, 0, 0, 0, 0, 0, 0
+    FROM span s JOIN perdure.jobs j ON j.id >= :first::uuid AND j.enqueued_at >= s.since AND j.enqueued_at < s.until
+    JOIN perdure.lanes n ON n.lane = j.lane GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT date_trunc('minute', v.at), '', '', 0, 0, 0, 0, 0, 0, 0, count(*)
+    FROM span s JOIN perdure.job_events v ON v.at >= s.since AND v.at < s.until AND v.event = 'result_refused' GROUP BY 1
+), kept AS (
+    INSERT INTO perdure.alert_counts AS c (minute, queue, kind, enqueued, attempts, failed, finished, died, waited, late, refused)
+    SELECT minute, queue, kind, sum(enqueued), sum(attempts), sum(failed), sum(finished), sum(died), sum(waited), sum(late), sum(refused)
+    FROM counted GROUP BY 1, 2, 3
+    ON CONFLICT (minute, queue, kind) DO UPDATE SET enqueued = c.enqueued + excluded.enqueued, attempts = c.attempts + excluded.attempts,
+        failed = c.failed + excluded.failed, finished = c.finished + excluded.finished, died = c.died + excluded.died,
+        waited = c.waited + excluded.waited, late = c.late + excluded.late, refused = c.refused + excluded.refused
+)
+UPDATE perdure.alert_watch SET counted_to = span.until FROM span;
+
+-- name: totals(now)
+-- What was counted in the spans that the rules look at.
+SELECT coalesce(sum(c.attempts) FILTER (WHERE c.minute > m.t - interval '10 minutes'), 0)::bigint AS attempts,
+    coalesce(sum(c.failed) FILTER (WHERE c.minute > m.t - interval '10 minutes'), 0)::bigint AS failed,
+    coalesce(sum(c.finished) FILTER (WHERE c.minute > m.t - interval '10 minutes'), 0)::bigint AS finished,
+    coalesce(sum(c.died) FILTER (WHERE c.minute > m.t - interval '10 minutes'), 0)::bigint AS died,
+    coalesce(sum(c.died) FILTER (WHERE c.minute > m.t - interval '15 minutes'), 0)::bigint AS died_15m,
+    coalesce(sum(c.refused) FILTER (WHERE c.minute > m.t - interval '10 minutes'), 0)::bigint AS refused,
+    coalesce(sum(c.waited) FILTER (WHERE c.minute > m.t - interval '5 minutes'), 0)::bigint AS waited_5m,
+    coalesce(sum(c.late) FILTER (WHERE c.minute > m.t - interval '5 minutes'), 0)::bigint AS late_5m,
+    coalesce(sum(c.waited) FILTER (WHERE c.minute > m.t - interval '30 minutes'), 0)::bigint AS waited_30m,
+    coalesce(sum(c.late) FILTER (WHERE c.minute > m.t - interval '30 minutes'), 0)::bigint AS late_30m,
+    coalesce(sum(c.waited) FILTER (WHERE c.minute > m.t - interval '1 hour'), 0)::bigint AS waited_1h,
+    coalesce(sum(c.late) FILTER (WHERE c.minute > m.t - interval '1 hour'), 0)::bigint AS late_1h,
+    coalesce(sum(c.waited), 0)::bigint AS waited_6h, coalesce(sum(c.late), 0)::bigint AS late_6h
+FROM (SELECT coalesce(:now::timestamptz, now()) AS t) m
+LEFT JOIN perdure.alert_counts c ON c.minute > m.t - interval '6 hours' AND c.minute <= m.t;
+
+-- name: kinds(now)
+-- Attempts of each kind that ended in the last ten minutes.
+SELECT c.kind, sum(c.attempts)::bigint AS ended, sum(c.failed)::bigint AS failed FROM perdure.alert_counts c
+WHERE c.minute > coalesce(:now::timestamptz, now()) - interval '10 minutes' AND c.kind <> '' GROUP BY 1 HAVING sum(c.attempts) > 0;
+
+-- name: paces(now)
+-- What each queue got and finished in the last 15 minutes.
+SELECT c.queue, sum(c.enqueued)::bigint AS enqueued, sum(c.finished)::bigint AS finished FROM perdure.alert_counts c
+WHERE c.minute > coalesce(:now::timestamptz, now()) - interval '15 minutes' AND c.queue <> '' GROUP BY 1;
+
+-- name: vitals(overdue_s, most)
+-- How the parts stand that no other reading tells of: old letters, lost workers, late evacuations, overdue jobs, connections.
+SELECT extract(epoch FROM now() - (SELECT min(d.dead_at) FROM perdure.dead_letter_queue d))::float8 AS oldest_letter_s,
+    (SELECT count(*) FROM (SELECT 1 FROM perdure.leases l WHERE l.deadline < now() - :overdue_s::float8 * interval '1 second' LIMIT :most) o) AS overdue,
+    (SELECT count(*) FROM perdure.workers w WHERE w.state = 'dead' AND w.stopped_at > now() - interval '15 minutes') AS workers_lost,
+    extract(epoch FROM now() - (SELECT min(w.evacuate_by) FROM perdure.workers w
+        WHERE w.state IN ('active', 'draining') AND w.evacuated_at IS NULL))::float8 AS evacuation_late_s,
+    (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend') AS connections,
+    current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer AS connections_max;
+
+-- name: tables(schema)
+-- Dead and live rows of our tables, as the server estimates them.
+SELECT t.relname AS name, t.n_dead_tup AS dead, t.n_live_tup AS live FROM pg_stat_user_tables t
+WHERE t.schemaname = :schema AND t.relname IN ('available_jobs', 'scheduled_jobs', 'blocked_jobs', 'parked_jobs', 'leases', 'workers', 'unique_keys');
+
+-- name: failing_channels()
+-- Channels with a message that has been tried more than once and has not got through.
+SELECT m.channel FROM perdure.alert_messages m WHERE m.delivered_at IS NULL AND m.tries > 1 AND m.created_at > now() - interval '1 day' GROUP BY 1;
+
+-- name: alerts()
+-- All alerts that are pending, firing or lately resolved.
+SELECT * FROM perdure.alerts a ORDER BY a.state, a.rule, a.target;
+
+-- name: firing()
+-- How many alerts of each rule fire.
+SELECT a.rule, count(*) AS alerts FROM perdure.alerts a WHERE a.state = 'firing' GROUP BY 1;
+
+-- name: keep_alerts(alerts)
+-- Write how alerts stand.
+INSERT INTO perdure.alerts AS a (rule, target, state, since, seen_at, value, fired_at, resolved_at, told, told_at)
+SELECT n.* FROM jsonb_to_recordset(:alerts::jsonb) AS n (rule text, target text, state text, since timestamptz, seen_at timestamptz,
+    value float8, fired_at timestamptz, resolved_at timestamptz, told text, told_at timestamptz)
+ON CONFLICT (rule, target) DO UPDATE SET state = excluded.state, since = excluded.since, seen_at = excluded.seen_at, value = excluded.value,
+    fired_at = excluded.fired_at, resolved_at = excluded.resolved_at, told = excluded.told, told_at = excluded.told_at;
+
+-- name: forget_alerts(rules, targets)
+-- Remove alerts that came to nothing, or ended long ago.
+DELETE FROM perdure.alerts a USING unnest(:rules::text[], :targets::text[]) AS g (rule, target) WHERE a.rule = g.rule AND a.target = g.target;
+
+-- name: keep_messages(channels, ids, bodies)
+-- Put messages on their way; one that is there already is the same one.
+INSERT INTO perdure.alert_messages (channel, id, body)
+SELECT g.channel, g.id, g.body FROM unnest(:channels::text[], :ids::uuid[], :bodies::jsonb[]) AS g (channel, id, body) ON CONFLICT DO NOTHING;
+
+-- name: mark_events(events, queues, details)
+-- Leave alerts in the trail of what happened.
+INSERT INTO perdure.job_events (event, queue, actor, detail)
+SELECT g.event, g.queue, 'perdure alerts', g.detail FROM unnest(:events::text[], :queues::text[], :details::jsonb[]) AS g (event, queue, detail);
+
+-- name: due_messages(most, again_ms)
+-- Messages that are to be sent now; each is taken for a while, so that another leader does not send it, too.
+UPDATE perdure.alert_messages m SET tries = m.tries + 1, next_at = now() + :again_ms::bigint * interval '1 millisecond'
+FROM (
+    SELECT d.id, d.channel FROM perdure.alert_messages d WHERE d.delivered_at IS NULL AND d.next_at <= now()
+    ORDER BY d.next_at LIMIT :most FOR UPDATE SKIP LOCKED
+) t WHERE m.id = t.id AND m.channel = t.channel
+RETURNING m.id, m.channel, m.body::text AS body, m.tries;
+
+-- name: delivered(id, channel)
+-- A message got through.
+UPDATE perdure.alert_messages SET delivered_at = now(), error = NULL WHERE id = :id AND channel = :channel;
+
+-- name: refused(id, channel, error, again_ms)
+-- A message did not get through; it is tried again later.
+UPDATE perdure.alert_messages SET error = :error, next_at = now() + :again_ms::bigint * interval '1 millisecond'
+WHERE id = :id AND channel = :channel AND delivered_at IS NULL;
+
+-- name: silences(now)
+-- Silences in force.
+SELECT * FROM perdure.alert_silences s WHERE s.expires_at > coalesce(:now::timestamptz, now()) ORDER BY s.expires_at;
+
+-- name: silence(rule, target, author, reason, seconds)
+-- Say nothing of some alerts for a while; the trail keeps who asked for it.
+WITH made AS (
+    INSERT INTO perdure.alert_silences (rule, target, author, reason, expires_at)
+    VALUES (:rule::text, :target::text, :author::text, :reason::text, now() + :seconds::float8 * interval '1 second') RETURNING *
+), marked AS (
+    INSERT INTO perdure.job_events (event, actor, reason, detail)
+    SELECT 'alert_silenced', m.author, m.reason, jsonb_build_object('rule', m.rule, 'target', m.target, 'until', m.expires_at) FROM made m
+)
+SELECT * FROM made;
+
+-- name: unsilence(id, author)
+-- End a silence now.
+WITH ended AS (
+    UPDATE perdure.alert_silences s SET expires_at = greatest(now(), s.created_at + interval '1 microsecond')
+    WHERE s.id = :id::uuid AND s.expires_at > now() RETURNING *
+), marked AS (
+    INSERT INTO perdure.job_events (event, actor, detail)
+    SELECT 'alert_unsilenced', :author::text, jsonb_build_object('rule', e.rule, 'target', e.target) FROM ended e
+)
+SELECT * FROM ended;
+
+-- name: sweep_alerts()
+-- Remove counts, messages and silences that nothing looks at any more.
+WITH counts AS (DELETE FROM perdure.alert_counts WHERE minute < now() - interval '7 hours'),
+    messages AS (DELETE FROM perdure.alert_messages WHERE created_at < now() - interval '7 days')
+DELETE FROM perdure.alert_silences WHERE expires_at < now() - interval '30 days';

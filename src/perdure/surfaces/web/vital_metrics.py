@@ -1,0 +1,53 @@
+"""Gauges that the rules of alerts need beside the others: how the parts stand, and which alerts fire."""
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from perdure.domain.alerts import BY_NAME
+from perdure.domain.views import StatusView
+from perdure.stores.postgres.alerts import Vitals
+
+Samples = Iterable[tuple[Sequence[str], float]]
+
+
+def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
+    """The gauges, each with its samples."""
+    unserved = sum(each.jobs for each in status.unserved or ())
+    for name, text, value in (
+        ("perdure_dlq_oldest_seconds", "Age of the oldest dead letter.", vitals.oldest_letter_s),
+        ("perdure_jobs_overdue", "Jobs that run though their deadline has passed.", vitals.overdue),
+        ("perdure_jobs_unserved", "Jobs that wait and that no active worker may take.", unserved),
+        ("perdure_workers_lost", "Workers declared dead in the last 15 minutes.", vitals.workers_lost),
+        ("perdure_workers_deaf", "Workers that hear no notifications.", status.workers_deaf or 0),
+        (
+            "perdure_evacuation_late_seconds",
+            "How long ago an evacuation should have ended.",
+            vitals.evacuation_late_s,
+        ),
+        ("perdure_database_connections", "Connections of clients to PostgreSQL.", vitals.connections),
+        (
+            "perdure_database_connections_max",
+            "Connections that PostgreSQL allows to clients.",
+            vitals.connections_max,
+        ),
+    ):
+        yield _gauge(name, text, "", [((), value)])
+    tables = vitals.tables
+    yield _gauge(
+        "perdure_table_dead_tuples", "Dead rows.", "table", [((one.name,), one.dead) for one in tables]
+    )
+    yield _gauge(
+        "perdure_table_live_tuples", "Live rows.", "table", [((one.name,), one.live) for one in tables]
+    )
+    failing = [((channel,), 1.0) for channel in vitals.failing_channels]
+    yield _gauge("perdure_notifier_failing", "Channels that messages do not get through.", "channel", failing)
+    firing = [((name,), float(vitals.firing.get(name, 0))) for name in BY_NAME]
+    yield _gauge("perdure_alerts_firing", "Built-in alerts that fire.", "alert", firing)
+
+
+def _gauge(name: str, text: str, label: str, samples: Samples) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label] if label else [])
+    for values, value in samples:
+        family.add_metric(list(values), value)
+    return family

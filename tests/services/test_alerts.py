@@ -1,0 +1,333 @@
+"""Alerts on a real database: facts are counted once, alerts fire and end, messages leave once, silences are kept."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from perdure.domain.alerts import RULES, AlertState, Message, Severity, Step
+from perdure.domain.errors import InvalidOption, NotFound, NotifierFailed
+from perdure.runtime.alerting import DOWN, Alerting, Outage, channels_of
+from perdure.runtime.settings import Settings
+from perdure.services.alerts import Manner, Send, Silencing, Watch, trial
+from perdure.services.snapshot import Snapshots
+from perdure.stores.notifying.email import Email
+from perdure.stores.notifying.prometheus import Alertmanager
+from perdure.stores.notifying.slack import Slack
+from perdure.stores.notifying.webhook import Webhook, signature
+from perdure.stores.objects.vault import ObjectVault
+from perdure.stores.postgres.alerts import PostgresAlerts
+from perdure.stores.postgres.archive import PostgresArchive
+from perdure.stores.postgres.connections import DedicatedDatabase
+from tests.support.receivers import http_receiver, mail_receiver
+from tests.support.system import System, system_on
+
+SECRET = "0123456789abcdef"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "alerts.md"
+MANNER = Manner(channels=("webhook",), repeat=timedelta(hours=4))
+
+
+@pytest.fixture
+async def system(database_url: str) -> AsyncIterator[System]:
+    async with system_on(database_url) as made:
+        yield made
+
+
+@pytest.fixture
+def alerts(system: System) -> PostgresAlerts:
+    return PostgresAlerts(system.database)
+
+
+class Later:
+    """A clock ahead of the real one."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return self.ahead.total_seconds()
+
+
+async def let_all_count(system: System) -> None:
+    """As if everything so far had happened ten seconds ago, which is when it is counted."""
+    for table, column in (("job_executions", "settled_at"), ("jobs", "enqueued_at"), ("job_events", "at")):
+        await system.sql.execute(f"UPDATE perdure.{table} SET {column} = {column} - interval '10 seconds'")
+    await system.sql.execute("UPDATE perdure.alert_watch SET counted_to = now() - interval '9 minutes'")
+
+
+async def test_what_happened_is_counted_once(system: System, alerts: PostgresAlerts) -> None:
+    for _ in range(3):
+        await system.add()
+        await system.run()
+    await system.dead()
+    await let_all_count(system)
+    facts = [await alerts.facts() for _ in range(2)]
+    for one in facts:
+        assert (one.attempts, one.failed, one.finished, one.died, one.died_15m) == (4, 1, 4, 1, 1)
+        assert [(kind.ended, kind.failed) for kind in one.kinds] == [(4, 1)]
+        assert one.dead_letters == 1
+        assert one.oldest_letter_s >= 0
+        assert one.connections_max > one.connections > 0
+        assert one.workers >= 1
+        assert {waits.started for waits in one.waits} == {4}
+
+
+async def test_an_alert_fires_is_told_once_and_is_over(system: System, alerts: PostgresAlerts) -> None:
+    clock = Later()
+    watch = Watch(alerts, MANNER, clock)
+    await system.add("nobody.knows")
+    looks = []
+    for minutes in (0, 4, 8, 11):
+        clock.ahead = timedelta(minutes=minutes)
+        looks.append(await watch.run_once())
+    assert [look.fired for look in looks] == [
+        (),
+        ("PerdureNoWorkers(default)",),
+        (),
+        ("PerdureJobsUnserved",),
+    ]
+    assert [look.messages for look in looks] == [0, 1, 0, 1]
+    await system.sql.execute("DELETE FROM perdure.available_jobs")
+    for minutes in (12, 17):
+        clock.ahead = timedelta(minutes=minutes)
+        looks.append(await watch.run_once())
+    assert looks[-1].resolved == ("PerdureJobsUnserved", "PerdureNoWorkers(default)")
+    assert await system.count("alert_messages", "body ->> 'rule' = 'PerdureJobsUnserved'") == 2
+    assert await system.count("job_events", "event = 'alert_fired' AND queue = 'default'") == 1
+    assert await system.count("job_events", "event = 'alert_resolved'") == 2
+
+
+class Still:
+    """A clock that stands."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+async def test_two_leaders_at_once_say_it_once(system: System, alerts: PostgresAlerts) -> None:
+    """The second look stands for a leader that judged what it had read before the first one wrote."""
+    await system.add("nobody.knows")
+    start = datetime.now(UTC)
+    for minutes in (0, 3):
+        await Watch(alerts, MANNER, Still(start + timedelta(minutes=minutes))).run_once()
+    assert await system.count("alert_messages") == 1
+    await system.sql.execute(
+        "UPDATE perdure.alerts SET state = 'pending', fired_at = NULL, told = NULL, told_at = NULL"
+    )
+    again = await Watch(alerts, MANNER, Still(start + timedelta(minutes=3))).run_once()
+    assert again.messages == 1
+    assert await system.count("alert_messages") == 1
+
+
+async def test_a_signed_message_gets_through_at_the_second_try(
+    system: System, alerts: PostgresAlerts
+) -> None:
+    said = replace(trial(), id=uuid4())
+    with http_receiver(503) as receiver:
+        send = Send(alerts, {"webhook": Webhook(receiver.address, SECRET)})
+        await keep(alerts, "webhook", said)
+        assert (await send.run_once()).refused == {
+            "webhook": "webhook: the receiver answered with status 503"
+        }
+        assert (await send.run_once()).delivered == 0
+        await system.sql.execute("UPDATE perdure.alert_messages SET next_at = now()")
+        assert (await send.run_once()).delivered == 1
+        assert (await send.run_once()).delivered == 0
+    (_, first, _), (_, headers, body) = receiver.got
+    assert headers["idempotency-key"] == first["idempotency-key"] == str(said.id)
+    assert headers["perdure-signature"] == "v1=" + signature(SECRET, headers["perdure-timestamp"], body)
+    assert msgspec.json.decode(body)["schema"] == "perdure.alert_message/1"
+
+
+async def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else() -> None:
+    """The example of the guide, run as it stands on what a server received."""
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(example, made)  # noqa: S102 - our own page
+    is_ours = made["is_ours"]
+    with http_receiver() as receiver:
+        await Webhook(receiver.address, SECRET).send(trial())
+    (_, headers, body) = receiver.got[0]
+    assert is_ours(SECRET, headers, body)
+    assert not is_ours(SECRET, headers, body + b" ")
+    assert not is_ours("another secret", headers, body)
+    assert not is_ours(SECRET, {**headers, "perdure-timestamp": "1"}, body)
+
+
+async def keep(alerts: PostgresAlerts, channel: str, said: Message) -> None:
+    await alerts.keep(Step(alerts=(), forgotten=(), fired=(), resolved=()), {channel: [said]})
+
+
+async def test_a_channel_that_fails_again_is_a_fact(system: System, alerts: PostgresAlerts) -> None:
+    send = Send(alerts, {})
+    await keep(alerts, "slack", trial())
+    for _ in range(2):
+        await system.sql.execute("UPDATE perdure.alert_messages SET next_at = now()")
+        await send.run_once()
+    assert (await alerts.facts()).failing_channels == ("slack",)
+
+
+async def test_slack_shows_names_as_text() -> None:
+    hostile = replace(trial(), lines=("<!channel> & <https://x|y>",))
+    with http_receiver() as receiver:
+        await Slack(receiver.address).send(hostile)
+    assert "&lt;!channel&gt; &amp; &lt;https://x|y&gt;" in msgspec.json.decode(receiver.got[0][2])["text"]
+
+
+async def test_alertmanager_gets_one_alert_for_each_target() -> None:
+    said = replace(trial(), label="queue", targets=("a", "b"), lines=("1", "2"))
+    with http_receiver() as receiver:
+        await Alertmanager(receiver.address + "/", repeat=timedelta(hours=4)).send(said)
+    path, _, body = receiver.got[0]
+    assert path == "/api/v2/alerts"
+    assert [alert["labels"]["queue"] for alert in msgspec.json.decode(body)] == ["a", "b"]
+
+
+async def test_mail_has_the_text_and_an_id_of_its_own() -> None:
+    said = trial()
+    with mail_receiver() as receiver:
+        await Email(receiver.address, sender="a@example.com", recipients=["b@example.com"]).send(said)
+    mail = receiver.got[0][2].decode()
+    assert f"<{said.id}@perdure>" in mail
+    assert "Nothing is wrong" in mail
+
+
+async def test_a_password_is_not_sent_without_tls() -> None:
+    with mail_receiver() as receiver:
+        url = receiver.address.replace("smtp://", "smtp://me:hunter2-secret@")
+        channel = Email(url, sender="a@example.com", recipients=["b@example.com"])
+        with pytest.raises(NotifierFailed, match="no TLS"):
+            await channel.send(trial())
+    assert not receiver.got
+
+
+@pytest.mark.parametrize("status", [301, 307, 404, 500])
+async def test_a_failure_names_no_address_and_follows_no_redirect(status: int) -> None:
+    with http_receiver(status) as receiver:
+        for channel in (Webhook(receiver.address + "/hunter2"), Slack(receiver.address + "/hunter2")):
+            receiver.statuses = [status]
+            with pytest.raises(NotifierFailed) as refused:
+                await channel.send(trial())
+            assert "hunter2" not in refused.value.message + str(refused.value.__cause__)
+    with pytest.raises(NotifierFailed, match="cannot be reached") as refused:
+        await Webhook("http://127.0.0.1:1/hunter2").send(trial())
+    assert "hunter2" not in refused.value.message
+
+
+async def test_mail_that_is_refused_says_so() -> None:
+    with mail_receiver(refuses=True) as receiver, pytest.raises(NotifierFailed, match="code 550"):
+        await Email(receiver.address, sender="a@example.com", recipients=["b@example.com"]).send(trial())
+
+
+async def test_a_silence_has_an_author_a_reason_and_an_end(system: System, alerts: PostgresAlerts) -> None:
+    faces = Silencing(alerts)
+    made = await faces.silence(
+        "PerdureNoWorkers", "media", author="ada", reason="deploy", lasts=timedelta(hours=1)
+    )
+    assert (await faces.page()).silences == (made,)
+    await faces.unsilence(made.id, author="bob")
+    assert (await faces.page()).silences == ()
+    with pytest.raises(NotFound):
+        await faces.unsilence(made.id, author="bob")
+    trail = await system.sql.fetch(
+        "SELECT event, actor FROM perdure.job_events WHERE event LIKE 'alert%' ORDER BY at"
+    )
+    assert [tuple(row) for row in trail] == [("alert_silenced", "ada"), ("alert_unsilenced", "bob")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason", "hours"),
+    [("Nonsense", "why", 1), ("*", " ", 1), ("*", "why", 0), ("*", "why", 24 * 31), ("*", "w\0y", 1)],
+)
+async def test_a_silence_that_makes_no_sense_is_refused(
+    alerts: PostgresAlerts, rule: str, reason: str, hours: int
+) -> None:
+    with pytest.raises(InvalidOption):
+        await Silencing(alerts).silence(rule, author="ada", reason=reason, lasts=timedelta(hours=hours))
+
+
+async def test_an_outage_is_told_without_the_database() -> None:
+    """What does not get through is told again, on this channel alone; the end is told where the beginning was."""
+    nowhere = DedicatedDatabase("postgresql://127.0.0.1:1/none", application_name="tests")
+    with http_receiver(500, 200, 500) as receiver, http_receiver() as other:
+        settings = Settings.model_validate({"alert_webhook": receiver.address, "alert_slack": other.address})
+        alerting = Alerting(settings, PostgresAlerts(nowhere))
+        for away in (False, True):
+            await alerting.tell_of_outage(away=away)
+        assert not receiver.got
+        for outage in alerting._outages.values():
+            outage._since = datetime.now(UTC) - DOWN.hold
+        for away in (True, True, True, False, False, False):
+            await alerting.tell_of_outage(away=away)
+    said = [msgspec.json.decode(body) for _, _, body in receiver.got]
+    assert {one["alert"] for one in said} == {"PerdurePostgresDown"}
+    assert [one["status"] for one in said] == ["firing", "firing", "resolved", "resolved"]
+    assert said[0]["id"] == said[1]["id"]
+    assert len(other.got) == 2
+
+
+def test_an_outage_is_told_after_its_time_and_its_end_if_it_was_told() -> None:
+    outage, now = Outage(), datetime.now(UTC)
+    assert outage.lasts(now) is None
+    assert outage.over(now) is None
+    assert outage.lasts(now + DOWN.hold) is None
+    firing = outage.lasts(now + 2 * DOWN.hold)
+    assert firing is not None
+    assert (firing.state, firing.since) == (AlertState.FIRING, now + DOWN.hold)
+    outage.told(firing)
+    assert outage.lasts(now + 3 * DOWN.hold) is None
+    over = outage.over(now + 4 * DOWN.hold)
+    assert over is not None
+    assert over.state is AlertState.RESOLVED
+    outage.told(over)
+    assert outage.over(now + 5 * DOWN.hold) is None
+
+
+async def test_a_copy_has_the_silences_and_tells_nothing_again(
+    system: System, alerts: PostgresAlerts, database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    made = await Silencing(alerts).silence("*", author="ada", reason="move", lasts=timedelta(hours=1))
+    await keep(alerts, "webhook", trial())
+    snapshots = Snapshots(PostgresArchive(database_url), ObjectVault(str(tmp_path)))
+    manifest = await snapshots.create()
+    await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=True, actor="tests")
+    async with system_on(empty_database_url) as copy:
+        copied = PostgresAlerts(copy.database)
+        assert [silence.id for silence in await copied.silences()] == [made.id]
+        assert await copied.due(10) == []
+        assert (await copied.facts()).attempts == 0
+    assert len(await alerts.due(10)) == 1
+
+
+def test_channels_are_those_that_the_settings_name() -> None:
+    assert set(channels_of(Settings())) == set()
+    settings = Settings.model_validate(
+        {
+            "alert_webhook": "https://a.example",
+            "alert_slack": "https://b.example",
+            "alert_smtp": "smtp://c.example",
+            "alert_email_from": "a@example.com",
+            "alert_email_to": "b@example.com, c@example.com",
+            "alert_alertmanager": "http://d.example:9093",
+        }
+    )
+    assert set(channels_of(settings)) == {"webhook", "slack", "email", "alertmanager"}
+
+
+def test_pages_concern_promises_only() -> None:
+    assert {rule.severity for rule in RULES} == set(Severity)
