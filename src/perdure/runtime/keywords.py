@@ -92,5 +92,15 @@ class SettingKeywords(TypedDict, total=False):
     memory_embedder: Literal["auto", "minilm", "hashing"]
     memory_sample: float
     memory_days: int
+    alert_interval_s: float
+    alert_repeat_s: float
+    alert_dashboard: str
+    alert_webhook: "str | SecretStr"
+    alert_webhook_secret: "str | SecretStr"
+    alert_slack: "str | SecretStr"
+    alert_smtp: "str | SecretStr"
+    alert_email_from: str
+    alert_email_to: Iterable[str] | str
+    alert_alertmanager: "str | SecretStr"
     redact: Iterable[str] | str
     log_level: Literal["debug", "info", "warning", "error"]
