@@ -66,12 +66,13 @@ class Model:
     def claim(self, suits: Callable[[NewJob], bool], *, limit: int, isolated: bool) -> list[UUID]:
         """Take the best jobs; one whose concurrency key is full is parked instead, and what is behind it gets its turn."""
         self.tick()
-        while heads := self.candidates(suits, isolated)[:limit]:
-            taken: list[UUID] = [job.new.id for job in heads if self._start(job)]
-            if taken:
-                return taken
-            self._park(self.candidates(suits, isolated))
-        return []
+        taken: list[UUID] = []
+        while heads := self.candidates(suits, isolated)[: limit - len(taken)]:
+            gained = [job.new.id for job in heads if self._start(job)]
+            taken += gained
+            if not gained:
+                self._park(self.candidates(suits, isolated))
+        return taken
 
     def candidates(self, suits: Callable[[NewJob], bool], isolated: bool) -> list[Job]:
         ready = (j for j in self.jobs.values() if j.state is JobState.AVAILABLE and not j.parked)
