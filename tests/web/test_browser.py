@@ -155,9 +155,9 @@ async def test_a_paused_page_stays_as_it_is(database_url: str, system: System) -
         opened(one) as (page, _),
     ):
         await page.goto(f"{server.address}jobs")
-        await expect(page.locator("[data-pulse]")).to_be_visible()
+        await expect(page.locator("[data-pulse]")).to_be_visible(timeout=SOON_MS)
         await page.keyboard.press(".")
-        await expect(page.locator("[data-pulse]")).to_contain_text("Paused")
+        await expect(page.locator("[data-pulse]")).to_contain_text("Paused", timeout=SOON_MS)
         await system.add("app.second")
         async with page.expect_response(re.compile("/jobs")):
             await page.evaluate("fetch('/api/v1/jobs')")
