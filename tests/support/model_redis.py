@@ -94,6 +94,7 @@ class ModelRedis:
         for _, future in waiting:
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # seen: who had not heard yet that it blocks learns of the end in another way
 
     def _serve(self) -> None:
         """Give what came to those who block, the longest first."""
