@@ -89,8 +89,10 @@ async def test_the_id_may_be_given(app: Perdure) -> None:
     assert (await app.using(id=given).enqueue(jobs.add, 1)).id == given
 
 
-async def test_a_call_whose_answer_was_lost_is_repeated_safely(app: Perdure, sql: Any) -> None:
-    enqueuer = app.using(id=new_id(), unique_key="one")
+@pytest.mark.parametrize("key", [None, "one"])
+async def test_a_call_repeated_with_its_id_stores_one_job(app: Perdure, sql: Any, key: str | None) -> None:
+    """As after an answer that was lost: also when the job has ended meanwhile."""
+    enqueuer = app.using(id=new_id(), unique_key=key)
     first = await enqueuer.enqueue(jobs.add, 1)
     again = await enqueuer.enqueue(jobs.add, 1)
     assert (first.created, again.created, first.id == again.id) == (True, False, True)

@@ -303,7 +303,11 @@ async def _planned(
     restoring: "Restoring", source: Source, chosen: Chosen, by: "By", connection: Connection
 ) -> "Restore":
     if [source.at, source.snapshot, source.undo].count(None) != 2:
-        raise InvalidOption("at", "say what to go back to with one of --at, --snapshot and --undo")
+        raise InvalidOption(
+            "at",
+            "say what to go back to with one of --at, --snapshot and --undo",
+            next_step="such as `perdure restore plan --at 2h`; `perdure snapshot list` and `perdure restore list` show the others",
+        )
     if source.undo is not None:
         undone = _id(source.undo)
         return await restoring.service.plan_undoing(undone, await restoring.cuts.before(undone), by)
