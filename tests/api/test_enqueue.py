@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from perdure import (
@@ -43,6 +44,8 @@ from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.settings import Settings
 from perdure.testing import drain
 from tests.support import jobs
+from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
@@ -70,7 +73,11 @@ OPTIONS: list[tuple[dict[str, Any], str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "column", "stored"), OPTIONS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("options", "column", "stored"),
+    OPTIONS,
+    ids=[f"{next(iter(row[0]))}-{number}" for number, row in enumerate(OPTIONS)],
+)
 async def test_each_option_is_stored(
     app: Perdure, sql: Any, options: dict[str, Any], column: str, stored: object
 ) -> None:
@@ -87,6 +94,31 @@ async def test_each_option_is_stored(
 async def test_the_id_may_be_given(app: Perdure) -> None:
     given = new_id()
     assert (await app.using(id=given).enqueue(jobs.add, 1)).id == given
+
+
+@pytest.mark.parametrize("key", [None, "one"])
+async def test_a_call_whose_answer_was_lost_is_repeated_safely(
+    private_postgres: PostgresServer, key: str | None
+) -> None:
+    """The connection is cut after the job has been stored and before the caller hears of it."""
+    # A commit waits for a standby that does not exist: it is durable here already, and its answer never comes.
+    waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    async with Perdure(database_url=private_postgres.url) as app:
+        enqueuer = app.using(id=new_id(), unique_key=key)
+        with psycopg.connect(private_postgres.url, autocommit=True) as admin:
+            await app.enqueue(jobs.add, 1)  # a connection to cut, and a lane
+            admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            admin.execute("SELECT pg_reload_conf()")
+            call = asyncio.create_task(enqueuer.enqueue(jobs.add, 2))
+            await eventually(lambda: asyncio.to_thread(lambda: admin.execute(waiting).fetchone()))
+            with pytest.raises(DatabaseUnavailable):
+                await call
+            admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            admin.execute("SELECT pg_reload_conf()")
+            again = await enqueuer.enqueue(jobs.add, 2)
+            stored = admin.execute("SELECT count(*) FROM perdure.jobs").fetchone()
+        assert not again.created
+        assert stored == (2,)
 
 
 @pytest.mark.parametrize("key", [None, "one"])

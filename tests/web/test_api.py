@@ -240,7 +240,7 @@ async def test_a_running_job_is_asked_to_stop_with_the_next_heartbeat(web: httpx
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        (f"/jobs/{uuid4()}", 404, "PERDURE-2001"),
+        ("/jobs/0199a000-0000-7000-8000-000000000000", 404, "PERDURE-2001"),
         ("/jobs?filter=colour:red", 400, "PERDURE-1009"),
         ("/jobs?cursor=nonsense", 400, "PERDURE-1002"),
         ("/jobs?limit=0", 400, ""),
