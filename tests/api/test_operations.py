@@ -70,6 +70,30 @@ async def test_a_worker_gets_only_what_it_serves(app: Perdure) -> None:
     assert [lease.job_id for lease in await app.jobs.acquire(worker, limit=9)] == [mine.id]
 
 
+async def test_three_workers_share_six_jobs(app: Perdure) -> None:
+    """Each job goes to one of them, none gets more than it has room for, and each load falls again."""
+    workers = [await app.workers.register(kinds=KINDS, capacity=2) for _ in range(3)]
+    handles = await app.enqueue_many([app.prepare(jobs.add, n) for n in range(6)])
+    shares = await asyncio.gather(*(app.jobs.acquire(worker, limit=6) for worker in workers))
+    assert [len(share) for share in shares] == [2, 2, 2]
+    assert {lease.job_id for share in shares for lease in share} == {handle.id for handle in handles}
+    assert [(await app.workers.health(worker)).load for worker in workers] == [1.0, 1.0, 1.0]
+    for lease in [lease for share in shares for lease in share]:
+        await app.jobs.complete(lease, "done")
+    assert [(await app.workers.health(worker)).load for worker in workers] == [0.0, 0.0, 0.0]
+    assert {await handle.state() for handle in handles} == {JobState.COMPLETED}
+
+
+async def test_each_heartbeat_is_kept_with_the_worker(app: Perdure, sql: Any) -> None:
+    worker = await app.workers.register(kinds=KINDS)
+    beaten = "SELECT heartbeat_at FROM perdure.workers WHERE id = $1"
+    moments = [await sql.fetchval(beaten, worker)]
+    for _ in range(3):
+        await app.workers.heartbeat(worker)
+        moments.append(await sql.fetchval(beaten, worker))
+    assert sorted(set(moments)) == moments
+
+
 async def test_draining_dead_and_unknown_workers_acquire_nothing(app: Perdure, sql: Any) -> None:
     await app.enqueue(jobs.add, 1)
     worker = await app.workers.register(kinds=KINDS)

@@ -1,5 +1,6 @@
 """Verdicts on workers, and what becomes of their jobs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
@@ -9,6 +10,7 @@ import pytest
 from perdure.domain.liveness import Sight, Step
 from perdure.domain.worker import WorkerId
 from perdure.services.rescue import Rescue, RescueReport, Rules
+from perdure.stores.postgres.callers import complete
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.leases import PostgresLeases
 from tests.support.system import System, system_on
@@ -179,6 +181,33 @@ async def test_a_job_past_its_deadline_is_taken_from_a_worker_that_lives(system:
     assert (await watching.look()).overdue == 1
     assert await system.state(job) == "retryable"
     assert await system.count("job_executions", "outcome = 'timed_out' AND attempt = 1") == 1
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_a_handler_that_is_about_to_end_its_job_itself_holds_up_no_verdict(
+    system: System, dead: bool
+) -> None:
+    """Its open transaction decides on its own job alone: the leader passes over that lease, and ends it later."""
+    watching = await observer(system)
+    worker = await system.worker()
+    slow, hung = await system.add(), await system.add()
+    leases = {lease.job_id: lease for lease in await system.claim(worker, limit=2)}
+    past = "UPDATE perdure.leases SET deadline = now() - interval '1 second'"
+    await system.sql.execute(
+        "UPDATE perdure.workers SET state = 'dead' WHERE id = $1" if dead else past, *[worker] * dead
+    )
+    async with system.sql.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await complete(conn, slow, leases[slow].token, "done")
+        report = await asyncio.wait_for(watching.look(), 20)
+        assert (report.rescued, report.overdue) == ((1, 0) if dead else (0, 1))
+        assert await system.state(slow) == "running"
+        assert await system.state(hung) != "running"
+        await transaction.rollback()
+    report = await watching.look()
+    assert report.rescued + report.overdue == 1
+    assert await system.state(slow) != "running"
 
 
 async def test_an_observer_that_was_blind_takes_no_handler_for_hung(system: System) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from perdure.demo.packages import circles, import_graph, package_facts
 from perdure.demo.screen import Screen
 from perdure.demo.source import facts_of, module_of, package_of, python_files
 from perdure.runtime.embedded import wait_until_stopped
 from perdure.stores.postgres.figures import KindProgress
+from perdure.surfaces.cli.exits import Exit
 from tests.support.command import Command
 from tests.support.servers import postgres_binaries
 from tests.support.terminal import running
@@ -74,16 +76,20 @@ def test_the_story_goes_as_it_should_on_embedded_servers(bare: Command, folder: 
 
 
 @pytest.mark.timeout(240)
-def test_on_a_named_server_it_has_a_schema_of_its_own_and_drops_it(
+def test_a_broken_promise_is_told_and_fails_the_demo(
     bare: Command, folder: Path, scratch: Path, empty_database_url: str
 ) -> None:
+    """On a named server, in a schema of its own: somebody deletes the record of a finished job behind its back."""
     command = bare.with_database(empty_database_url)
     with running(command, "demo", "--input", str(folder / "json"), "--data-dir", str(scratch)) as demo:
         demo.wait_for("schema of its own: perdure_demo_")
         demo.wait_for("scanned")
-        assert _schemas(empty_database_url) == 1
-        assert demo.ended(within_s=PATIENCE_S) == 0, demo.said
-    assert _schemas(empty_database_url) == 0
+        (schema,) = _schemas(empty_database_url)
+        _forget_a_finished_job(empty_database_url, schema)
+        assert demo.ended(within_s=PATIENCE_S) == Exit.FAILED, demo.said
+    assert any(line.startswith("BROKEN") and "S1" in line for line in demo.lines), demo.said
+    assert demo.lines[-1] == "NOT all is well"
+    assert _schemas(empty_database_url) == []
 
 
 @pytest.mark.timeout(240)
@@ -190,6 +196,18 @@ def _words(path: Path) -> Iterator[str]:
         yield from (token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME)
 
 
-def _schemas(url: str) -> int:
+def _schemas(url: str) -> list[str]:
     with psycopg.connect(url) as connection:
-        return connection.execute("SELECT FROM pg_namespace WHERE nspname LIKE 'perdure_demo_%'").rowcount
+        rows = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'perdure_demo_%'")
+        return [name for (name,) in rows]
+
+
+def _forget_a_finished_job(url: str, schema: str) -> None:
+    """Delete the history of one completed job, past the guards that would refuse it."""
+    forget = sql.SQL(
+        "DELETE FROM {executions} WHERE job_id = (SELECT job_id FROM {executions} WHERE outcome = 'completed' LIMIT 1)"
+    ).format(executions=sql.Identifier(schema, "job_executions"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        while connection.execute(forget).rowcount == 0:
+            connection.execute("SELECT pg_sleep(0.05)")

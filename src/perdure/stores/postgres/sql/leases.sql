@@ -9,7 +9,8 @@ ORDER BY l.job_id LIMIT :most;
 
 -- name: of_dead(most)
 -- The leases of workers that are dead, have said goodbye, or have no row at all (a restore). The holders are found by
--- hopping from one to the next in the index, however many leases each has.
+-- hopping from one to the next in the index, however many leases each has. A lease that a handler's own transaction is about to
+-- end is passed over, here and below: whoever waited for it would keep all other duties waiting too.
 WITH RECURSIVE holders AS (
     (SELECT l.worker_id FROM perdure.leases l ORDER BY l.worker_id LIMIT 1)
     UNION ALL
@@ -22,7 +23,7 @@ FROM (
     WHERE h.worker_id IS NOT NULL AND (w.id IS NULL OR w.state IN ('dead', 'stopped'))
 ) gone
 CROSS JOIN LATERAL (
-    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.worker_id ORDER BY l.deadline LIMIT :most
+    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.worker_id ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
 ) l
 JOIN perdure.jobs j ON j.id = l.job_id
 LIMIT :most;
@@ -40,7 +41,7 @@ CROSS JOIN LATERAL (
             SELECT coalesce(sum(s.by), 0)::bigint FROM unnest(:steps_ms::bigint[], :steps_ago_ms::bigint[]) AS s (by, ago)
             WHERE l.claimed_at < now() - s.ago * interval '1 millisecond'
         )
-    ORDER BY l.deadline LIMIT :most
+    ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
 ) l
 JOIN perdure.jobs j ON j.id = l.job_id
 WHERE w.state IN ('active', 'draining') AND EXISTS (
