@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -145,6 +146,31 @@ async def test_live_updates_keep_what_somebody_types_and_where_they_are(
         assert await page.get_by_role("combobox", name="Filter").input_value() == "kind:app.fi"
         assert await page.evaluate("document.activeElement.id") == "filter"
         assert faults == []
+
+
+async def test_a_page_whose_first_connection_failed_comes_alive_all_the_same(
+    database_url: str, system: System
+) -> None:
+    failed = list[str]()
+
+    async def fail_once(route: Any) -> None:
+        if failed:
+            await route.continue_()
+        else:
+            failed.append(route.request.url)
+            await route.abort()
+
+    async with (
+        served(web_settings(database_url, web_port=0)) as server,
+        browser() as one,
+        opened(one) as (page, _),
+    ):
+        await page.route(re.compile("/live\\?"), fail_once)
+        await page.goto(f"{server.address}jobs")
+        await expect(page.locator("[data-pulse]")).to_be_visible(timeout=SOON_MS)
+        await system.add("app.first")
+        await expect(page.locator("tbody tr")).to_have_count(1, timeout=SOON_MS)
+        assert len(failed) == 1
 
 
 async def test_a_paused_page_stays_as_it_is(database_url: str, system: System) -> None:
