@@ -1,5 +1,6 @@
 """Alerts: each rule fires when it should and not otherwise, alerts have a memory, and messages are said once."""
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -25,7 +26,8 @@ from perdure.domain.alerts import (
     advance,
     notices,
 )
-from perdure.domain.alerts.notices import text_of
+from perdure.domain.alerts.notices import command, text_of
+from perdure.domain.alerts.runbooks import Links, Section, filled, parse_runbook
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -189,9 +191,11 @@ def firing(target: str = "", **more: object) -> Alert:
 
 
 def test_what_fires_together_is_said_together_once_and_again_after_a_while() -> None:
-    said = notices([firing("a"), firing("b")], [], now=NOW, repeat=REPEAT, dashboard="https://p.example/")
+    links = Links(dashboard="https://p.example/")
+    said = notices([firing("a"), firing("b")], [], now=NOW, repeat=REPEAT, links=links)
     assert [message.targets for message in said.messages] == [("a", "b")]
     assert said.messages[0].dashboard_url == "https://p.example/queues"
+    assert said.messages[0].runbook_url == "https://p.example/runbooks/PerdureHeadOfLineStuck?target=a"
     assert not notices(said.alerts, [], now=NOW + MINUTE, repeat=REPEAT).messages
     again = notices(said.alerts, [], now=NOW + REPEAT, repeat=REPEAT).messages
     assert len(again) == 1
@@ -238,7 +242,9 @@ def test_a_silence_keeps_quiet_what_it_covers_until_it_expires(
 
 
 def test_a_message_says_what_since_when_and_what_to_do() -> None:
-    text = text_of(notices([firing("a")], [], now=NOW, repeat=REPEAT, dashboard="https://p").messages[0])
+    text = text_of(
+        notices([firing("a")], [], now=NOW, repeat=REPEAT, links=Links(dashboard="https://p")).messages[0]
+    )
     for part in (
         "queue a has waited for 0:11:40",
         "2030-01-01 00:00:00 UTC",
@@ -256,3 +262,43 @@ def test_names_are_unique_and_every_text_can_be_filled() -> None:
         assert one.summary.format(target="t", value="1")
         assert one.command.format(target="t").startswith("perdure ")
     assert Finding().target == ""
+
+
+def test_runbooks_of_ones_own_are_named_after_the_rules() -> None:
+    links = Links(dashboard="https://p", runbooks="https://wiki.example/books/")
+    (said,) = notices([firing("a")], [], now=NOW, repeat=REPEAT, links=links).messages
+    assert said.runbook_url == "https://wiki.example/books/PerdureHeadOfLineStuck"
+
+
+HOSTILE = "'; rm -rf / #\n```\n$ echo `id`"
+
+
+def test_a_hostile_name_stays_one_word_of_a_command() -> None:
+    one = BY_NAME["PerdureNoWorkers"]
+    assert shlex.split(command(one, HOSTILE)) == ["perdure", "queue", "show", HOSTILE]
+    text = "# PerdureNoWorkers\n" + "".join(
+        f"\n## {title}\n\nAbout {{queue}}.\n\n```console\n$ perdure queue show {{queue}}\n```\n"
+        for title in Section
+    )
+    book = parse_runbook(filled(text, one, HOSTILE))
+    for line in book.commands():
+        assert shlex.split(line)[:3] == ["perdure", "queue", "show"]
+        assert len(shlex.split(line)) == 4
+    assert parse_runbook(filled(text, one, "")).commands()[0] == "perdure queue show QUEUE"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "## What it means\n",
+        "# X\n\n## Mend\n\ntext\n",
+        "# X\n" + "".join(f"\n## {title}\n\n" for title in Section),
+        "# X\n" + "".join(f"\n## {title}\n\n```console\n$ perdure status\n" for title in Section),
+        "# X\n" + "".join(f"\n## {title}\n\n```console\nperdure status\n```\n" for title in Section),
+    ],
+    ids=["nothing", "no name", "parts missing", "empty parts", "open block", "no prompt"],
+)
+def test_a_runbook_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"line|sections|section|block"):
+        parse_runbook(text)

@@ -35,3 +35,9 @@ def test_channels_are_tried_and_their_addresses_stay_secret(perdure: Command) ->
     for text in (failed.err, failed.out, shown.out, shown.err):
         assert "hunter2" not in text
     assert here("alert", "test", "--channel", "slack").code == Exit.USAGE
+
+
+def test_a_runbook_is_printed_and_an_unknown_alert_is_refused(bare: Command) -> None:
+    assert "perdure queue show 'a b'" in bare("alert", "runbook", "PerdureNoWorkers", "a b").out
+    assert "\x1b" not in bare("alert", "runbook", "PerdureNoWorkers", "\x1b[2J\u202e").out
+    assert bare("alert", "runbook", "Nonsense").code == Exit.NOT_FOUND

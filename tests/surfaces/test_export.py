@@ -173,6 +173,18 @@ def test_prometheus_takes_every_rule_and_each_fires_on_its_data(tmp_path: Path) 
     run(promtool, "test", "rules", str(tmp_path / "tests.yml"))
 
 
+def test_rules_link_to_runbooks_where_the_settings_say(bare: Command) -> None:
+    ended = bare("export", "prometheus-rules")
+    assert (
+        '"http://127.0.0.1:7337/runbooks/PerdureNoWorkers?target={{ $labels.queue | urlquery }}"' in ended.out
+    )
+    assert ended.out.count("runbook_url: ") == len(RULES)
+    here = bare.with_variables(PERDURE_ALERT_DASHBOARD="https://p.example/ops")
+    assert '"https://p.example/ops/runbooks/PerdureWatchdog"' in here("export", "prometheus-rules").out
+    own = here.with_variables(PERDURE_ALERT_RUNBOOKS="https://wiki.example")
+    assert '"https://wiki.example/PerdureNoWorkers"' in own("export", "prometheus-rules").out
+
+
 def selector(name: str, labels: Mapping[str, str]) -> str:
     """What selects the alert while it fires."""
     every = {"alertname": name, "alertstate": "firing", **labels}

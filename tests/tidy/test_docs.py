@@ -90,7 +90,7 @@ def test_the_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     source = ROOT / "src"
-    suffixes = {".py", ".sql", ".lua", ".typed"}
+    suffixes = {".py", ".sql", ".lua", ".md", ".typed"}
     needed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.suffix in suffixes}
     assert needed - names == set()
     assert any(name.endswith("LICENSE") for name in names)

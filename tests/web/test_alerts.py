@@ -39,6 +39,26 @@ async def test_the_page_shows_what_fires_as_text(web: httpx.AsyncClient, system:
     assert "<script>alert" not in (await web.get("/alerts")).text
 
 
+async def test_runbooks_are_shown_with_the_values_of_what_fires(
+    web: httpx.AsyncClient, system: System
+) -> None:
+    await fire(system)
+    (alert,) = [
+        a for a in (await web.get(f"{API}/alerts")).json()["alerts"] if a["rule"] == "PerdureNoWorkers"
+    ]
+    for path in ("/runbooks", "/alerts"):
+        assert "/runbooks/PerdureNoWorkers?target=%3Cscript" in (await web.get(path)).text
+    page = await web.get(alert["runbook"])
+    assert page.status_code == 200
+    assert "&#39;&lt;script&gt;alert" in page.text
+    assert "<script>alert" not in page.text
+    assert "U+202E" in page.text
+    told = await web.get(f"{API}/alerts/rules/PerdureNoWorkers/runbook", params={"target": "media"})
+    assert "$ perdure queue show media" in told.json()["markdown"]
+    for path in ("/runbooks/Nonsense", f"{API}/alerts/rules/Nonsense/runbook"):
+        assert (await web.get(path)).status_code == 404
+
+
 async def test_a_silence_is_made_shown_and_ended(web: httpx.AsyncClient, system: System) -> None:
     await fire(system)
     made = await web.post(f"{API}/alerts/silence", json=SILENCE)

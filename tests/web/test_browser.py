@@ -60,6 +60,8 @@ def paths(shown: dict[str, UUID]) -> list[str]:
         "/flows",
         f"/flows/{shown['flow']}",
         "/alerts",
+        "/runbooks",
+        "/runbooks/PerdureNoWorkers?target=media",
         "/audit",
         "/act/replay?filter=",
         "/jobs?filter=colour:red",

@@ -33,6 +33,12 @@ class AlertSettings(BaseSettings):
         description="Address of the dashboard, such as `https://perdure.example.com`, for links in messages.",
         max_length=500,
     )
+    alert_runbooks: str = Field(
+        default="",
+        description="Address of runbooks of your own, named after the alerts, such as `https://wiki.example.com/runbooks`; "
+        "by default links lead to those of the dashboard.",
+        max_length=500,
+    )
     alert_webhook: SecretStr = Field(
         default=SecretStr(""), description="Address that messages about alerts are posted to as JSON."
     )
@@ -78,7 +84,7 @@ class AlertSettings(BaseSettings):
             raise ValueError(f"must have at least {SHORTEST_SIGNING_SECRET} characters")
         return value
 
-    @field_validator("alert_dashboard")
+    @field_validator("alert_dashboard", "alert_runbooks")
     @classmethod
     def _address(cls, value: str) -> str:
         if value and (fault := url_fault(value, HTTP)):

@@ -8,6 +8,7 @@ import structlog
 
 from perdure.domain.alerts import BY_NAME, Alert, AlertState
 from perdure.domain.alerts.notices import message
+from perdure.domain.alerts.runbooks import Links
 from perdure.domain.errors import NotifierFailed
 from perdure.ports.alerts import Channel
 from perdure.runtime.settings import Settings
@@ -44,6 +45,11 @@ def channels_of(settings: Settings) -> Mapping[str, Channel]:
     return found
 
 
+def links_of(settings: Settings) -> Links:
+    """Where links in messages lead, by the settings."""
+    return Links(dashboard=settings.alert_dashboard, runbooks=settings.alert_runbooks)
+
+
 class Alerting:
     """Looks and sends. While PostgreSQL is away the last leader tells so by itself, from memory."""
 
@@ -53,7 +59,7 @@ class Alerting:
         self._manner = Manner(
             channels=tuple(self._channels),
             repeat=timedelta(seconds=settings.alert_repeat_s),
-            dashboard=settings.alert_dashboard,
+            links=links_of(settings),
         )
         self._watch = Watch(alerts, self._manner)
         self._send = Send(alerts, self._channels)
@@ -85,7 +91,7 @@ class Alerting:
         alert = outage.lasts(now) if away else outage.over(now)
         if alert is None:
             return
-        said = message([alert], now=now, repeat=self._manner.repeat, dashboard=self._manner.dashboard)
+        said = message([alert], now=now, repeat=self._manner.repeat, links=self._manner.links)
         try:
             await self._channels[name].send(said)
         except NotifierFailed as error:

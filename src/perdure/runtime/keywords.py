@@ -95,6 +95,7 @@ class SettingKeywords(TypedDict, total=False):
     alert_interval_s: float
     alert_repeat_s: float
     alert_dashboard: str
+    alert_runbooks: str
     alert_webhook: "str | SecretStr"
     alert_webhook_secret: "str | SecretStr"
     alert_slack: "str | SecretStr"

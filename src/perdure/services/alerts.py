@@ -7,6 +7,7 @@ from uuid import UUID
 
 from perdure.domain.alerts import BY_NAME, RULES, Alert, AlertState, Message, Silence, advance, notices
 from perdure.domain.alerts.notices import message
+from perdure.domain.alerts.runbooks import NOWHERE, Links
 from perdure.domain.alerts.views import AlertPage, alert_page
 from perdure.domain.bounds import checked_name
 from perdure.domain.errors import InvalidOption, NotFound, NotifierFailed
@@ -40,11 +41,11 @@ class SendReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How alerts are told: on which channels, how often again, and where the dashboard is."""
+    """How alerts are told: on which channels, how often again, and where their links lead."""
 
     channels: tuple[str, ...]
     repeat: timedelta
-    dashboard: str = ""
+    links: Links = NOWHERE
 
 
 class Watch:
@@ -66,7 +67,7 @@ class Watch:
             await self._alerts.silences(),
             now=now,
             repeat=self._manner.repeat,
-            dashboard=self._manner.dashboard,
+            links=self._manner.links,
         )
         kept = replace(step, alerts=notice.alerts)
         await self._alerts.keep(kept, dict.fromkeys(self._manner.channels, notice.messages))
@@ -144,13 +145,13 @@ class Silencing:
         return ended
 
 
-def trial(now: datetime | None = None, *, dashboard: str = "") -> Message:
+def trial(now: datetime | None = None, *, links: Links = NOWHERE) -> Message:
     """A message that says of itself that it is a trial."""
     at = now or datetime.now(UTC)
     alert = Alert(
         rule="PerdureWatchdog", target="", state=AlertState.FIRING, since=at, seen_at=at, fired_at=at
     )
-    said = message([alert], now=at, repeat=timedelta(hours=1), dashboard=dashboard)
+    said = message([alert], now=at, repeat=timedelta(hours=1), links=links)
     return replace(
         said, title="A trial of this channel", lines=("Nothing is wrong; somebody tries this channel.",)
     )

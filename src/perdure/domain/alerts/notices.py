@@ -1,5 +1,6 @@
 """What is said of alerts, when, and how it reads."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from itertools import groupby
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from perdure.domain.alerts.rules import BY_NAME
+from perdure.domain.alerts.runbooks import NOWHERE, Links
 from perdure.domain.alerts.standing import Alert, AlertState, Rule, Silence
 
 
@@ -47,7 +49,7 @@ def notices(
     *,
     now: datetime,
     repeat: timedelta,
-    dashboard: str = "",
+    links: Links = NOWHERE,
 ) -> Notice:
     """What to say now: of what fires for the first time or again after `repeat`, and of what is over, unless it is silenced."""
     due: list[Alert] = []
@@ -65,18 +67,17 @@ def notices(
             after.append(replace(alert, told=alert.state, told_at=now))
     due.sort(key=lambda alert: (alert.rule, alert.state, alert.target))
     grouped = groupby(due, key=lambda alert: (alert.rule, alert.state))
-    messages = [message(list(group), now=now, repeat=repeat, dashboard=dashboard) for _, group in grouped]
+    messages = [message(list(group), now=now, repeat=repeat, links=links) for _, group in grouped]
     return Notice(messages=tuple(messages), alerts=tuple(after))
 
 
-def message(alerts: Sequence[Alert], *, now: datetime, repeat: timedelta, dashboard: str = "") -> Message:
+def message(alerts: Sequence[Alert], *, now: datetime, repeat: timedelta, links: Links = NOWHERE) -> Message:
     """What is said of alerts of one rule in one state."""
     rule, first = BY_NAME[alerts[0].rule], alerts[0]
     firing = first.state is AlertState.FIRING
     since = min(alert.fired_at or alert.since for alert in alerts)
     said = (now - since) // repeat if firing else 0
     keys = " ".join(f"{alert.target}@{alert.fired_at}" for alert in alerts)
-    base = dashboard.rstrip("/")
     return Message(
         id=uuid5(NAMESPACE_URL, f"perdure:{rule.name}:{first.state}:{said}:{keys}"),
         rule=rule.name,
@@ -89,15 +90,20 @@ def message(alerts: Sequence[Alert], *, now: datetime, repeat: timedelta, dashbo
         ended=None if firing else max(alert.resolved_at or now for alert in alerts),
         label=rule.label,
         targets=tuple(alert.target for alert in alerts),
-        runbook_url="",
-        dashboard_url=f"{base}{rule.page}" if base else "",
-        command=rule.command.format(target=first.target),
+        runbook_url=links.runbook(rule, first.target),
+        dashboard_url=links.page(rule),
+        command=command(rule, first.target),
     )
 
 
 def summary(rule: Rule, target: str, value: float) -> str:
     """The sentence of a rule about one target."""
     return rule.summary.format(target=target, value=f"{_figure(value, rule.unit)}")
+
+
+def command(rule: Rule, target: str) -> str:
+    """The first command of a rule about one target, whose name is quoted for a shell: it may be anybody's text."""
+    return rule.command.format(target=shlex.quote(target))
 
 
 def text_of(said: Message) -> str:

@@ -155,7 +155,7 @@ MACHINERY: Sequence[Rule] = (
         ],
         promql="perdure_queue_paused == 1",
         label="queue",
-        command="perdure queue show '{target}'",
+        command="perdure queue show {target}",
         page="/queues",
     ),
     Rule(
@@ -180,7 +180,7 @@ MACHINERY: Sequence[Rule] = (
         condition=lambda facts: [Finding(target=name, value=1) for name in facts.failing_channels],
         promql="perdure_notifier_failing == 1",
         label="channel",
-        command="perdure alert test --channel '{target}'",
+        command="perdure alert test --channel {target}",
         page="/alerts",
     ),
     Rule(

@@ -19,7 +19,7 @@ WORK: Sequence[Rule] = (
         condition=when.no_workers,
         promql=f"{query.AVAILABLE} > 0 and on (queue) perdure_queue_workers == 0 unless on (queue) perdure_queue_paused == 1",
         label="queue",
-        command="perdure queue show '{target}'",
+        command="perdure queue show {target}",
         page="/queues",
     ),
     Rule(
@@ -71,7 +71,7 @@ WORK: Sequence[Rule] = (
         promql=f"perdure_queue_oldest_seconds > {limit.HEAD_S:g} unless on (queue) perdure_queue_paused == 1",
         label="queue",
         unit="s",
-        command="perdure job list --queue '{target}' --state available",
+        command="perdure job list --queue {target} --state available",
         page="/queues",
     ),
     Rule(
@@ -86,7 +86,7 @@ WORK: Sequence[Rule] = (
         f"sum by (queue) ({query.AVAILABLE}) > {limit.DRAIN_S:g} * "
         "(sum by (queue) (rate(perdure_jobs_finished_total[15m])) - sum by (queue) (rate(perdure_jobs_enqueued_total[15m])))",
         label="queue",
-        command="perdure queue show '{target}'",
+        command="perdure queue show {target}",
         page="/queues",
     ),
     Rule(
@@ -113,7 +113,7 @@ WORK: Sequence[Rule] = (
         promql=query.failing_kinds(limit.ERRORS_HIGH),
         label="kind",
         unit="share",
-        command="perdure dlq groups --kind '{target}'",
+        command="perdure dlq groups --kind {target}",
         page="/dead-letters",
     ),
     Rule(
@@ -127,7 +127,7 @@ WORK: Sequence[Rule] = (
         promql=query.failing_kinds(limit.ERRORS_EXTREME),
         label="kind",
         unit="share",
-        command="perdure dlq groups --kind '{target}'",
+        command="perdure dlq groups --kind {target}",
         page="/dead-letters",
     ),
     Rule(

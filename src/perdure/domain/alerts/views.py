@@ -4,14 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from perdure.domain.alerts.notices import summary
+from perdure.domain.alerts.notices import command, summary
 from perdure.domain.alerts.rules import BY_NAME
+from perdure.domain.alerts.runbooks import runbook_path
 from perdure.domain.alerts.standing import Alert, AlertState, Rule, Severity, Silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertView:
-    """An alert with what its rule says of it; `silenced_until` when nothing is said of it for now."""
+    """An alert with what its rule says of it; `silenced_until` when nothing is said of it for now; `page` and `runbook` are paths of the dashboard."""
 
     rule: str
     target: str
@@ -27,6 +28,7 @@ class AlertView:
     silenced_until: datetime | None
     command: str
     page: str
+    runbook: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,9 @@ def alert_view(alert: Alert, silences: Sequence[Silence], now: datetime) -> Aler
         resolved_at=alert.resolved_at,
         value=alert.value,
         silenced_until=max(ends, default=None),
-        command=rule.command.format(target=alert.target),
+        command=command(rule, alert.target),
         page=rule.page,
+        runbook=runbook_path(rule, alert.target),
     )
 
 

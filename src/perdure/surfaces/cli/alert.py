@@ -11,11 +11,12 @@ from perdure.domain.durations import parse_duration
 from perdure.domain.errors import InvalidOption, NotifierFailed
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, CAREFUL, ONCE, Caution, Connection, Shown, Watch
-from perdure.surfaces.cli.output import Listing, show_list, show_one, tell
+from perdure.surfaces.cli.output import Listing, show_list, show_one, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened, settings_of
 from perdure.surfaces.cli.tables import Column
+from perdure.surfaces.cli.text import plain
 
 app = App(name="alert", help="See alerts and their rules, silence them, try the channels.")
 
@@ -95,6 +96,23 @@ def rules(*, shown: Shown = AS_USUAL) -> None:
 
 
 @app.command
+def runbook(rule: str, target: str = "") -> None:
+    """Print what to do about an alert, as Markdown; needs no database.
+
+    Parameters
+    ----------
+    rule
+        Name of the alert.
+    target
+        The queue, kind, table or channel that it is about; its name is filled in.
+    """
+    from perdure.surfaces.runbooks import markdown
+
+    for line in markdown(rule, target).rstrip().split("\n"):
+        write(plain(line))
+
+
+@app.command
 async def silence(
     rule: str,
     target: str = "",
@@ -158,7 +176,7 @@ async def try_channels(
     channel
         Only this one: `webhook`, `slack`, `email` or `alertmanager`.
     """
-    from perdure.runtime.alerting import channels_of
+    from perdure.runtime.alerting import channels_of, links_of
     from perdure.services.alerts import trial
 
     settings = settings_of(connection)
@@ -175,7 +193,7 @@ async def try_channels(
     records: list[dict[str, object]] = []
     for name, one in channels.items():
         try:
-            await one.send(trial(dashboard=settings.alert_dashboard))
+            await one.send(trial(links=links_of(settings)))
             records.append({"channel": name, "outcome": "sent", "error": None})
         except NotifierFailed as error:
             tell(error.message)

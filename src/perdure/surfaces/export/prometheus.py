@@ -3,10 +3,14 @@
 import json
 
 from perdure.domain.alerts import RULES, Rule
+from perdure.domain.alerts.runbooks import Links
 
+LOCAL = Links(dashboard="http://127.0.0.1:7337")
+"""Where `perdure serve` listens when nothing else is said."""
 HEADING = """\
 # Alerts of Perdure for Prometheus 2.42 or newer, made by `perdure export prometheus-rules` from the rules that Perdure judges itself.
 # Checked by `promtool check rules`, several of them by `promtool test rules`; not run against a Prometheus under load.
+# Links lead to `alert_dashboard` of the settings, runbooks to `alert_runbooks` where that is set.
 # Scrape one `perdure serve`, once: its metrics are those of the whole.
 groups:
   - name: perdure
@@ -15,12 +19,16 @@ groups:
 """
 
 
-def rules() -> str:
+QUOTED = "'{target}'"
+"""Prometheus cannot quote for a shell; for what has no quotation mark in its name this is enough."""
+
+
+def rules(links: Links = LOCAL) -> str:
     """All rules as YAML."""
-    return HEADING + "".join(map(_rule, RULES))
+    return HEADING + "".join(_rule(rule, links) for rule in RULES)
 
 
-def _rule(rule: Rule) -> str:
+def _rule(rule: Rule, links: Links) -> str:
     lines = [f"- alert: {rule.name}", f"  expr: {json.dumps(rule.promql)}"]
     if rule.hold:
         lines.append(f"  for: {rule.hold.total_seconds():.0f}s")
@@ -29,8 +37,17 @@ def _rule(rule: Rule) -> str:
     lines += ["  labels:", f"    severity: {rule.severity}", "  annotations:"]
     lines.append(f"    summary: {_text(rule, rule.summary)}")
     lines.append(f"    impact: {_text(rule, rule.impact)}")
-    lines.append(f"    command: {_text(rule, rule.command)}")
+    lines.append(f"    command: {_text(rule, rule.command.replace('{target}', QUOTED))}")
+    lines.append(f"    runbook_url: {_runbook(rule, links)}")
+    if page := links.page(rule):
+        lines.append(f"    dashboard_url: {json.dumps(page)}")
     return "".join(f"      {line}\n" for line in lines)
+
+
+def _runbook(rule: Rule, links: Links) -> str:
+    address = links.runbook(rule)
+    filled = rule.label and not links.runbooks
+    return json.dumps(f"{address}?target={{{{ $labels.{rule.label} | urlquery }}}}" if filled else address)
 
 
 def _text(rule: Rule, text: str) -> str:

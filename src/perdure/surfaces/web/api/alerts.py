@@ -1,16 +1,23 @@
 """Alerts over HTTP."""
 
-from litestar.params import JSONBody
+from typing import Annotated
+
+from litestar.params import FromPath, JSONBody, Parameter
 
 from perdure.domain.access import Permission
 from perdure.domain.alerts import RULES, Silence
 from perdure.domain.alerts.views import AlertPage, RuleView, rule_view
 from perdure.domain.durations import parse_duration
+from perdure.surfaces.runbooks import markdown
+from perdure.surfaces.web.api.answers import RunbookAnswer
 from perdure.surfaces.web.api.bodies import Quieting, Unquieting
 from perdure.surfaces.web.context import GivenIdentity, GivenStores
 from perdure.surfaces.web.routing import acting, reading
 
 TAG = "alerts"
+Target = Annotated[
+    str, Parameter(description="What the alert is about; its name is filled in", max_length=200)
+]
 
 
 @reading("/alerts", tag=TAG, summary="Alerts, those that fire first, and the silences in force")
@@ -21,6 +28,11 @@ async def list_alerts(stores: GivenStores) -> AlertPage:
 @reading("/alerts/rules", tag=TAG, summary="The rules behind the alerts")
 async def list_rules() -> tuple[RuleView, ...]:
     return tuple(map(rule_view, RULES))
+
+
+@reading("/alerts/rules/{rule:str}/runbook", tag=TAG, summary="What to do about the alerts of a rule")
+async def get_runbook(rule: FromPath[str], target: Target = "") -> RunbookAnswer:
+    return RunbookAnswer(rule=rule, markdown=markdown(rule, target))
 
 
 @acting("/alerts/silence", Permission.SILENCE, tag=TAG, summary="Say nothing of some alerts for a while")
@@ -41,4 +53,4 @@ async def unsilence_alerts(
     return await stores.alerts.unsilence(data.id, author=identity.name)
 
 
-HANDLERS = (list_alerts, list_rules, silence_alerts, unsilence_alerts)
+HANDLERS = (list_alerts, list_rules, get_runbook, silence_alerts, unsilence_alerts)

@@ -131,3 +131,11 @@ class DeletedEntryAnswer:
 
     namespace: str
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunbookAnswer:
+    """What to do about the alerts of a rule, as Markdown."""
+
+    rule: str
+    markdown: str

@@ -3,7 +3,7 @@
 from litestar.types import ControllerRouterHandler
 
 from perdure.surfaces.web.assets import asset
-from perdure.surfaces.web.pages import acting, alerts, signing, things
+from perdure.surfaces.web.pages import acting, alerts, runbooks, signing, things
 from perdure.surfaces.web.pages.frame import page
 from perdure.surfaces.web.pages.watching import VIEWS, live
 
@@ -11,4 +11,13 @@ from perdure.surfaces.web.pages.watching import VIEWS, live
 def handlers() -> list[ControllerRouterHandler]:
     """Every page."""
     shown = [page(path, view, view.__name__) for path, view in VIEWS.items()]
-    return [*shown, *things.HANDLERS, *acting.HANDLERS, *alerts.HANDLERS, *signing.HANDLERS, live, asset]
+    return [
+        *shown,
+        *things.HANDLERS,
+        *acting.HANDLERS,
+        *alerts.HANDLERS,
+        *runbooks.HANDLERS,
+        *signing.HANDLERS,
+        live,
+        asset,
+    ]

@@ -45,6 +45,7 @@ MENU = (
     Place("/dead-letters", "Dead letters", "dead", "d"),
     Place("/flows", "Flows", "flows", "f"),
     Place("/alerts", "Alerts", "degraded", "l"),
+    Place("/runbooks", "Runbooks", "book", "r"),
     Place("/audit", "Audit", "audit", "a"),
 )
 

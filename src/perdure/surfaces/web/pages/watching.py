@@ -22,6 +22,7 @@ from perdure.surfaces.web.pages.jobs import jobs
 from perdure.surfaces.web.pages.letters import letters
 from perdure.surfaces.web.pages.now import now
 from perdure.surfaces.web.pages.queues import queues
+from perdure.surfaces.web.pages.runbooks import runbooks
 from perdure.surfaces.web.pages.workers import workers
 
 VIEWS: dict[str, View] = {
@@ -32,6 +33,7 @@ VIEWS: dict[str, View] = {
     "/dead-letters": letters,
     "/flows": flows,
     "/alerts": alerts,
+    "/runbooks": runbooks,
     "/audit": audit,
 }
 BY_KEY: tuple[tuple[re.Pattern[str], Callable[[Any], View], Callable[[str], Any]], ...] = (

@@ -1,0 +1,239 @@
+"""Runbooks against their faults: the alert's condition holds, the commands run, and what can be mended at once is over."""
+
+import asyncio
+import re
+import shlex
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from perdure.domain.alerts import BY_NAME, RULES, Facts, Step
+from perdure.domain.alerts.runbooks import Section
+from perdure.domain.job import NewJob
+from perdure.domain.lease import Lease
+from perdure.domain.settlement import Completed, Interrupted, settle
+from perdure.domain.worker import WorkerId
+from perdure.ports import By
+from perdure.services.alerts import trial
+from perdure.services.evacuate import FollowUp
+from perdure.stores.postgres.alerts import PostgresAlerts
+from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.evacuation import PostgresEvacuations
+from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.runbooks import runbook
+from tests.support.command import Command
+from tests.support.receivers import http_receiver
+from tests.support.system import System, failure, new_id, system_on
+
+NOT_BROUGHT_ABOUT = {
+    "PerdureWatchdog",
+    "PerdureQueueSaturated",
+    "PerdureNoLeader",
+    "PerdurePostgresDown",
+    "PerdureConnectionsExhausted",
+    "PerdureLongTransaction",
+    "PerdureTableBloat",
+    "PerdureMetricsAbsent",
+}
+"""Monitoring, servers, or hours are needed for them; the guide of the runbooks names them."""
+NEVER_RUN = ("perdure worker run", "perdure serve", "curl")
+OVER_AT_ONCE = {
+    "PerdureJobsUnserved",
+    "PerdureHeadOfLineStuck",
+    "PerdureBacklogWillNotDrain",
+    "PerdureDeadLettersMany",
+    "PerdureDeadLetterStale",
+    "PerdureEvacuationStuck",
+    "PerdureJobsOverdue",
+    "PerdureQueuePausedTooLong",
+}
+"""What its runbook mends without a new worker and without waiting for minutes to pass."""
+TARGETS = {
+    "PerdureNoWorkers": "orphans",
+    "PerdureHeadOfLineStuck": "stuck",
+    "PerdureBacklogWillNotDrain": "deep",
+    "PerdureErrorRatioHigh": "app.work",
+    "PerdureErrorRatioExtreme": "app.work",
+    "PerdureQueuePausedTooLong": "still",
+    "PerdureNotifierFailing": "webhook",
+    "PerdureTableBloat": "leases",
+}
+FINE = {Exit.DONE, Exit.DEGRADED, Exit.CRITICAL}
+REFUSED = {"perdure db forgotten": {Exit.NOT_FOUND}}
+"""The time of this database never went back, so there is nothing to see."""
+UNASKED = {"cancel", "retry", "replay", "discard", "drain", "evacuate"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A system with everything wrong at once, and what the words in capitals stand for in each runbook."""
+
+    system: System
+    words: Mapping[str, Mapping[str, str]]
+    usual: Mapping[str, str]
+
+    async def facts(self) -> Facts:
+        return await PostgresAlerts(self.system.database).facts()
+
+    def holds(self, facts: Facts, name: str) -> bool:
+        return any(found.target == TARGETS.get(name, "") for found in BY_NAME[name].condition(facts))
+
+    def spoken(self, name: str, *sections: Section) -> list[str]:
+        """The commands of a runbook with everything filled in."""
+        values = {**self.usual, **self.words.get(name, {})}
+        words = re.compile(rf"\b({'|'.join(values)})\b")
+        book = runbook(name, TARGETS.get(name, ""))
+        return [words.sub(lambda match: values[match[0]], line) for line in book.commands(*sections)]
+
+
+async def fail_in_numbers(system: System, worker: WorkerId) -> None:
+    """105 jobs that give up and 320 attempts that are to be repeated, all of which waited for two minutes."""
+    await system.add_many(425)
+    leases: list[Lease] = []
+    while found := await system.claim(worker, limit=200):
+        leases += found
+    endings = [failure(give_up=number < 105, retry_in=3600) for number in range(len(leases))]
+    await system.jobs.settle([settle(lease, one) for lease, one in zip(leases, endings, strict=True)])
+    await system.sql.execute(
+        "UPDATE perdure.job_executions SET available_at = available_at - interval '2 minutes'"
+    )
+    await system.sql.execute(
+        "UPDATE perdure.dead_letter_queue SET dead_at = dead_at - interval '4 days' WHERE job_id = (SELECT min(job_id::text)::uuid FROM perdure.dead_letter_queue)"
+    )
+
+
+async def refuse_a_result(system: System, worker: WorkerId) -> None:
+    await system.add()
+    (lease,) = await system.claim(worker)
+    await system.jobs.settle([settle(lease, Interrupted(cause="the worker was thought dead"))])
+    late = settle(lease, Completed())
+    await system.jobs.settle([late])
+    await system.jobs.refuse([late], worker)
+
+
+async def hold(system: System, worker: WorkerId, change: str) -> UUID:
+    """A running job whose lease is changed."""
+    await system.add()
+    (lease,) = await system.claim(worker)
+    await system.sql.execute(f"UPDATE perdure.leases SET {change} WHERE job_id = $1", lease.job_id)
+    return lease.job_id
+
+
+async def everything_wrong(system: System) -> Scene:
+    await system.worker("lost")
+    fine, silent, late = [await system.worker(name) for name in ("fine", "silent", "late")]
+    await fail_in_numbers(system, fine)
+    await refuse_a_result(system, fine)
+    overdue = await hold(system, fine, "deadline = now() - interval '2 minutes'")
+    held = await hold(system, late, "deadline = now() + interval '1 hour'")
+    await system.add("nobody.knows")
+    await system.add(queue="orphans")
+    stuck = await system.add(queue="stuck")
+    deep = [NewJob(id=new_id(), kind="app.work", queue="deep") for _ in range(101)]
+    await system.jobs.enqueue(deep)
+    await system.add(queue="still")
+    await system.control.pause("still", By(actor="ada"))
+    await PostgresEvacuations(system.database).evacuate(late, grace=timedelta(0), most=9, by=By(actor="ada"))
+    await system.worker("deep", queues=("deep", "stuck"))
+    alerts = PostgresAlerts(system.database)
+    await alerts.keep(Step(alerts=(), forgotten=(), fired=(), resolved=()), {"webhook": [trial()]})
+    for statement in (
+        "UPDATE perdure.workers SET evacuate_by = now() - interval '3 minutes' WHERE name = 'late'",
+        "UPDATE perdure.workers SET heartbeat_at = now() - interval '40 seconds' WHERE name = 'silent'",
+        "UPDATE perdure.workers SET state = 'dead', stopped_at = now(), cause = 'silent' WHERE name = 'lost'",
+        "UPDATE perdure.workers SET deaf = 1 WHERE name = 'fine'",
+        "UPDATE perdure.alert_messages SET tries = 2, error = 'refused'",
+        "UPDATE perdure.available_jobs SET available_at = now() - interval '11 minutes' WHERE lane = (SELECT lane FROM perdure.lanes WHERE queue = 'stuck')",
+        "UPDATE perdure.jobs j SET enqueued_at = now() - interval '7 hours' FROM perdure.lanes n WHERE n.lane = j.lane AND n.queue = 'deep'",
+        "UPDATE perdure.job_executions SET settled_at = settled_at - interval '10 seconds'",
+        "UPDATE perdure.job_events SET at = at - interval '10 seconds'",
+        "UPDATE perdure.alert_watch SET counted_to = now() - interval '9 minutes'",
+    ):
+        await system.sql.execute(statement)
+    letter = await system.sql.fetchval("SELECT job_id FROM perdure.dead_letter_queue LIMIT 1")
+    retry = await system.sql.fetchval("SELECT job_id FROM perdure.scheduled_jobs LIMIT 1")
+    return Scene(
+        system=system,
+        words={
+            "PerdureWorkerSilent": {"WORKER": str(silent)},
+            "PerdureEvacuationStuck": {"WORKER": str(late), "JOB": str(held)},
+            "PerdureHeadOfLineStuck": {"JOB": str(stuck)},
+            "PerdureJobsOverdue": {"JOB": str(overdue)},
+            "PerdureStaleWritesRefused": {"JOB": str(letter)},
+        },
+        usual={
+            "WORKER": str(fine),
+            "JOB": str(retry),
+            "QUEUE": "default",
+            "KIND": "nobody.knows",
+            "FINGERPRINT": "fp-boom",
+        },
+    )
+
+
+@pytest.fixture
+async def scene(database_url: str) -> AsyncIterator[Scene]:
+    async with system_on(database_url) as system:
+        yield await everything_wrong(system)
+
+
+async def lead(system: System) -> None:
+    """What a new leader does about evacuations; runbooks begin with having one."""
+    evacuations, dispatch = PostgresEvacuations(system.database), PostgresDispatch(system.database)
+    await FollowUp(evacuations, system.jobs, dispatch, interruption_limit=20).run_once()
+
+
+async def run(perdure: Command, line: str, url: str) -> None:
+    """Run a command as it stands, without being asked; psql's statement goes to the same database."""
+    words = shlex.split(line)
+    if words[0] == "psql":
+        connection = await asyncpg.connect(url)
+        try:
+            victim = await asyncpg.connect(url)
+            await connection.fetch(words[-1].replace("PID", str(victim.get_server_pid())))
+            victim.terminate()
+        finally:
+            await connection.close()
+        return
+    bulk = [] if "--dry-run" in words or not UNASKED & set(words[1:3]) else ["--yes"]
+    ended = await asyncio.to_thread(perdure, *words[1:], *bulk)
+    assert ended.code in REFUSED.get(line, FINE), f"{line}\n{ended.err}"
+
+
+def lines_of(scene: Scene, section: Section) -> dict[str, None]:
+    """What all runbooks run, each command once, without what never runs here."""
+    every = (line for rule in RULES for line in scene.spoken(rule.name, section))
+    return {line: None for line in every if not line.startswith(NEVER_RUN)}
+
+
+async def test_commands_of_runbooks_run_against_their_faults_and_mend_them(
+    scene: Scene, perdure: Command, database_url: str
+) -> None:
+    brought = [rule.name for rule in RULES if rule.name not in NOT_BROUGHT_ABOUT]
+    facts = await scene.facts()
+    assert [name for name in brought if not scene.holds(facts, name)] == []
+    with http_receiver() as receiver:
+        here = perdure.with_variables(PERDURE_ALERT_WEBHOOK=receiver.address)
+        looks = lines_of(scene, Section.LOOK)
+        for line in looks:
+            await run(here, line, database_url)
+        await lead(scene.system)
+        for line in [*lines_of(scene, Section.MEND), *(lines_of(scene, Section.OVER).keys() - looks.keys())]:
+            await run(here, line, database_url)
+    await scene.system.control.carry_on_cancel_requests(limit=100)
+    await scene.system.sql.execute(
+        "DELETE FROM perdure.leases l USING perdure.cancel_requests c WHERE c.job_id = l.job_id"
+    )
+    after = await scene.facts()
+    assert [name for name in sorted(OVER_AT_ONCE) if scene.holds(after, name)] == []
+
+
+def test_the_guide_names_what_is_not_brought_about() -> None:
+    from tests.tidy.test_runbooks import INDEX
+
+    text = INDEX.read_text("utf-8")
+    assert [name for name in sorted(NOT_BROUGHT_ABOUT) if f"`{name}`" not in text] == []
