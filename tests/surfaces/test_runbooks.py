@@ -42,7 +42,6 @@ NOT_BROUGHT_ABOUT = {
 """Monitoring, servers, or hours are needed for them; the guide of the runbooks names them."""
 NEVER_RUN = ("perdure worker run", "perdure serve", "curl")
 OVER_AT_ONCE = {
-    "PerdureJobsUnserved",
     "PerdureHeadOfLineStuck",
     "PerdureBacklogWillNotDrain",
     "PerdureDeadLettersMany",
