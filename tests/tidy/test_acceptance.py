@@ -58,3 +58,15 @@ def test_the_check_runs_linter_types_and_floors(tool: str) -> None:
     whole = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "\nmake check\n" in whole
     assert "\nmake test || {\n" in whole
+
+
+def test_each_folder_of_tests_is_run() -> None:
+    named = re.findall(
+        r"^\w*COUNTED +:= \$\(addprefix tests/,([\w ]+)\)$",
+        (ROOT / "Makefile").read_text("utf-8"),
+        re.MULTILINEULTILINE,
+    )
+    folders = {
+        path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert sorted(folder for line in named for folder in line.split()) == sorted(folders)
