@@ -1,13 +1,16 @@
 """The long run: one fault after the other, drawn by a seed, under a load that never ends, with the promises checked again and again."""
 
 import asyncio
+import faulthandler
+import io
 import signal
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
+from typing import Any
 
 from perdure.torture.place import Broken, Place
 from perdure.torture.scenario import SCENARIOS, Entry
@@ -17,6 +20,7 @@ FAULTS_BETWEEN_CHECKS = 8
 SHORTEST_REST_S, LONGEST_REST_S = 1.0, 8.0
 RECOVER_WITHIN_S = 120.0
 """Faults overlap here, so the bounds of single faults do not hold; every backlog still drains within this."""
+BOUT_WITHIN_S = 900.0
 
 Say = Callable[[str], None]
 
@@ -51,7 +55,7 @@ async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[E
 
     async def strike() -> None:
         while monotonic() - began < minutes * 60 and not mixed.broken and not enough.is_set():
-            await _bout(place, rng, mixed, faults, say)
+            await _moving(_bout(place, rng, mixed, faults, say))
 
     # What was found until then must be told, whatever goes wrong.
     for error in await asyncio.gather(strike(), return_exceptions=True):
@@ -86,6 +90,27 @@ async def _bout(place: Place, rng: Random, mixed: Mixed, faults: Sequence[Entry]
         f"check {mixed.checks}: {'BROKEN' if broken else 'all promises hold'}, {len(place.load.acknowledged):,} jobs so far"
     )
     place.load.start()
+
+
+async def _moving(bout: Coroutine[None, None, None]) -> None:
+    """Run a bout. Raises Broken, with what each task waits for, when it stands still: a run that hangs shows nothing."""
+    task = asyncio.ensure_future(bout)
+    faulthandler.dump_traceback_later(2 * BOUT_WITHIN_S)  # for a loop that stands still itself
+    try:
+        await asyncio.wait({task}, timeout=BOUT_WITHIN_S)
+        if not task.done():
+            waiting = "".join(_stack(one) for one in asyncio.all_tasks())
+            task.cancel()
+            raise Broken(f"the run stood still for {BOUT_WITHIN_S:g} s:\n{waiting}")
+        task.result()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _stack(task: "asyncio.Task[Any]") -> str:
+    words = io.StringIO()
+    task.print_stack(file=words)
+    return words.getvalue()
 
 
 def mixable(root: bool) -> list[Entry]:
