@@ -56,7 +56,8 @@ SELECT h.job_id, (extract(epoch FROM now()) * 1000000)::bigint, h.lane, 1, h.run
 """
 LANES = """
 INSERT INTO perdure.queues (name) VALUES ('media') ON CONFLICT DO NOTHING;
-INSERT INTO perdure.lanes (queue, kind) SELECT 'media', 'app.kind' || n FROM generate_series(1, 5) n ON CONFLICT DO NOTHING;
+INSERT INTO perdure.lanes (lane, queue, kind) OVERRIDING SYSTEM VALUE SELECT n, 'media', 'app.kind' || n FROM generate_series(1, 5) n
+ON CONFLICT DO NOTHING;
 """
 MARK = """
 INSERT INTO perdure.moments (at, cut, newest, open_since)

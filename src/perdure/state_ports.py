@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from perdure.domain.snapshot import Manifest, Part
+from perdure.domain.snapshot import Manifest, Part, RecordedCut
 from perdure.ports import Insights
 
 PartsOf: TypeAlias = Callable[[Manifest, Part], AsyncIterator[bytes]]
@@ -65,8 +65,20 @@ class Frozen(Protocol):
 class Archive(Protocol):
     """A database as something to be saved whole and brought back whole."""
 
-    def frozen(self, base: Manifest | None = None) -> AbstractAsyncContextManager[Frozen]:
-        """Hold one snapshot of everything, or of what was written since `base`; nobody is held up."""
+    def frozen(self, base: Manifest | RecordedCut | None = None) -> AbstractAsyncContextManager[Frozen]:
+        """Hold one snapshot of everything, of what was written since `base`, or of a recorded cut; nobody is held up."""
+        ...
+
+    async def recorded(self, moment: datetime, bases: Sequence[Manifest]) -> RecordedCut | Manifest:
+        """The last cut remembered at or before a moment, with the newest of these snapshots, which lies before it.
+
+        That snapshot alone, when nothing later is remembered until then. Raises PastUnknown, SnapshotUnusable when none of them is of this
+        system, SchemaMissing, SchemaOutdated and DatabaseUnavailable.
+        """
+        ...
+
+    async def refuse_full(self) -> None:
+        """Raise NotEmpty when this database holds anything."""
         ...
 
     async def bring_back(

@@ -69,22 +69,48 @@ def test_a_snapshot_from_its_making_to_its_end(perdure: Command, empty_database_
     assert perdure("snapshot", "show", "../../etc").code == Exit.REFUSED
 
 
-def test_recovery_to_a_time_takes_the_newest_snapshot_before_it(
-    perdure: Command, empty_database_url: str
-) -> None:
-    """And says how much lies between; before the first one it names that."""
+MARK = """
+INSERT INTO perdure.moments (at, cut, newest, open_since)
+SELECT clock_timestamp(), pg_current_snapshot(), (SELECT id FROM perdure.jobs ORDER BY id DESC LIMIT 1), now() - interval '1 second' RETURNING at
+"""
+
+
+def test_recovery_to_a_time_leads_to_the_exact_commit(perdure: Command, empty_database_url: str) -> None:
+    """From the newest snapshot on, with what the database still remembers; before the first one it names that."""
+    enqueue(perdure)
+    sql(perdure, MARK)
     first = perdure("snapshot", "create", "--json").json
-    between = datetime.now(UTC)
-    perdure("snapshot", "create")
-    words = ("snapshot", "restore", "--to-database", empty_database_url, "--at")
-    early = perdure(*words, (between - timedelta(hours=1)).isoformat())
+    enqueue(perdure)
+    then = sql(perdure, MARK)
+    assert isinstance(then, datetime)
+    enqueue(perdure)
+    words = ("snapshot", "restore", "--at")
+    elsewhere = ("--to-database", empty_database_url)
+    early = perdure(*words, (then - timedelta(hours=1)).isoformat(), *elsewhere)
     assert early.code == Exit.USAGE
     assert first["at"][:19] in early.err
-    done = perdure(*words, between.isoformat(), "--json")
-    assert done.json["id"] == first["id"]
-    assert "before the time asked for" in done.err
+    over = perdure(*words, then.isoformat())
+    assert over.code == Exit.REFUSED, "the database is not empty"
+    looked = perdure(*words, then.isoformat(), *elsewhere, "--dry-run", "--json").json
+    assert (looked["id"], looked["from_history"], looked["gap_s"]) == (first["id"], True, 0.0)
+    assert len(perdure("snapshot", "list", "--json").json["items"]) == 1, "a dry run saves nothing"
+    done = perdure(*words, then.isoformat(), *elsewhere, "--json")
+    assert (done.json["rows"]["jobs"], done.json["chain"][0]) == (2, first["id"])
+    assert "to the last commit before" in done.err
     assert perdure("snapshot", "restore").code == Exit.USAGE
     assert perdure("snapshot", "restore", first["id"], "--at", "1h").code == Exit.USAGE
+
+
+def test_recovery_without_the_database_tells_what_is_lost(perdure: Command, empty_database_url: str) -> None:
+    enqueue(perdure)
+    first = perdure("snapshot", "create", "--json").json
+    enqueue(perdure)
+    done = perdure.with_database(empty_database_url)(
+        "snapshot", "restore", "--at", datetime.now(UTC).isoformat(), "--json"
+    )
+    assert (done.json["id"], done.json["rows"]["jobs"]) == (first["id"], 1)
+    assert "are lost; no history leads further" in done.err
+    assert done.json["gap_s"] > 0
 
 
 def test_automatic_snapshots_are_asked_for_and_called_off(perdure: Command) -> None:

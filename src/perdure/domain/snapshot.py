@@ -37,7 +37,8 @@ class Manifest:
     """What a snapshot is; written last, so that a snapshot without one is half.
 
     `cut` tells which transactions are in it, as the database of that era numbered them; `saved_cut` in the numbers of
-    the files. `days` are the day partitions that the rows need.
+    the files. `days` are the day partitions that the rows need. A `recorded` increment was drawn from the history, up to
+    a cut of the past: of the tables whose rows come and go it has all that they held then, so that nothing older counts.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Manifest:
     days: tuple[datetime, ...]
     base: str | None = None
     automatic: bool = False
+    recorded: bool = False
     took_s: float = 0.0
     server: str = ""
     format: str = FORMAT
@@ -63,6 +65,17 @@ class Manifest:
     @property
     def stored_bytes(self) -> int:
         return sum(part.stored_bytes for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedCut:
+    """A cut of the past that a living database remembers, and the snapshot from which its history leads there."""
+
+    at: datetime
+    cut: str
+    newest: UUID
+    open_since: datetime
+    base: Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from perdure.ports import By
 from perdure.runtime.memory_operations import MemoryOperations
 from perdure.runtime.restoring import Restoring, restoring_on
 from perdure.runtime.saving import policy_of, snapshots_of
+from perdure.runtime.settings import Settings
 from perdure.services.restore import DRAIN, Terms
 from perdure.services.snapshot import Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
@@ -69,21 +70,23 @@ class StateOperations(MemoryOperations):
     ) -> Restored:
         """Bring a snapshot back into an empty database, whole or not at all. Raises NotEmpty and SnapshotUnusable."""
         chosen, settings = options or RestoreOptions(), self._app.settings
-        into = PostgresArchive(
-            chosen.database_url or settings.database_url.get_secret_value(),
-            schema=chosen.schema or settings.schema,
-        )
+        into = _into(chosen, settings)
         return await snapshots_of(settings).restore(id, into, fork=chosen.fork, actor=actor)
 
     async def point_in_time_recovery(
         self, at: datetime, options: RestoreOptions | None = None, *, actor: str = "program"
     ) -> Restored:
-        """Bring the newest snapshot of this time or before back into an empty database; what came after it is not there.
+        """Bring back what had been committed at a time, into an empty database or schema.
+
+        The history of the application's database leads from the newest snapshot to the last commit remembered before that time. When
+        that database is lost, the snapshot is brought back; `gap_s` says how much lies between, and `why`.
 
         Raises PastUnknown, which names the earliest, NotEmpty and SnapshotUnusable.
         """
-        found = await snapshots_of(self._app.settings).newest_before(at)
-        return await self.restore_from_snapshot(found.id, options, actor=actor)
+        settings = self._app.settings
+        into = _into(options or RestoreOptions(), settings)
+        fork = bool(options and options.fork)
+        return await snapshots_of(settings).recover(at, into, fork=fork, actor=actor)
 
     async def plan_restore(
         self, at: datetime | str, options: InPlaceOptions | None = None, *, by: By = PROGRAM
@@ -140,3 +143,10 @@ class StateOperations(MemoryOperations):
 
     async def _policy(self) -> PostgresPolicy:
         return PostgresPolicy((await self._app.stores()).database, schema=self._app.settings.schema)
+
+
+def _into(chosen: RestoreOptions, settings: Settings) -> PostgresArchive:
+    return PostgresArchive(
+        chosen.database_url or settings.database_url.get_secret_value(),
+        schema=chosen.schema or settings.schema,
+    )

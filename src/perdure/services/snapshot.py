@@ -4,18 +4,26 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 
 import msgspec
 
-from perdure.domain.errors import NotFound, PastUnknown, SnapshotUnusable
+from perdure.domain.errors import (
+    DatabaseUnavailable,
+    NotFound,
+    PastUnknown,
+    PerdureError,
+    SchemaMissing,
+    SnapshotUnusable,
+)
 from perdure.domain.snapshot import (
     FORMAT,
     HalfSnapshot,
     Manifest,
     Part,
+    RecordedCut,
     SnapshotKind,
     chain_of,
     checked_id,
@@ -39,7 +47,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore wrote, and from which snapshots."""
+    """What a restore wrote, and from which snapshots.
+
+    Of a recovery to a time, `gap_s` says by how many seconds what was restored lies before it, and `why` why no history leads further.
+    """
 
     snapshot: str
     at: datetime
@@ -47,6 +58,28 @@ class Restored:
     rows: dict[str, int]
     fork: bool
     took_s: float
+    asked: datetime | None = None
+    gap_s: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How near to a time a recovery gets: from which snapshot on, to what commit, and why not nearer.
+
+    `recorded` is the cut that the history of a living database leads to; None when the snapshot is all there is.
+    """
+
+    asked: datetime
+    at: datetime
+    snapshot: Manifest
+    recorded: RecordedCut | None = None
+    why: str = ""
+
+    @property
+    def gap_s(self) -> float:
+        """Seconds between what comes back and the time asked for."""
+        return (self.asked - self.at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,32 +116,8 @@ class Snapshots:
 
         Raises SnapshotsUnavailable, DatabaseUnavailable or SnapshotUnusable (for the base).
         """
-        began = monotonic()
         earlier = None if base is None else (await self._chain(base))[-1]
-        async with self._archive.frozen(earlier) as frozen:
-            named = f"{frozen.at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-            await self._vault.put(
-                f"{named}/{BEGUN}", msgspec.json.encode({"format": FORMAT, "id": named, "at": frozen.at})
-            )
-            parts = await self._save(named, frozen, heard)
-        manifest = Manifest(
-            id=named,
-            kind=SnapshotKind.FULL if earlier is None else SnapshotKind.INCREMENTAL,
-            cut=frozen.cut,
-            saved_cut=frozen.saved_cut,
-            at=frozen.at,
-            era=frozen.era,
-            installation=frozen.installation,
-            migration=frozen.migration,
-            parts=tuple(parts),
-            days=tuple(frozen.days),
-            base=base,
-            automatic=automatic,
-            took_s=round(monotonic() - began, 3),
-            server=frozen.server,
-        )
-        await self._vault.put(f"{named}/{MANIFEST}", msgspec.json.format(msgspec.json.encode(manifest)))
-        return manifest
+        return await self._take(earlier, automatic=automatic, heard=heard)
 
     async def list(self) -> Sequence[Manifest]:
         """The whole snapshots, the newest first."""
@@ -187,6 +196,41 @@ class Snapshots:
             took_s=round(monotonic() - began, 3),
         )
 
+    async def reach(self, moment: datetime) -> Reach:
+        """How near to a time a recovery would get; nothing is changed.
+
+        Raises PastUnknown, which names the earliest time that can be recovered, or the moments beside one that nobody remembers.
+        """
+        nearest = await self.newest_before(moment)
+        known = [manifest for manifest in await self.list() if manifest.at <= moment]
+        try:
+            found = await self._archive.recorded(moment, known)
+        except (SchemaMissing, DatabaseUnavailable, SnapshotUnusable) as error:
+            return Reach(asked=moment, at=nearest.at, snapshot=nearest, why=_lost(error))
+        except PastUnknown as error:
+            if error.earliest is not None and error.earliest <= moment:
+                raise
+            return Reach(asked=moment, at=nearest.at, snapshot=nearest, why=_lost(error))
+        if isinstance(found, RecordedCut):
+            return Reach(asked=moment, at=found.at, snapshot=found.base, recorded=found)
+        return Reach(asked=moment, at=found.at, snapshot=found)
+
+    async def recover(
+        self, moment: datetime, into: Archive, *, fork: bool, actor: str, heard: Heard = unheard
+    ) -> Restored:
+        """Bring back what had been committed at a time, into an empty database.
+
+        The newest snapshot of that time or before, and what the database still remembers from there on, which is saved as a further,
+        automatic snapshot; without that database up to the snapshot. Raises what `reach` and `restore` raise.
+        """
+        reach = await self.reach(moment)
+        await into.refuse_full()
+        wanted = reach.snapshot
+        if reach.recorded is not None:
+            wanted = await self._take(reach.recorded, automatic=True, heard=heard)
+        done = await self.restore(wanted.id, into, fork=fork, actor=actor, heard=heard)
+        return replace(done, asked=moment, gap_s=reach.gap_s, why=reach.why)
+
     async def diff(self, first: str, second: str) -> Difference:
         """How many rows each table had in two full snapshots. Raises NotFound, and SnapshotUnusable for an increment."""
         rows: list[dict[str, int]] = []
@@ -218,6 +262,35 @@ class Snapshots:
         for each in pruned:
             await self.delete(each)
         return pruned
+
+    async def _take(self, base: Manifest | RecordedCut | None, *, automatic: bool, heard: Heard) -> Manifest:
+        began = monotonic()
+        earlier = base.base if isinstance(base, RecordedCut) else base
+        async with self._archive.frozen(base) as frozen:
+            named = f"{frozen.at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+            await self._vault.put(
+                f"{named}/{BEGUN}", msgspec.json.encode({"format": FORMAT, "id": named, "at": frozen.at})
+            )
+            parts = await self._save(named, frozen, heard)
+        manifest = Manifest(
+            id=named,
+            kind=SnapshotKind.FULL if earlier is None else SnapshotKind.INCREMENTAL,
+            cut=frozen.cut,
+            saved_cut=frozen.saved_cut,
+            at=frozen.at,
+            era=frozen.era,
+            installation=frozen.installation,
+            migration=frozen.migration,
+            parts=tuple(parts),
+            days=tuple(frozen.days),
+            base=None if earlier is None else earlier.id,
+            automatic=automatic,
+            recorded=isinstance(base, RecordedCut),
+            took_s=round(monotonic() - began, 3),
+            server=frozen.server,
+        )
+        await self._vault.put(f"{named}/{MANIFEST}", msgspec.json.format(msgspec.json.encode(manifest)))
+        return manifest
 
     async def _chain(self, id: str) -> Sequence[Manifest]:
         await self.get(id)
@@ -280,3 +353,7 @@ class Snapshots:
     async def _lines(self, manifest: Manifest, part: Part) -> AsyncIterator[bytes]:
         async for plain in self._vault.plain(self._vault.reading(f"{manifest.id}/{part.name}.copy.zst")):
             yield plain
+
+
+def _lost(error: PerdureError) -> str:
+    return f"no history leads further: {error.args[0]}"

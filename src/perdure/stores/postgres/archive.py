@@ -12,10 +12,11 @@ import asyncpg
 import msgspec
 
 from perdure.domain.errors import Conflict, NotEmpty, SnapshotUnusable
-from perdure.domain.snapshot import Manifest, Part
+from perdure.domain.snapshot import Manifest, Part, RecordedCut, SnapshotKind
 from perdure.state_ports import PartsOf, Saved
-from perdure.stores.postgres.connections import Connection, Database, connect, translated
-from perdure.stores.postgres.migrations import migrate, migrations, require_current
+from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect, translated
+from perdure.stores.postgres.migrations import migrate, migrations, missing, require_current
+from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 READERS = 2
@@ -74,7 +75,7 @@ class PostgresPolicy:
 class FrozenDatabase:
     """The port `Frozen`: one exported snapshot, and connections that read on it."""
 
-    def __init__(self, row: asyncpg.Record, parts: Sequence[Saved], readers: Sequence[Connection]) -> None:
+    def __init__(self, row: Mapping[str, Any], parts: Sequence[Saved], readers: Sequence[Connection]) -> None:
         self.cut: str = row["cut"]
         self.saved_cut: str = row["saved_cut"]
         self.at: datetime = row["at"]
@@ -107,15 +108,23 @@ class PostgresArchive:
         self._sql = statements("archive", schema)
 
     @asynccontextmanager
-    async def frozen(self, base: Manifest | None = None) -> AsyncIterator[FrozenDatabase]:
+    async def frozen(self, base: Manifest | RecordedCut | None = None) -> AsyncIterator[FrozenDatabase]:
+        until = base if isinstance(base, RecordedCut) else None
+        earlier = base.base if isinstance(base, RecordedCut) else base
         connections: list[Connection] = []
         try:
             keeper = await self._reader(connections)
             await require_current(keeper, schema=self._schema)
             async with keeper.transaction(isolation="repeatable_read", readonly=True):
-                (row,) = await keeper.fetch(self._sql["frozen"].numbered())
-                _refuse_foreign_base(base, row["installation"])
-                parts = await self._parts(keeper, row["era"], base)
+                (found,) = await keeper.fetch(self._sql["frozen"].numbered())
+                row = dict(found)
+                _refuse_foreign_base(earlier, row["installation"])
+                if until is None:
+                    parts = await self._parts(keeper, row["era"], earlier)
+                else:
+                    saved_cut = await keeper.fetchval(self._sql["aged_cut"].numbered(), until.cut, row["era"])
+                    row |= {"cut": until.cut, "saved_cut": saved_cut, "at": until.at}
+                    parts = await self._recorded_parts(keeper, row["era"], until)
                 for _ in range(READERS - 1):
                     reader = await self._reader(connections)
                     await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -124,6 +133,37 @@ class PostgresArchive:
         finally:
             for connection in connections:
                 connection.terminate()
+
+    async def recorded(self, moment: datetime, bases: Sequence[Manifest]) -> RecordedCut | Manifest:
+        with translated():
+            connection = await connect(self._url, application_name=NAME)
+            try:
+                await require_current(connection, schema=self._schema)
+            finally:
+                await connection.close()
+        database = await PooledDatabase.open(self._url, application_name=NAME, most=1)
+        try:
+            (system,) = await database.fetch(self._sql["system"])
+            base = _newest_of(system["installation"], bases)
+            found = await PostgresPast(database, schema=self._schema).cut(moment)
+            earlier = _cut_in(system["era"], base)
+            (told,) = await database.fetch(self._sql["contains"], found.cut, earlier)
+        finally:
+            await database.close()
+        if not told["contained"]:
+            return base
+        return RecordedCut(
+            at=found.at, cut=found.cut, newest=found.newest, open_since=found.open_since, base=base
+        )
+
+    async def refuse_full(self) -> None:
+        with translated():
+            connection = await connect(self._url, application_name=NAME)
+            try:
+                if not await missing(connection, schema=self._schema):
+                    await self._refuse_held(connection)
+            finally:
+                await connection.close()
 
     async def bring_back(
         self, chain: Sequence[Manifest], parts: PartsOf, *, fork: bool, actor: str
@@ -156,30 +196,29 @@ class PostgresArchive:
         return connection
 
     async def _parts(self, keeper: Connection, era: int, base: Manifest | None) -> list[Saved]:
-        cut: str | None = None
-        if base is not None:
-            cut = base.cut if base.era == era else base.saved_cut
+        cut = None if base is None else _cut_in(era, base)
         rows = await keeper.fetch(self._sql["parts"].numbered(), era, cut, base.at if base else None)
-        return [
-            Saved(
-                name=row["name"],
-                columns=tuple(row["columns"]),
-                query=row["query"],
-                estimate=row["estimate"],
-            )
-            for row in rows
-        ]
+        return [_saved(row) for row in rows]
+
+    async def _recorded_parts(self, keeper: Connection, era: int, until: RecordedCut) -> list[Saved]:
+        base = until.base
+        rows = await keeper.fetch(
+            self._sql["recorded_parts"].numbered(),
+            era,
+            _cut_in(era, base),
+            base.at,
+            until.cut,
+            until.at,
+            until.newest,
+            until.open_since,
+        )
+        return [_saved(row) for row in rows]
 
     async def _write(
         self, connection: Connection, chain: Sequence[Manifest], parts: PartsOf, *, fork: bool, actor: str
     ) -> Mapping[str, int]:
         await connection.execute(self._sql["lock"].text)
-        held = await connection.fetchval(self._sql["held"].numbered())
-        if held is not None:
-            raise NotEmpty(
-                f"schema {self._schema!r} of the database holds rows in {held}; nothing was changed",
-                next_step="restore into an empty database or another schema, or in place by a plan: `perdure restore plan`",
-            )
+        await self._refuse_held(connection)
         await self._make_days(connection, chain)
         newest = chain[-1]
         rows = await self._load(connection, chain, parts)
@@ -200,6 +239,14 @@ class PostgresArchive:
         await connection.execute(self._sql["tell"].numbered(), actor, msgspec.json.encode(detail).decode())
         return rows
 
+    async def _refuse_held(self, connection: Connection) -> None:
+        held = await connection.fetchval(self._sql["held"].numbered())
+        if held is not None:
+            raise NotEmpty(
+                f"schema {self._schema!r} of the database holds rows in {held}; nothing was changed",
+                next_step="restore into an empty database or another schema, or in place by a plan: `perdure restore plan`",
+            )
+
     async def _make_days(self, connection: Connection, chain: Sequence[Manifest]) -> None:
         for day in sorted({day for manifest in chain for day in manifest.days}):
             for parent in DAILY:
@@ -216,11 +263,9 @@ class PostgresArchive:
         if several:
             await connection.execute(self._sql["stage_saved"].text)
         rows: dict[str, int] = {}
-        for generation, manifest in enumerate(chain, start=1):
+        for generation, (manifest, standing) in enumerate(zip(chain, _standing(chain), strict=True), start=1):
             await connection.execute(self._sql["generation"].numbered(), str(generation))
-            for part in manifest.parts:
-                if part.name not in GROWING | MOVING and manifest is not chain[-1]:
-                    continue  # saved whole each time: the newest says it all
+            for part in standing:
                 _refuse_unknown(manifest, part, here)
                 done = await connection.copy_to_table(
                     f"saved_{part.name}" if several and part.name in MOVING else part.name,
@@ -233,6 +278,42 @@ class PostgresArchive:
         if several:
             await connection.execute(self._sql["merge"].numbered(), [m.saved_cut for m in chain])
         return rows
+
+
+def _saved(row: asyncpg.Record) -> Saved:
+    return Saved(
+        name=row["name"], columns=tuple(row["columns"]), query=row["query"], estimate=row["estimate"]
+    )
+
+
+def _newest_of(installation: UUID, manifests: Sequence[Manifest]) -> Manifest:
+    own = [each for each in manifests if each.installation == installation]
+    if not own:
+        raise SnapshotUnusable(manifests[0].id, "is of another system than the one in the database")
+    return max(own, key=lambda manifest: manifest.at)
+
+
+def _cut_in(era: int, manifest: Manifest) -> str:
+    """The cut of a snapshot in the numbers that a database of this era holds."""
+    return manifest.cut if manifest.era == era else manifest.saved_cut
+
+
+def _standing(chain: Sequence[Manifest]) -> list[list[Part]]:
+    """The parts of each snapshot of a chain that count.
+
+    Of tables that only grow all do; of those whose rows come and go the parts since the last snapshot that has them whole; of all others,
+    which are saved whole each time, the last.
+    """
+    whole = max(place for place, each in enumerate(chain) if each.recorded or each.kind is SnapshotKind.FULL)
+    last = {part.name: place for place, each in enumerate(chain) for part in each.parts}
+    return [
+        [
+            part
+            for part in each.parts
+            if part.name in GROWING or (place >= whole if part.name in MOVING else place == last[part.name])
+        ]
+        for place, each in enumerate(chain)
+    ]
 
 
 def _refuse_unknown(manifest: Manifest, part: Part, here: Mapping[str, set[str]]) -> None:

@@ -15,9 +15,11 @@ from perdure.surfaces.cli.session import located, opened, settings_of
 from perdure.surfaces.cli.tables import Column
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from perdure.domain.snapshot import Manifest
     from perdure.runtime.settings import Settings
-    from perdure.services.snapshot import Progress, Snapshots
+    from perdure.services.snapshot import Progress, Reach, Snapshots
 
 app = App(name="snapshot", help="Save everything, check it, and bring it back into an empty database.")
 
@@ -52,7 +54,7 @@ class Target:
     fork: Annotated[bool, Parameter(negative="", show_default=False)] = False
     "Make a copy with a name of its own and all queues paused."
     at: str | None = None
-    "In place of an id: the newest snapshot of this time or before; an ISO time, or how long ago (`2h`)."
+    "In place of an id: what had been committed at this time; an ISO time, or how long ago (`2h`)."
 
 
 HERE = Target()
@@ -231,7 +233,9 @@ async def restore(
 ) -> None:
     """Bring a snapshot back into an empty database or schema, whole or not at all; every file is checked first.
 
-    What ran is available again. After the loss of a database, work goes on at once; a fork is a copy to look at, paused.
+    What ran is available again. After the loss of a database, work goes on at once; a fork is a copy to look at, paused. With
+    `--at` the history of the database of the settings leads from the newest snapshot to the last commit before that time; without
+    that database the snapshot is brought back, and what lies between is told.
 
     Parameters
     ----------
@@ -242,19 +246,29 @@ async def restore(
     """
     from perdure.stores.postgres.archive import PostgresArchive
 
+    if bool(snapshot) == (target.at is not None):
+        raise InvalidOption(
+            "snapshot", "name a snapshot, or a time with --at", next_step="see `perdure snapshot list`"
+        )
     with located(settings_of(connection, snapshots=snapshots)) as settings:
         into = PostgresArchive(
             target.to_database or settings.database_url.get_secret_value(),
             schema=target.to_schema or settings.schema,
         )
         service = _service(settings)
-        snapshot = await _chosen(service, snapshot, target.at)
+        at = None if target.at is None else moment(target.at, "at")
         if caution.dry_run:
-            chain = await service.verify(snapshot, heard=_heard)
+            reach = None if at is None else await service.reach(at)
+            chain = await service.verify(reach.snapshot.id if reach else snapshot, heard=_heard)
             into.refuse_newer(chain[-1])
-            show_one("perdure.restored_snapshot/1", {"id": snapshot, "state": "could be restored"}, shown)
+            told = {"id": chain[-1].id, "state": "could be restored", **(_reached(reach) if reach else {})}
+            show_one("perdure.restored_snapshot/1", told, shown)
             return
-        done = await service.restore(snapshot, into, fork=target.fork, actor=caution.actor, heard=_heard)
+        if at is None:
+            done = await service.restore(snapshot, into, fork=target.fork, actor=caution.actor, heard=_heard)
+        else:
+            done = await service.recover(at, into, fork=target.fork, actor=caution.actor, heard=_heard)
+            _tell_gap(at=done.at, gap_s=done.gap_s, why=done.why)
     record = {"id": done.snapshot, "state": "restored", **record_of(done)}
     show_one("perdure.restored_snapshot/1", record, shown)
 
@@ -304,20 +318,22 @@ def _service(settings: "Settings") -> "Snapshots":
     return snapshots_of(settings)
 
 
-async def _chosen(service: "Snapshots", snapshot: str, at: str | None) -> str:
-    """The id that was given, or that of the newest snapshot before a time. Raises InvalidOption and PastUnknown."""
-    if bool(snapshot) == (at is not None):
-        raise InvalidOption(
-            "snapshot", "name a snapshot, or a time with --at", next_step="see `perdure snapshot list`"
-        )
-    if at is None:
-        return snapshot
-    wanted = moment(at, "at")
-    found = await service.newest_before(wanted)
-    tell(
-        f"snapshot {found.id} is of {found.at.isoformat()}, {(wanted - found.at).total_seconds():.0f} s before the time asked for"
-    )
-    return found.id
+def _reached(reach: "Reach") -> Record:
+    _tell_gap(at=reach.at, gap_s=reach.gap_s, why=reach.why)
+    return {
+        "at": reach.at,
+        "asked": reach.asked,
+        "gap_s": reach.gap_s,
+        "why": reach.why,
+        "from_history": reach.recorded is not None,
+    }
+
+
+def _tell_gap(*, at: "datetime", gap_s: float, why: str) -> None:
+    if why:
+        tell(f"the {gap_s:.1f} s from {at.isoformat()} to the time asked for are lost; {why}")
+    else:
+        tell(f"to the last commit before {at.isoformat()}, {gap_s:.1f} s before the time asked for")
 
 
 def _heard(progress: "Progress") -> None:

@@ -125,3 +125,21 @@ INSERT INTO perdure.job_events (event, actor, detail) VALUES ('restored', :actor
 -- A restore that was under way when the snapshot was taken is not carried on here.
 UPDATE perdure.restores SET phase = 'abandoned', report = 'was under way when this database was saved', ended_at = now()
 WHERE phase IN ('planned', 'holding', 'draining', 'fencing', 'writing', 'checking', 'broken') RETURNING id;
+
+-- name: recorded_parts(era, base, base_at, cut, cut_at, newest, open_since)
+-- The tables as history tells of them between two cuts, each with its columns and its query.
+SELECT p.name, p.columns, p.query, p.estimate
+FROM perdure.recorded_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz, :cut::text::pg_snapshot, :cut_at::timestamptz,
+    :newest::uuid, :open_since::timestamptz) p;
+
+-- name: system()
+-- Which system a database holds, and in which era.
+SELECT i.id AS installation, i.era FROM perdure.installation i;
+
+-- name: contains(cut, earlier)
+-- Whether all that one cut had seen was seen by another.
+SELECT perdure.cut_contains(:cut::text::pg_snapshot, :earlier::text::pg_snapshot) AS contained;
+
+-- name: aged_cut(cut, era)
+-- A cut as it is saved.
+SELECT perdure.aged_cut(:cut::text::pg_snapshot, :era)::text AS saved_cut;
