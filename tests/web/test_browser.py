@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from perdure.surfaces.web.serve import Server, served
 from tests.support.browser import SIZES, browser, needs_chromium
 from tests.support.showcase import fill
-from tests.support.system import System
+from tests.support.system import System, system_on
 from tests.support.web import web_settings
 
 pytestmark = [pytest.mark.skipif(**needs_chromium()), pytest.mark.timeout(300)]
@@ -49,6 +49,8 @@ async def opened(
 
 def paths(shown: dict[str, UUID]) -> list[str]:
     return [
+        "/workers?as_of=1s",  # first: the one moment that is remembered must not be long ago
+        f"/jobs/{shown['retryable']}?as_of=1s",
         "/",
         "/jobs",
         f"/jobs/{shown['retryable']}",
@@ -82,6 +84,8 @@ async def violations(page: Page) -> list[str]:
 async def stage(database_url: str) -> AsyncIterator[tuple[Server, dict[str, UUID]]]:
     """A served system with something of everything."""
     shown = await fill(database_url, hostile=True, minutes=20)
+    async with system_on(database_url) as filled:
+        await filled.past.mark()
     async with served(web_settings(database_url, web_port=0)) as server:
         yield server, shown
 

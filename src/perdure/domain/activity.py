@@ -87,6 +87,7 @@ class EventChoice:
     actor: str | None = None
     queue: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

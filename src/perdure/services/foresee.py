@@ -59,17 +59,27 @@ class Foresee:
         vitals = next((one for one in living if one.worker.id == worker_id), None)
         if vitals is None:
             raise NotFound("living worker", worker_id, next_step="see `perdure worker list`")
-        prediction = predict((await self._cases(living))[vitals.worker.id], horizon=horizon)
+        return self._outlook(vitals, (await self._cases(living))[vitals.worker.id], horizon)
+
+    async def outlooks(self, *, horizon: timedelta = HORIZON) -> Sequence[Outlook]:
+        """The same of all living workers in one look, the likeliest failure first."""
+        living = await self._vitals.living()
+        known = await self._cases(living)
+        found = [self._outlook(vitals, known[vitals.worker.id], horizon) for vitals in living]
+        return sorted(found, key=lambda one: (-one.prediction.probability, one.vitals.worker.name))
+
+    async def optimal_worker(self, criteria: Criteria) -> Vitals | None:
+        """The healthiest worker that fits, of equally healthy ones the least loaded; None when none fits."""
+        return best(await self._vitals.living(), criteria)
+
+    def _outlook(self, vitals: Vitals, case: Case, horizon: timedelta) -> Outlook:
+        prediction = predict(case, horizon=horizon)
         return Outlook(
             vitals=vitals,
             prediction=prediction,
             score=score_of(prediction, suspect=vitals.suspect),
             trend=trend(vitals.scores, seconds_per_score=self._interval.total_seconds()),
         )
-
-    async def optimal_worker(self, criteria: Criteria) -> Vitals | None:
-        """The healthiest worker that fits, of equally healthy ones the least loaded; None when none fits."""
-        return best(await self._vitals.living(), criteria)
 
     async def _cases(self, living: Sequence[Vitals]) -> dict[WorkerId, Case]:
         return cases(living, await self._vitals.recent(), await self._vitals.fleet(), lag_max=self._lag_max)

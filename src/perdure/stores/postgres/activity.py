@@ -102,7 +102,15 @@ class PostgresActivity:
         event = choice.event and choice.event.replace("%", r"\%").replace("_", r"\_").replace("*", "%")
         try:
             rows = await self._within(
-                budget, "events", *cursor, event, choice.actor, choice.queue, choice.since, limit + 1
+                budget,
+                "events",
+                *cursor,
+                event,
+                choice.actor,
+                choice.queue,
+                choice.since,
+                choice.until,
+                limit + 1,
             )
         except asyncpg.QueryCanceledError:
             return EventPage(events=(), cursor=before, complete=False, note=UNFINISHED)

@@ -74,6 +74,11 @@ def number(value: float | None, approximate: bool = False) -> str:
     return f"{'~' if approximate else ''}{value:,.0f}"
 
 
+def percent(part: float) -> str:
+    """A probability; what is not nothing does not look like it."""
+    return "under 0.1 %" if 0 < part < 0.001 else f"{part:.1%}".replace("%", " %")
+
+
 def rate(value: float | None) -> str:
     """A rate per second in at most four characters or so."""
     if value is None:

@@ -26,7 +26,7 @@ FROM (
     SELECT j.lane, count(*), 0, 0 FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.enqueued_at > now() - interval '1 minute' GROUP BY j.lane
 ) c JOIN perdure.lanes n ON n.lane = c.lane GROUP BY n.queue ORDER BY n.queue;
 
--- name: events(before_at, before_xid, before_key, event, actor, queue, since, most)
+-- name: events(before_at, before_xid, before_key, event, actor, queue, since, until, most)
 -- What was done, the newest first; rows of one transaction are told apart by what they are about.
 SELECT e.at, e.event, e.job_id, e.worker_id, e.queue, e.actor, e.reason, e.detail::text AS detail, e.xid::text AS xid, k.key
 FROM perdure.job_events e
@@ -34,6 +34,7 @@ CROSS JOIN LATERAL (SELECT concat_ws(' ', e.event, e.job_id, e.worker_id, e.queu
 WHERE (:before_at::timestamptz IS NULL OR (e.at <= :before_at AND (e.at, e.xid, k.key) < (:before_at, :before_xid::text::xid8, :before_key::text)))
     AND (:event::text IS NULL OR e.event LIKE :event) AND (:actor::text IS NULL OR e.actor = :actor)
     AND (:queue::text IS NULL OR e.queue = :queue) AND (:since::timestamptz IS NULL OR e.at >= :since)
+    AND (:until::timestamptz IS NULL OR e.at <= :until)
 ORDER BY e.at DESC, e.xid DESC, k.key DESC LIMIT :most;
 
 -- name: record(event, job_id, worker_id, queue, actor, reason, detail)

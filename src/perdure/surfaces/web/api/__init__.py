@@ -6,7 +6,7 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from perdure.domain.access import Permission
-from perdure.surfaces.web.api import alerts, jobs, memory, operation, settling, shared, workers
+from perdure.surfaces.web.api import alerts, evacuation, jobs, memory, operation, settling, shared, workers
 from perdure.surfaces.web.routing import PERMISSION
 
 
@@ -23,6 +23,7 @@ def handlers() -> list[ControllerRouterHandler]:
         *jobs.HANDLERS,
         *settling.HANDLERS,
         *workers.HANDLERS,
+        *evacuation.HANDLERS,
         *operation.HANDLERS,
         *shared.HANDLERS,
         *memory.HANDLERS,

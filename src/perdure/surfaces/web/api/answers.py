@@ -139,3 +139,12 @@ class RunbookAnswer:
 
     rule: str
     markdown: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedAnswer:
+    """Whether a worker was changed; it was not when it was so already, or with a dry run."""
+
+    worker_id: UUID
+    changed: bool
+    dry_run: bool

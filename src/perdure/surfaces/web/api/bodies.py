@@ -163,3 +163,11 @@ class Unquieting:
     """A silence that is to end."""
 
     id: UUID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evacuating(Acting):
+    """A worker that is to be emptied: the time that its running jobs have, and how many may be evacuated at once."""
+
+    grace: Span = "30s"
+    at_once: Annotated[int, Meta(ge=1, le=1_000)] = 1

@@ -12,6 +12,7 @@ from litestar.response import Redirect
 from perdure.domain.access import Identity, Permission
 from perdure.domain.errors import InvalidOption, PerdureError
 from perdure.domain.views import ActReport
+from perdure.services.act import Progress
 from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb
 from perdure.surfaces.web.pages.frame import Content, View, Visit, answer, render, visit_of
 from perdure.surfaces.web.pages.verbs import VERBS, Verb, Wish
@@ -21,7 +22,7 @@ from perdure.surfaces.web.routing import PERMISSION
 TYPED_FROM = 100
 """From so many jobs on, the count has to be typed."""
 SOON_S = 2.0
-FIELDS = ("job", "filter", "queue", "worker", "sample", "rate", "reason", "back")
+FIELDS = ("job", "filter", "queue", "worker", "sample", "rate", "grace", "reason", "back")
 VIEWING = {PERMISSION: Permission.VIEW}
 
 
@@ -58,9 +59,7 @@ async def act(
         return await _asked(visit, verb, form, is_dialog=False, fault=error)
 
     async def does(progress: Callable[[ActReport], None]) -> ActReport:
-        return await verb.does(
-            Wish(act=stores.act, form=form, actor=identity.name, dry_run=False, progress=progress)
-        )
+        return await verb.does(_wish(visit, form, dry_run=False, progress=progress))
 
     one, task = web.undertakings.begin(verb.name, identity.name, own_path(form["back"]), does)
     await asyncio.wait({task}, timeout=SOON_S)
@@ -96,13 +95,23 @@ async def done(
     return answer(render(visit, await done_view(key)(visit)))
 
 
+def _wish(visit: Visit, form: Mapping[str, str], *, dry_run: bool, progress: Progress | None = None) -> Wish:
+    return Wish(
+        act=visit.stores.act,
+        evacuate=visit.stores.evacuate,
+        form=form,
+        actor=visit.identity.name,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
 async def _asked(
     visit: Visit, verb: Verb, form: Mapping[str, str], *, is_dialog: bool, fault: PerdureError | None = None
 ) -> Response[str]:
     preview, status = None, 200
     try:
-        wish = Wish(act=visit.stores.act, form=form, actor=visit.identity.name, dry_run=True)
-        preview = await verb.does(wish)
+        preview = await verb.does(_wish(visit, form, dry_run=True))
     except PerdureError as error:
         fault = fault or error
     if fault is not None:

@@ -17,5 +17,5 @@ async def audit(visit: Visit) -> Content:
     choice = EventChoice(
         event=asked["event"] or None, actor=asked["actor"] or None, queue=asked["queue"] or None
     )
-    found = await visit.stores.activity.events(choice, limit=LIMIT, cursor=cursor)
+    found = await visit.stores.activity.events(choice, limit=LIMIT, cursor=cursor, as_of=visit.as_of)
     return "audit.html", {"found": found, "asked": asked, "cursor": cursor}

@@ -1,8 +1,9 @@
 """What all pages share: the environment of the templates, who visits what, and how a page is shown."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +14,10 @@ from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from perdure.domain.access import Identity, Permission
+from perdure.domain.activity import EventChoice
+from perdure.domain.views import EventView
 from perdure.runtime.wiring import Stores
+from perdure.surfaces.cli.options import moment
 from perdure.surfaces.web import text
 from perdure.surfaces.web.assets import asset_names
 from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb, Web
@@ -50,9 +54,19 @@ MENU = (
 )
 
 
+REMEMBERED = frozenset({"/", "/jobs", "/queues", "/workers", "/dead-letters", "/audit"})
+MOMENT_LONGEST = 60
+MARKED = ("alert_*", "worker_*", "snapshot_*")
+MARKS_OF_EACH = 4
+MARKS_WITHIN = timedelta(milliseconds=500)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """Somebody at a page: `root` is where the application is mounted, `path` and `query` what is asked below it."""
+    """Somebody at a page: `root` is where the application is mounted, `path` and `query` what is asked below it.
+
+    `as_of` is the moment that they look back to, with links that stay there; who looks back may only look.
+    """
 
     web: Web
     stores: Stores
@@ -60,6 +74,7 @@ class Visit:
     root: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
+    as_of: datetime | None = None
 
     def may(self, permission: str) -> bool:
         """Whether the page offers it; the route that does it asks again."""
@@ -67,6 +82,8 @@ class Visit:
 
     def url(self, path: str, **query: object) -> str:
         """An address of ours with the parameters that are not empty."""
+        if self.as_of is not None and path != "/live":
+            query = {"as_of": moment_text(self.as_of), **query}
         given = {name: str(value) for name, value in query.items() if value not in (None, "", False)}
         return f"{self.root}{path}" + (f"?{urlencode(given)}" if given else "")
 
@@ -75,7 +92,29 @@ class Visit:
         """Where the versions of this page come from."""
         return self.url("/live", page=self.path + (f"?{urlencode(self.query)}" if self.query else ""))
 
+    @property
+    def remembers(self) -> bool:
+        """Whether this page can be looked at as it was."""
+        return self.path in REMEMBERED or self.path.startswith("/jobs/")
 
+    def step(self, by: timedelta | None) -> str:
+        """The address of this page some time earlier or later, or as it is now."""
+        kept = {name: value for name, value in self.query.items() if name not in {"as_of", "cursor"}}
+        moved = {} if by is None or self.as_of is None else {"as_of": moment_text(self.as_of + by)}
+        return self.root + self.path + (f"?{urlencode(kept | moved)}" if kept or moved else "")
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment for an address, exact and in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+STEPS = (
+    ("an hour earlier", timedelta(hours=-1)),
+    ("a minute earlier", timedelta(minutes=-1)),
+    ("a minute later", timedelta(minutes=1)),
+    ("an hour later", timedelta(hours=1)),
+)
 View = Callable[[Visit], Awaitable[Content]]
 
 
@@ -97,6 +136,7 @@ def environment() -> Environment:
         "ticks": text.ticks,
         "number": text.number,
         "rate": text.rate,
+        "percent": text.percent,
         "span": text.span,
         "stamp": text.stamp,
         "clock": text.clock,
@@ -106,6 +146,8 @@ def environment() -> Environment:
     }
     made.globals |= {
         "menu": MENU,
+        "steps": STEPS,
+        "moment_text": moment_text,
         "states": text.STATES,
         "version": version("perdure"),
         "assets": asset_names(),
@@ -126,6 +168,7 @@ def render(visit: Visit, content: Content, *, live: bool = False) -> str:
         "identity": visit.identity,
         "here": visit.path,
         "now": now,
+        "marks": (),
         "ago": lambda moment: text.ago(moment, now),
         **shown,
     }
@@ -136,14 +179,25 @@ def render(visit: Visit, content: Content, *, live: bool = False) -> str:
 
 def visit_of(request: Request[Any, Any, Any], web: Web, stores: Stores, identity: Identity) -> Visit:
     """Who asks for what."""
-    return Visit(
-        web=web,
-        stores=stores,
-        identity=identity,
-        root=request.scope.get("root_path", ""),
-        path=request.scope["path"],
-        query=dict(request.query_params.items()),
+    return visiting(
+        Visit(
+            web=web,
+            stores=stores,
+            identity=identity,
+            root=request.scope.get("root_path", ""),
+            path=request.scope["path"],
+            query=dict(request.query_params.items()),
+        )
     )
+
+
+def visiting(visit: Visit) -> Visit:
+    """The visit at the moment that its query asks for. Raises InvalidOption."""
+    asked = visit.query.get("as_of", "").strip()
+    if not asked:
+        return visit
+    at = moment(asked[:MOMENT_LONGEST], "as_of")
+    return replace(visit, as_of=at, identity=visit.identity.reading_only())
 
 
 def answer(html: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[str]:
@@ -165,9 +219,25 @@ def page(path: str, view: View, name: str) -> HTTPRouteHandler:
         request: Request[Any, Any, Any], web: GivenWeb, stores: GivenStores, identity: GivenIdentity
     ) -> Response[str]:
         visit = visit_of(request, web, stores, identity)
-        return answer(render(visit, await view(visit)))
+        template, shown = await view(visit)
+        return answer(render(visit, (template, {**shown, "marks": await marks(visit)})))
 
     return show
+
+
+async def marks(visit: Visit) -> Sequence[EventView]:
+    """What of weight happened last before the moment that is looked back to: alerts, workers, snapshots."""
+    if visit.as_of is None or not visit.remembers:
+        return ()
+    events = visit.stores.activity.events
+    found = await asyncio.gather(
+        *(
+            events(EventChoice(event=event), limit=MARKS_OF_EACH, as_of=visit.as_of, budget=MARKS_WITHIN)
+            for event in MARKED
+        )
+    )
+    every = [event for page in found for event in page.events]
+    return sorted(every, key=lambda event: event.at, reverse=True)
 
 
 def error_page(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from perdure.domain.errors import PerdureError
 from perdure.domain.execution_memory import SimilarExecution, Wanted, fixed_by
+from perdure.domain.explain import Explanation
 from perdure.domain.job import RETRIED, TERMINAL
 from perdure.domain.views import AttemptView, JobDetail
 from perdure.runtime.memory import Memory
@@ -33,11 +34,7 @@ def job_view(job_id: UUID) -> View:
     """The view of one job's page."""
 
     async def job(visit: Visit) -> Content:
-        detail, explanation, alike = await asyncio.gather(
-            visit.stores.read.job(job_id),
-            visit.stores.read.explain(job_id),
-            _alike(visit.stores.memory, job_id),
-        )
+        detail, explanation, alike = await _looked_up(visit, job_id)
         return "job.html", {
             "detail": detail,
             "job": detail.job,
@@ -45,7 +42,9 @@ def job_view(job_id: UUID) -> View:
             "alike": alike,
             "fixed_by": fixed_by,
             "machine": machine(detail),
-            "stretches": {attempt.token: stretches(attempt, detail) for attempt in detail.attempts},
+            "stretches": {
+                attempt.token: stretches(attempt, detail, visit.as_of) for attempt in detail.attempts
+            },
             "can_cancel": detail.job.state not in TERMINAL,
             "can_retry": detail.job.state in RETRIED and detail.dead_letter is None,
             "ran": _ran,
@@ -55,11 +54,21 @@ def job_view(job_id: UUID) -> View:
     return job
 
 
-def stretches(attempt: AttemptView, detail: JobDetail) -> list[Stretch]:
+async def _looked_up(
+    visit: Visit, job_id: UUID
+) -> tuple[JobDetail, Explanation | None, Sequence[SimilarExecution]]:
+    """The job, why it does not run, and what is like it; of the past only the job."""
+    read = visit.stores.read
+    if visit.as_of is not None:
+        return await read.job(job_id, as_of=visit.as_of), None, ()
+    return await asyncio.gather(read.job(job_id), read.explain(job_id), _alike(visit.stores.memory, job_id))
+
+
+def stretches(attempt: AttemptView, detail: JobDetail, at: datetime | None = None) -> list[Stretch]:
     """Where an attempt waited and ran, on the line from the enqueue to the last thing known."""
     begin = detail.job.enqueued_at
     ends = [one.settled_at for one in detail.attempts]
-    end = max([*ends, datetime.now(UTC)] if detail.job.state not in TERMINAL else ends)
+    end = max([*ends, at or datetime.now(UTC)] if detail.job.state not in TERMINAL else ends)
     whole = max((end - begin).total_seconds(), 1e-3)
     found = []
     for kind, start, stop in (

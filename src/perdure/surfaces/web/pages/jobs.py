@@ -30,7 +30,7 @@ async def jobs(visit: Visit) -> Content:
     cursor = visit.query.get("cursor") or None
     found, fault, hint = JobPage(jobs=()), "", ""
     try:
-        found = await visit.stores.read.jobs(text, limit=LIMIT, cursor=cursor)
+        found = await visit.stores.read.jobs(text, limit=LIMIT, cursor=cursor, as_of=visit.as_of)
     except InvalidInput as error:
         fault, hint = error.why, error.next_step
     status = await observed.status(visit)

@@ -18,7 +18,8 @@ async def letters(visit: Visit) -> Content:
     read = visit.stores.read
     try:
         groups, found = await asyncio.gather(
-            read.groups(text, limit=LIMIT), read.dead_letters(text, limit=LIMIT, cursor=cursor)
+            read.groups(text, limit=LIMIT, as_of=visit.as_of),
+            read.dead_letters(text, limit=LIMIT, cursor=cursor, as_of=visit.as_of),
         )
     except InvalidInput as error:
         fault, hint = error.why, error.next_step

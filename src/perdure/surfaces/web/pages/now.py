@@ -28,7 +28,7 @@ async def now(visit: Visit) -> Content:
         observed.throughput(visit),
         observed.rates(visit),
     )
-    state, reasons = judge(status)
+    state, reasons = judge(status, past=visit.as_of is not None)
     minutes = throughput.minutes
     return "now.html", {
         "state": state,

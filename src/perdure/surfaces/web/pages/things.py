@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb
 from perdure.surfaces.web.pages.acting import VIEWING
 from perdure.surfaces.web.pages.flows import flow_view
-from perdure.surfaces.web.pages.frame import answer, render, visit_of
+from perdure.surfaces.web.pages.frame import answer, marks, render, visit_of
 from perdure.surfaces.web.pages.job import job_view
 
 
@@ -23,7 +23,8 @@ async def one_job(
 ) -> Response[str]:
     """One job."""
     visit = visit_of(request, web, stores, identity)
-    return answer(render(visit, await job_view(job_id)(visit)))
+    template, shown = await job_view(job_id)(visit)
+    return answer(render(visit, (template, {**shown, "marks": await marks(visit)})))
 
 
 @get("/flows/{job_id:uuid}", opt=VIEWING, include_in_schema=False)

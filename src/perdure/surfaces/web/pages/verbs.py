@@ -7,9 +7,16 @@ from typing import Any
 from uuid import UUID
 
 from perdure.domain.access import Permission
+from perdure.domain.durations import parse_duration
 from perdure.domain.errors import InvalidOption
-from perdure.domain.views import ActReport
+from perdure.domain.evacuation import Evacuation
+from perdure.domain.views import ActOutcome, ActReport
+from perdure.ports import By
 from perdure.services.act import Act, Progress
+from perdure.services.evacuate import Evacuate, Terms
+
+GRACE_USUAL = "30s"
+MOVES_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +24,7 @@ class Wish:
     """What somebody wants done: the fields of a form, who it is, and whether only to look."""
 
     act: Act
+    evacuate: Evacuate
     form: Mapping[str, str]
     actor: str
     dry_run: bool
@@ -75,6 +83,7 @@ class Verb:
     effect: str
     does: Callable[[Wish], Awaitable[ActReport]]
     is_paced: bool = False
+    has_grace: bool = False
     needs_reason: bool = False
     is_grave: bool = False
 
@@ -117,6 +126,47 @@ async def _resume(wish: Wish) -> ActReport:
 
 async def _drain(wish: Wish) -> ActReport:
     return await wish.act.drain(wish.id("worker"), **wish.common)
+
+
+async def _cordon(wish: Wish) -> ActReport:
+    return await _switched(wish, "cordon", wish.evacuate.cordon)
+
+
+async def _uncordon(wish: Wish) -> ActReport:
+    return await _switched(wish, "uncordon", wish.evacuate.uncordon)
+
+
+async def _switched(wish: Wish, verb: str, switch: Callable[[UUID, By], Awaitable[bool]]) -> ActReport:
+    worker_id, common = wish.id("worker"), wish.common
+    outcomes = {}
+    if not wish.dry_run:
+        changed = await switch(worker_id, By(actor=wish.actor, reason=common["reason"]))
+        outcomes = {ActOutcome.DONE if changed else ActOutcome.UNCHANGED: 1}
+    return ActReport(verb=verb, matched=1, outcomes=outcomes, **common)
+
+
+async def _evacuate(wish: Wish) -> ActReport:
+    """The preview tells where each of its jobs can go."""
+    grace = parse_duration(wish.form.get("grace", "").strip() or GRACE_USUAL, "grace")
+    by = By(actor=wish.actor, reason=wish.common["reason"])
+    plan = await wish.evacuate.evacuate(wish.id("worker"), by, Terms(grace=grace, dry_run=wish.dry_run))
+    outcomes = {} if wish.dry_run else {ActOutcome.DONE if plan.changed else ActOutcome.UNCHANGED: 1}
+    return ActReport(
+        verb="evacuate", matched=plan.jobs, outcomes=outcomes, note=_in_words(plan), **wish.common
+    )
+
+
+def _in_words(plan: Evacuation) -> str:
+    if not plan.jobs:
+        return f"{plan.worker} runs nothing, so nothing has to be moved."
+    moves = [
+        f"{move.jobs} {move.kind} of {move.queue} to {', '.join(move.destinations[:MOVES_TOLD]) or 'nobody yet'}"
+        for move in plan.moves[:MOVES_TOLD]
+    ]
+    if len(plan.moves) > MOVES_TOLD:
+        moves.append(f"and {len(plan.moves) - MOVES_TOLD} more kinds of jobs")
+    waits = f" {plan.stranded} of them will wait: no other worker takes them now." if plan.stranded else ""
+    return f"{plan.jobs} jobs will be moved from {plan.worker}: {'; '.join(moves)}.{waits}"
 
 
 VERBS = {
@@ -174,6 +224,30 @@ VERBS = {
             title="Drain",
             effect="The worker finishes what it runs, takes nothing new, and ends.",
             does=_drain,
+            is_grave=True,
+        ),
+        Verb(
+            name="cordon",
+            permission=Permission.DRAIN,
+            title="Cordon",
+            effect="The worker takes nothing new; what it runs goes on. It can be undone.",
+            does=_cordon,
+        ),
+        Verb(
+            name="uncordon",
+            permission=Permission.DRAIN,
+            title="Uncordon",
+            effect="The worker takes new work again.",
+            does=_uncordon,
+        ),
+        Verb(
+            name="evacuate",
+            permission=Permission.DRAIN,
+            title="Evacuate",
+            effect="What the worker has not started goes to others at once; what runs has time to end and is then given back, "
+            "burning no attempt. Then the worker ends.",
+            does=_evacuate,
+            has_grace=True,
             is_grave=True,
         ),
     )

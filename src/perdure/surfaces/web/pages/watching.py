@@ -16,7 +16,7 @@ from perdure.surfaces.web.pages.acting import VIEWING, done_view
 from perdure.surfaces.web.pages.alerts import alerts
 from perdure.surfaces.web.pages.audit import audit
 from perdure.surfaces.web.pages.flows import flow_view, flows
-from perdure.surfaces.web.pages.frame import View, Visit, render
+from perdure.surfaces.web.pages.frame import View, Visit, render, visiting
 from perdure.surfaces.web.pages.job import job_view
 from perdure.surfaces.web.pages.jobs import jobs
 from perdure.surfaces.web.pages.letters import letters
@@ -56,13 +56,15 @@ async def live(
     """The part of a page that lives, again whenever it has changed."""
     parts = urlsplit(page[:LONGEST_PAGE])
     view = view_of(parts.path)
-    visit = Visit(
-        web=web,
-        stores=stores,
-        identity=identity,
-        root=request.scope.get("root_path", ""),
-        path=parts.path,
-        query=dict(parse_qsl(parts.query)),
+    visit = visiting(
+        Visit(
+            web=web,
+            stores=stores,
+            identity=identity,
+            root=request.scope.get("root_path", ""),
+            path=parts.path,
+            query=dict(parse_qsl(parts.query)),
+        )
     )
     key = (visit.root, visit.path, parts.query, identity.permissions)
 

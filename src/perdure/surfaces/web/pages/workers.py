@@ -1,5 +1,6 @@
 """Workers: who runs jobs, how full they are, and who has gone."""
 
+import asyncio
 from collections.abc import Sequence
 
 from perdure.domain.views import WorkerView
@@ -13,11 +14,13 @@ ENDED_SHOWN = 20
 
 async def workers(visit: Visit) -> Content:
     """The view of the page."""
-    found: Sequence[WorkerView] = await observed.workers(visit)
+    found: Sequence[WorkerView]
+    found, outlooks = await asyncio.gather(observed.workers(visit), observed.outlooks(visit))
     living = [view for view in found if view.worker.state in LIVING]
     ended = [view for view in found if view.worker.state not in LIVING]
     return "workers.html", {
         "living": living,
+        "outlooks": outlooks,
         "ended": ended[:ENDED_SHOWN],
         "more_ended": max(0, len(ended) - ENDED_SHOWN),
         "capacity": sum(view.worker.capacity for view in living),

@@ -363,6 +363,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "j") moveRow(1);
   else if (key === "k") moveRow(-1);
   else if (key === ".") togglePause();
+  else if (key === "[" || key === "]") $(`[data-step="${key === "[" ? 2 : 3}"]`)?.click();
 });
 
 // ---------------------------------------------------------------------------------------------- actions
