@@ -64,7 +64,7 @@ def test_each_folder_of_tests_is_run() -> None:
     named = re.findall(
         r"^\w*COUNTED +:= \$\(addprefix tests/,([\w ]+)\)$",
         (ROOT / "Makefile").read_text("utf-8"),
-        re.MULTILINEULTILINE,
+        re.MULTILINE,
     )
     folders = {
         path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")
