@@ -11,9 +11,11 @@ from perdure.domain.errors import NotFound
 from perdure.domain.prediction import Action
 from perdure.domain.sample import Sample
 from perdure.domain.vitals import Criteria
+from perdure.services.champion import Champion
 from perdure.services.foresee import Foresee
-from perdure.services.watch import Watch, WatchReport
+from perdure.services.watch import Care, Watch, WatchReport
 from perdure.stores.postgres.evacuation import PostgresEvacuations
+from perdure.stores.postgres.models import PostgresModels
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.vitals import PostgresVitals
 from tests.support.system import System, system_on
@@ -27,12 +29,31 @@ async def system(database_url: str) -> AsyncIterator[System]:
         yield system
 
 
-def watch_of(system: System, *, evacuates: bool = False) -> Watch:
+def watch_of(system: System, *, evacuates: bool = False, shadow_share: float = 0.0) -> Watch:
     return Watch(
         PostgresVitals(system.database),
         PostgresEvacuations(system.database),
-        lag_max=LAG,
-        evacuates=evacuates,
+        champion_of(system),
+        care=Care(lag_max=LAG, evacuates=evacuates, shadow_share=shadow_share),
+    )
+
+
+def champion_of(system: System) -> Champion:
+    return Champion(PostgresModels(system.database), interval=timedelta(seconds=10))
+
+
+async def test_a_warning_about_a_worker_in_the_shadow_is_told_and_not_acted_upon(system: System) -> None:
+    decaying = await system.worker("decaying")
+    for name in ("healthy", "sound"):
+        await tells(system, await system.worker(name))
+    await tells(system, decaying, leak=1.0)
+    await system.add()
+    report = await watch_of(system, evacuates=True, shadow_share=1.0).run_once(0.0)
+    assert (report.sick, report.evacuated) == ([decaying], ())
+    assert len(await system.claim(decaying)) == 1
+    assert await system.count("job_events", "event = 'worker_sick' AND (detail ->> 'shadow')::boolean") == 1
+    assert await watch_of(system, evacuates=True).run_once(0.0) == WatchReport(
+        looked_at=3, sick=[decaying], evacuated=(decaying,)
     )
 
 
@@ -67,7 +88,12 @@ async def test_a_decaying_worker_is_noted_gets_nothing_new_and_is_no_choice(syst
     assert await system.claim(decaying) == []
     assert len(await system.claim(healthy)) == 1
     assert await system.count("job_events", "event = 'worker_sick' AND reason = 'memory fills'") == 1
-    foresee = Foresee(PostgresVitals(system.database), interval=timedelta(seconds=10), lag_max=LAG)
+    foresee = Foresee(
+        PostgresVitals(system.database),
+        champion_of(system),
+        interval=timedelta(seconds=10),
+        lag_max=LAG,
+    )
     outlook = await foresee.outlook(decaying)
     assert outlook.prediction.action is Action.EVACUATE
     assert outlook.score.value < 0.3

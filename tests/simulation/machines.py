@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from perdure.domain.alerts import Alert, Facts, Silence, Step
-from perdure.domain.errors import Unavailable
+from perdure.domain.errors import NotFound, Unavailable
 from perdure.domain.health.fleet import Fleet
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import LeaseOf, PartitionChanges
@@ -89,6 +89,19 @@ class NoVitals:
 
     async def note(self, verdicts: object) -> None:
         return None
+
+
+class NoModels:
+    """The trained models as the leader sees them in a simulation: none, and nobody's turn to look after them."""
+
+    async def champion(self) -> None:
+        return None
+
+    async def body(self, model_id: int) -> bytes:
+        raise NotFound("model", model_id)
+
+    async def look(self, *, every: object) -> bool:
+        return False
 
 
 class NoAlerts:
@@ -244,6 +257,7 @@ async def supervise(world: "World") -> None:
             control=ModelControl(world.store, line),
             samples=NoSamples(),
             vitals=NoVitals(),
+            models=NoModels(),
             lineage=SameLineage(),
             wishes=ModelControl(world.store, line),
             alerts=NoAlerts(),

@@ -20,6 +20,7 @@
     │   ├── IllegalTransition       the job's state does not allow this
     │   ├── DuplicateJob            another job holds the unique key
     │   ├── SnapshotUnusable        a snapshot that is damaged, half, too new or of another system
+    │   ├── ModelUnusable           a model that is damaged, was changed or is of another system
     │   └── NotEmpty                a restore would write over what is there
     ├── ResultUnavailable       a job that ended without a result, or has not ended in time
     │   ├── JobFailed
@@ -201,6 +202,16 @@ class SnapshotUnusable(Conflict):
         super().__init__(f"{where}: {why}", next_step=next_step)
         self.snapshot = snapshot
         self.part = part
+
+
+class ModelUnusable(Conflict):
+    """A trained model cannot be used; the champion stays, or predictions go on without a model."""
+
+    next_step = "train another: perdure model train"
+
+    def __init__(self, model: object, why: str) -> None:
+        super().__init__(f"model {model}: {why}")
+        self.model = model
 
 
 class NotEmpty(Conflict):

@@ -10,6 +10,8 @@ HORIZON = timedelta(minutes=5)
 FARTHEST = timedelta(days=7)
 STEPS = 96
 MODEST_FAILURES = 20
+LIMITS = "limits"
+"""The method that needs no training: measures that drift towards limits, and how others of the fleet have failed."""
 
 
 class Action(StrEnum):
@@ -69,7 +71,7 @@ class Prediction:
     """What is to be expected of a worker.
 
     `probability` is that of a failure within `horizon`. Of the time to failure the median and the bounds that hold 80 % are given,
-    None beyond a week. `base` is the probability of a worker of this fleet of which nothing is known; `samples` and `failures` are how much
+    None beyond a week. `method` says what foretold it: `limits` that measures drift towards, or a trained model by its number. `base` is the probability of a worker of this fleet of which nothing is known; `samples` and `failures` are how much
     it rests on, and `caution` says so in words when it is little.
     """
 
@@ -86,6 +88,7 @@ class Prediction:
     samples: int
     failures: int
     caution: str = ""
+    method: str = LIMITS
 
 
 Survival = Callable[[float], float]

@@ -18,11 +18,13 @@ from perdure.runtime.remembering_process import RememberingProcess
 from perdure.runtime.restoring import StalledRestores
 from perdure.runtime.saving import AutomaticSnapshots
 from perdure.runtime.settings import Settings
+from perdure.runtime.training_process import TrainingProcess
+from perdure.services.champion import Champion
 from perdure.services.evacuate import FollowUp
 from perdure.services.rescue import Rescue, Rules
 from perdure.services.stage import Stage
 from perdure.services.upkeep import Upkeep, UpkeepReport
-from perdure.services.watch import Watch
+from perdure.services.watch import Care, Watch
 from perdure.stores.postgres.leadership import PostgresLeadership
 from perdure.stores.postgres.past import PostgresPast
 
@@ -35,6 +37,7 @@ MARK_S = 1.0
 SNAPSHOT_LOOK_S = 10.0
 RESTORE_LOOK_S = 10.0
 MEMORY_LOOK_S = 5.0
+MODEL_LOOK_S = 30.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 MESSAGES_S = 2.0
@@ -99,9 +102,14 @@ class Duties:
         self._watch = Watch(
             stores.vitals,
             stores.evacuations,
-            lag_max=timedelta(seconds=settings.suspect_after_s),
-            evacuates=settings.evacuate_unhealthy,
+            Champion(stores.models, interval=timedelta(seconds=settings.sample_interval_s)),
+            care=Care(
+                lag_max=timedelta(seconds=settings.suspect_after_s),
+                evacuates=settings.evacuate_unhealthy,
+                shadow_share=settings.model_shadow_share,
+            ),
         )
+        self._training = TrainingProcess(settings, stores.models)
         self._watch_s = settings.sample_interval_s
         self._alerting = Alerting(settings, stores.alerts)
         self._alert_interval_s = settings.alert_interval_s
@@ -118,6 +126,7 @@ class Duties:
             await self._run()
         finally:
             await self._remembering.end()
+            await self._training.end()
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -131,6 +140,7 @@ class Duties:
                 (SNAPSHOT_LOOK_S, self._save, "snapshots"),
                 (RESTORE_LOOK_S, self._carry_restores_on, "restores"),
                 (MEMORY_LOOK_S, self._remember, "memory"),
+                (MODEL_LOOK_S, self._look_after_models, "models"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
                 (self._watch_s, self._look_after, "health"),
                 (self._alert_interval_s, self._look_for_alerts, "alerts"),
@@ -204,6 +214,10 @@ class Duties:
     async def _remember(self) -> None:
         """Executions are remembered by a process of their own, where there is a Qdrant."""
         await self._remembering.keep(leading=self._term is not None)
+
+    async def _look_after_models(self) -> None:
+        """Models are trained and compared by a process of their own, now and then."""
+        await self._training.keep(leading=self._term is not None)
 
     async def _look_after(self) -> None:
         """How well the workers are, by what they told last."""

@@ -8,6 +8,7 @@ from perdure.domain.evacuation import Evacuation
 from perdure.domain.prediction import HORIZON, Prediction
 from perdure.domain.vitals import Criteria, Vitals
 from perdure.ports import By
+from perdure.runtime.model_operations import ModelOperations
 from perdure.services.assess import Assessment
 from perdure.services.evacuate import AT_ONCE, GRACE, Terms
 from perdure.services.foresee import Outlook
@@ -24,6 +25,7 @@ class HealthOperations:
 
     def __init__(self, app: "Perdure") -> None:
         self._app = app
+        self.models = ModelOperations(app)
 
     async def detect_anomalies(self, worker_id: UUID) -> Assessment:
         """What is unusual in the newest sample of a worker.
@@ -34,7 +36,7 @@ class HealthOperations:
         return await (await self._app.stores()).assess.detect_anomalies(worker_id)
 
     async def predict_failure(self, worker_id: UUID, *, horizon: Duration = HORIZON) -> Prediction:
-        """Whether and when a worker will fail, why, and what to do.
+        """Whether and when a worker will fail, why, and what to do; `.method` says by which model, or by `limits` without one.
 
         Raises NotFound for a worker that does not live, InvalidOption for a horizon beyond a week.
         """

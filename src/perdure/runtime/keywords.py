@@ -77,6 +77,10 @@ class SettingKeywords(TypedDict, total=False):
     log_format: Literal["auto", "json", "console"]
     sample_interval_s: float
     evacuate_unhealthy: bool
+    model_training: bool
+    model_look_s: float
+    model_shadow_s: float
+    model_shadow_share: float
     web_host: str
     web_port: int
     web_auth: Literal["none", "token", "basic", "proxy-header", "callback"]

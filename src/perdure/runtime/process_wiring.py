@@ -16,6 +16,7 @@ from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.lineage import PostgresLineage
+from perdure.stores.postgres.models import PostgresModels
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.vitals import PostgresVitals
 from perdure.stores.postgres.workers import PostgresWorkers
@@ -58,6 +59,7 @@ class SupervisorStores:
     evacuations: PostgresEvacuations
     samples: PostgresSamples
     vitals: PostgresVitals
+    models: PostgresModels
     lineage: Lineage
     alerts: PostgresAlerts
     duties: DedicatedDatabase
@@ -129,6 +131,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             evacuations=PostgresEvacuations(duties, schema=settings.schema),
             samples=PostgresSamples(duties, schema=settings.schema),
             vitals=PostgresVitals(duties, schema=settings.schema),
+            models=PostgresModels(duties, schema=settings.schema),
             lineage=PostgresLineage(beats, schema=settings.schema),
             alerts=PostgresAlerts(upkeep, schema=settings.schema),
             duties=duties,

@@ -22,6 +22,7 @@ from perdure.domain.errors import InvalidSettings
 from perdure.runtime.alert_settings import AlertSettings
 from perdure.runtime.health_settings import HealthSettings
 from perdure.runtime.memory_settings import MemorySettings
+from perdure.runtime.model_settings import ModelSettings
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
 from perdure.runtime.urls import MASK, masked_url, url_fault
 from perdure.runtime.web_settings import WebSettings
@@ -53,7 +54,7 @@ class Origin:
     source: str
 
 
-class Settings(MemorySettings, WebSettings, HealthSettings, AlertSettings):
+class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, AlertSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(

@@ -14,10 +14,12 @@ from perdure.services.act import Act
 from perdure.services.activity import Activity
 from perdure.services.alerts import Silencing
 from perdure.services.assess import Assess
+from perdure.services.champion import Champion
 from perdure.services.check import Check
 from perdure.services.evacuate import Evacuate
 from perdure.services.flows import Flows
 from perdure.services.foresee import Foresee
+from perdure.services.models import TrainedModels
 from perdure.services.read import Read
 from perdure.services.redacted import RedactedInsights
 from perdure.services.shared_memory import SharedMemory
@@ -34,6 +36,7 @@ from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.lineage import PostgresLineage
 from perdure.stores.postgres.migrations import require_current
+from perdure.stores.postgres.models import PostgresModels
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.requests import PostgresRequests
@@ -69,6 +72,7 @@ class Stores:
     assess: Assess
     vitals: PostgresVitals
     foresee: Foresee
+    models: TrainedModels
     lineage: PostgresLineage
     memory: Memory
     alert_facts: PostgresAlerts
@@ -88,6 +92,9 @@ def wired(
     workers = PostgresWorkers(database, schema=schema)
     samples = PostgresSamples(database, schema=schema)
     vitals = PostgresVitals(database, schema=schema)
+    models = PostgresModels(database, schema=schema)
+    interval = timedelta(seconds=settings.sample_interval_s)
+    lag_max = timedelta(seconds=settings.suspect_after_s)
     bell = dispatch or PostgresDispatch(database, schema=schema)
     alerts = PostgresAlerts(database, schema=schema)
     return Stores(
@@ -106,12 +113,9 @@ def wired(
         check=Check(PostgresHistory(database, schema=schema)),
         samples=samples,
         vitals=vitals,
-        foresee=Foresee(
-            vitals,
-            interval=timedelta(seconds=settings.sample_interval_s),
-            lag_max=timedelta(seconds=settings.suspect_after_s),
-        ),
-        assess=Assess(samples, interval=timedelta(seconds=settings.sample_interval_s)),
+        foresee=Foresee(vitals, Champion(models, interval=interval), interval=interval, lag_max=lag_max),
+        models=trained_models(settings, models),
+        assess=Assess(samples, interval=interval),
         evacuate=Evacuate(PostgresEvacuations(database, schema=schema), workers),
         flows=Flows(PostgresFlows(database, schema=schema)),
         activity=Activity(PostgresActivity(database, schema=schema)),
@@ -123,6 +127,16 @@ def wired(
         memory=Memory(settings, database),
         alert_facts=alerts,
         alerts=Silencing(alerts),
+    )
+
+
+def trained_models(settings: Settings, models: PostgresModels) -> TrainedModels:
+    """The service that trains models and looks after them."""
+    return TrainedModels(
+        models,
+        interval=timedelta(seconds=settings.sample_interval_s),
+        lag_max=timedelta(seconds=settings.suspect_after_s),
+        shadow=timedelta(seconds=settings.model_shadow_s),
     )
 
 

@@ -1,6 +1,6 @@
 """What will become of a worker, how well it is, and which worker suits best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from perdure.domain.errors import InvalidOption, NotFound
 from perdure.domain.health.fleet import Fleet
-from perdure.domain.health.foresight import Case, cases, predict
+from perdure.domain.health.foresight import Case, cases
 from perdure.domain.health.trend import Trend, trend
 from perdure.domain.prediction import FARTHEST, HORIZON, Prediction
 from perdure.domain.sample import Sample
@@ -33,6 +33,12 @@ class FleetVitals(Protocol):
         ...
 
 
+class Champion(Protocol):
+    """What foretells a worker's failure now: a trained model, or the limits."""
+
+    async def predictor(self) -> Callable[[Case, timedelta], Prediction]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """A prediction with the score that goes with it, and the specification's baseline beside it."""
@@ -46,8 +52,11 @@ class Outlook:
 class Foresee:
     """Looks at living workers; changes nothing."""
 
-    def __init__(self, vitals: FleetVitals, *, interval: timedelta, lag_max: timedelta) -> None:
+    def __init__(
+        self, vitals: FleetVitals, champion: Champion, *, interval: timedelta, lag_max: timedelta
+    ) -> None:
         self._vitals = vitals
+        self._champion = champion
         self._interval = interval
         self._lag_max = lag_max
 
@@ -59,21 +68,23 @@ class Foresee:
         vitals = next((one for one in living if one.worker.id == worker_id), None)
         if vitals is None:
             raise NotFound("living worker", worker_id, next_step="see `perdure worker list`")
-        return self._outlook(vitals, (await self._cases(living))[vitals.worker.id], horizon)
+        predict = await self._champion.predictor()
+        case = (await self._cases(living))[vitals.worker.id]
+        return self._outlook(vitals, predict(case, horizon))
 
     async def outlooks(self, *, horizon: timedelta = HORIZON) -> Sequence[Outlook]:
         """The same of all living workers in one look, the likeliest failure first."""
         living = await self._vitals.living()
+        predict = await self._champion.predictor()
         known = await self._cases(living)
-        found = [self._outlook(vitals, known[vitals.worker.id], horizon) for vitals in living]
+        found = [self._outlook(vitals, predict(known[vitals.worker.id], horizon)) for vitals in living]
         return sorted(found, key=lambda one: (-one.prediction.probability, one.vitals.worker.name))
 
     async def optimal_worker(self, criteria: Criteria) -> Vitals | None:
         """The healthiest worker that fits, of equally healthy ones the least loaded; None when none fits."""
         return best(await self._vitals.living(), criteria)
 
-    def _outlook(self, vitals: Vitals, case: Case, horizon: timedelta) -> Outlook:
-        prediction = predict(case, horizon=horizon)
+    def _outlook(self, vitals: Vitals, prediction: Prediction) -> Outlook:
         return Outlook(
             vitals=vitals,
             prediction=prediction,

@@ -1,6 +1,6 @@
 """Keep the health of all workers: their scores, how much work each gets, and, where it is wished, their evacuation in time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -9,7 +9,7 @@ from uuid import UUID
 from perdure.domain.errors import Conflict, NotFound
 from perdure.domain.evacuation import Holding, moves
 from perdure.domain.health.fleet import Fleet
-from perdure.domain.health.foresight import cases, predict
+from perdure.domain.health.foresight import Case, cases
 from perdure.domain.prediction import EVACUATE_AT, HORIZON, Prediction
 from perdure.domain.sample import Sample
 from perdure.domain.score import Score, Steady, score_of, shares
@@ -21,15 +21,18 @@ PAUSE = timedelta(minutes=2)
 """Between two evacuations that nobody asked for."""
 
 GRACE = timedelta(seconds=30)
+MANY = 10_007
+"""A prime, so that no pattern in ids decides which workers are in the shadow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is noted of a worker."""
+    """What is noted of a worker; in the `shadow` nothing is done because of it."""
 
     score: Score
     healthy: bool
     share: float
+    shadow: bool = False
 
 
 class KeptVitals(Protocol):
@@ -54,6 +57,25 @@ class Evacuations(Protocol):
     async def evacuate(self, worker_id: UUID, *, grace: timedelta, most: int, by: By) -> bool: ...
 
 
+class Champion(Protocol):
+    """What foretells a worker's failure now: a trained model, or the limits."""
+
+    async def predictor(self) -> Callable[[Case, timedelta], Prediction]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """What is done about warnings: of a share of the workers nothing, so that what became of them can be learnt from."""
+
+    lag_max: timedelta
+    evacuates: bool = False
+    shadow_share: float = 0.0
+
+    def spares(self, worker_id: UUID) -> bool:
+        """Whether warnings about this worker are not acted upon; the same worker always gets the same answer."""
+        return worker_id.int % MANY < self.shadow_share * MANY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchReport:
     """How many workers were looked at, which count as sick, and which is evacuated because of this look."""
@@ -67,32 +89,42 @@ class Watch:
     """One look at all living workers at a time."""
 
     def __init__(
-        self, vitals: KeptVitals, evacuations: Evacuations, *, lag_max: timedelta, evacuates: bool
+        self, vitals: KeptVitals, evacuations: Evacuations, champion: Champion, *, care: Care
     ) -> None:
         self._vitals = vitals
         self._evacuations = evacuations
-        self._lag_max = lag_max
-        self._evacuates = evacuates
+        self._champion = champion
+        self._care = care
         self._steady = Steady()
         self._evacuated_at: float | None = None
 
     async def run_once(self, now: float) -> WatchReport:
         """Predict, score and note; `now` is a moment in seconds of a clock that does not jump."""
         living = await self._vitals.living()
-        found = cases(living, await self._vitals.recent(), await self._vitals.fleet(), lag_max=self._lag_max)
-        predictions = {worker_id: predict(case, horizon=HORIZON) for worker_id, case in found.items()}
+        recent, fleet = await self._vitals.recent(), await self._vitals.fleet()
+        predict = await self._champion.predictor()
+        found = cases(living, recent, fleet, lag_max=self._care.lag_max)
+        predictions = {worker_id: predict(case, HORIZON) for worker_id, case in found.items()}
         scores = {one.worker.id: score_of(predictions[one.worker.id], suspect=one.suspect) for one in living}
         values = {worker_id: score.value for worker_id, score in scores.items()}
         before = frozenset(one.worker.id for one in living if not one.healthy)
         sick = self._steady.observe(values, sick=before)
-        given = shares(values, sick)
+        spared = {worker_id for worker_id in scores if self._care.spares(worker_id)}
+        given = shares(values, sick - spared) | dict.fromkeys(spared, 1.0)
         await self._vitals.note(
             {
-                worker_id: Verdict(score=score, healthy=worker_id not in sick, share=given[worker_id])
+                worker_id: Verdict(
+                    score=score,
+                    healthy=worker_id not in sick,
+                    share=given[worker_id],
+                    shadow=worker_id in spared,
+                )
                 for worker_id, score in scores.items()
             }
         )
-        evacuated = await self._evacuate(living, predictions, sick, now) if self._evacuates else ()
+        evacuated: Sequence[WorkerId] = ()
+        if self._care.evacuates:
+            evacuated = await self._evacuate(living, predictions, sick - spared, now)
         return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated)
 
     async def _evacuate(

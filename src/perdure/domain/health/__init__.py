@@ -10,6 +10,11 @@
 | `alarm` | when a score becomes an alarm: adaptive level, repeats suppressed | yes |
 | `histories` | features of a unit's past: levels, shift, slope, spread, age | yes |
 | `hazard` | probability of failure by horizon and the time to failure, with censoring | yes |
+| `lives` | what the lives of workers teach: failures, and where an observation ends | no |
+| `features` | a worker's newest samples as one row of a model | yes |
+| `challenge` | a split by time, a fit, and whether it is surely better than others | yes |
+| `failure_model` | a trained model as bytes without pickles, refused when anything is off | yes |
+| `trial`, `trained` | training and judging on past lives; the prediction for one worker | yes |
 | `calibration` | whether probabilities can be believed, and mending them | yes |
 
 Modules that need numpy raise `ExtraMissing` at their import when it is not there.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from perdure.domain.health.crossing import Line, line
 from perdure.domain.sample import Sample
@@ -60,12 +61,13 @@ def drifts(samples: Sequence[Sample], limits: Limits) -> tuple[Drift, ...]:
 
 def failure_shares(samples: Sequence[Sample]) -> list[float]:
     """For each sample the share of jobs that failed in it and the five before it; NaN for fewer than five jobs."""
+    finished = [0, *accumulate(max(one.finished, 0) for one in samples)]
+    failed = [0, *accumulate(max(one.failed, 0) for one in samples)]
     shares = []
     for end in range(1, len(samples) + 1):
-        window = samples[max(0, end - SMOOTHED) : end]
-        finished = sum(max(one.finished, 0) for one in window)
-        failed = sum(max(one.failed, 0) for one in window)
-        shares.append(min(failed / finished, 1.0) if finished >= FAILING_JOBS else math.nan)
+        start = max(0, end - SMOOTHED)
+        jobs = finished[end] - finished[start]
+        shares.append(min((failed[end] - failed[start]) / jobs, 1.0) if jobs >= FAILING_JOBS else math.nan)
     return shares
 
 

@@ -85,6 +85,12 @@ def predict(case: Case, *, horizon: timedelta) -> Prediction:
     )
 
 
+def probability(case: Case, *, horizon: timedelta) -> float:
+    """Only the probability of `predict`."""
+    found = drifts(case.samples, case.limits)
+    return 1 - _survival(case, found, recently=case.failed_recently)(horizon.total_seconds())
+
+
 def _survival(case: Case, found: Sequence[Drift], *, recently: bool) -> Survival:
     age_s = case.age.total_seconds()
 

@@ -336,6 +336,42 @@ CREATE TABLE perdure.migrations (
     CONSTRAINT migrations_pkey PRIMARY KEY (number)
 );
 
+CREATE TABLE perdure.model_posts (
+    only_one boolean NOT NULL DEFAULT true,
+    champion integer,
+    champion_since timestamp with time zone,
+    shadow integer,
+    shadow_since timestamp with time zone,
+    looked_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    found text NOT NULL DEFAULT ''::text,
+    CONSTRAINT model_posts_check CHECK (((champion IS NULL) = (champion_since IS NULL))),
+    CONSTRAINT model_posts_check1 CHECK (((shadow IS NULL) = (shadow_since IS NULL))),
+    CONSTRAINT model_posts_check2 CHECK ((shadow <> champion)),
+    CONSTRAINT model_posts_only_one_check CHECK (only_one),
+    CONSTRAINT model_posts_champion_fkey FOREIGN KEY (champion) REFERENCES perdure.models(id),
+    CONSTRAINT model_posts_shadow_fkey FOREIGN KEY (shadow) REFERENCES perdure.models(id),
+    CONSTRAINT model_posts_pkey PRIMARY KEY (only_one)
+);
+
+CREATE TABLE perdure.models (
+    id integer GENERATED ALWAYS AS IDENTITY NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    made_by text NOT NULL,
+    body bytea NOT NULL,
+    sha256 text NOT NULL,
+    kind text NOT NULL,
+    trained_from timestamp with time zone NOT NULL,
+    trained_to timestamp with time zone NOT NULL,
+    moments integer NOT NULL,
+    failures integer NOT NULL,
+    facts jsonb NOT NULL,
+    replaced integer,
+    retired_at timestamp with time zone,
+    why text NOT NULL DEFAULT ''::text,
+    CONSTRAINT models_body_check CHECK ((octet_length(body) <= 4194304)),
+    CONSTRAINT models_pkey PRIMARY KEY (id)
+);
+
 CREATE TABLE perdure.moments (
     at timestamp with time zone NOT NULL,
     cut pg_snapshot NOT NULL,

@@ -27,6 +27,8 @@ class Verdict(Protocol):
     def healthy(self) -> bool: ...
     @property
     def share(self) -> float: ...
+    @property
+    def shadow(self) -> bool: ...
 
 
 class PostgresVitals:
@@ -62,6 +64,7 @@ class PostgresVitals:
                 [one.score.value for one in verdicts.values()],
                 [one.healthy for one in verdicts.values()],
                 [one.share for one in verdicts.values()],
+                [one.shadow for one in verdicts.values()],
                 ["; ".join(part.what for part in one.score.parts) for one in verdicts.values()],
             )
 

@@ -79,6 +79,7 @@ CODES: Mapping[str, ErrorCode] = {
     "WorkerGone": ErrorCode(3005, Exit.REFUSED),
     "NotEmpty": ErrorCode(3006, Exit.REFUSED),
     "SnapshotUnusable": ErrorCode(3007, Exit.REFUSED),
+    "ModelUnusable": ErrorCode(3008, Exit.REFUSED),
     "ResultUnavailable": ErrorCode(4001, Exit.FAILED),
     "JobFailed": ErrorCode(4002, Exit.FAILED),
     "ResultTimeout": ErrorCode(4003, Exit.TIMED_OUT),

@@ -93,6 +93,7 @@ def _prediction(outlook: Outlook) -> Record:
     return {
         "worker_id": found.worker_id,
         "name": outlook.vitals.worker.name,
+        "method": found.method,
         "horizon_s": found.horizon.total_seconds(),
         "probability": round(found.probability, 6),
         "base": round(found.base, 6),

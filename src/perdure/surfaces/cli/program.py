@@ -34,6 +34,7 @@ COMMANDS = (
     ),
     ("search", "memory:search", "Find past executions like a text, and what fixed them."),
     ("memory", "memory:app", "Keep, see and rebuild the memory of past executions."),
+    ("model", "model:app", "See, train, compare, promote and roll back the models that foretell failures."),
     ("alert", "alert:app", "See alerts and their rules, silence them, try the channels."),
     ("export", "export", "Print rules, dashboards, units and manifests for what stands around Perdure."),
     ("at", "at", "Look back: any reading command, as of a moment."),

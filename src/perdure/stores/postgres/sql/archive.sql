@@ -10,10 +10,10 @@ FROM perdure.installation i;
 
 -- name: parts(era, base, base_at)
 -- The tables, each with its columns and the query of what is saved of it. What workers told of themselves minutes ago is not, nor are
--- alerts and their messages: a copy must not tell of what its original told.
+-- alerts and their messages: a copy must not tell of what its original told. Nor are trained models, which belong to the workers they learnt from.
 SELECT p.name, p.columns, p.query, p.estimate
 FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p
-WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'alerts', 'alert_messages');
+WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'alerts', 'alert_messages', 'models', 'model_posts');
 
 -- name: columns()
 -- The columns of each table here.

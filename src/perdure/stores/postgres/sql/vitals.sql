@@ -23,16 +23,17 @@ SELECT array_agg(extract(epoch FROM coalesce(w.stopped_at, now()) - w.started_at
     )) AS failures
 FROM perdure.workers w;
 
--- name: note(ids, scores, healthy, shares, parts)
+-- name: note(ids, scores, healthy, shares, shadows, parts)
 -- Keep the scores and shares of living workers; an alert tells of each that fell ill or recovered. Only the last ten scores stay.
 WITH before AS MATERIALIZED (
-    SELECT w.id, w.healthy, n.score, n.healthy AS is_healthy, n.share, n.parts
-    FROM unnest(:ids::uuid[], :scores::real[], :healthy::boolean[], :shares::real[], :parts::text[]) AS n (id, score, healthy, share, parts)
+    SELECT w.id, w.healthy, n.score, n.healthy AS is_healthy, n.share, n.shadow, n.parts
+    FROM unnest(:ids::uuid[], :scores::real[], :healthy::boolean[], :shares::real[], :shadows::boolean[], :parts::text[])
+        AS n (id, score, healthy, share, shadow, parts)
     JOIN perdure.workers w ON w.id = n.id AND w.state IN ('active', 'draining')
 ), events AS (
     INSERT INTO perdure.job_events (event, worker_id, actor, reason, detail)
     SELECT CASE WHEN b.is_healthy THEN 'worker_healthy' ELSE 'worker_sick' END, b.id, 'perdure', b.parts,
-        jsonb_build_object('severity', CASE WHEN b.is_healthy THEN 1 ELSE 3 END, 'health', b.score)
+        jsonb_build_object('severity', CASE WHEN b.is_healthy THEN 1 ELSE 3 END, 'health', b.score, 'shadow', b.shadow)
     FROM before b WHERE b.healthy <> b.is_healthy
 )
 UPDATE perdure.workers w

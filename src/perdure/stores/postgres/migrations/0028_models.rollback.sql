@@ -1,0 +1,2 @@
+DROP TABLE perdure.model_posts;
+DROP TABLE perdure.models;
