@@ -99,16 +99,7 @@ class Duties:
             ahead_days=settings.partitions_ahead_days,
             retention=timedelta(days=settings.retention_days),
         )
-        self._watch = Watch(
-            stores.vitals,
-            stores.evacuations,
-            Champion(stores.models, interval=timedelta(seconds=settings.sample_interval_s)),
-            care=Care(
-                lag_max=timedelta(seconds=settings.suspect_after_s),
-                evacuates=settings.evacuate_unhealthy,
-                shadow_share=settings.model_shadow_share,
-            ),
-        )
+        self._watch = _watch_of(settings, stores)
         self._training = TrainingProcess(settings, stores.models)
         self._watch_s = settings.sample_interval_s
         self._alerting = Alerting(settings, stores.alerts)
@@ -258,6 +249,19 @@ class Duties:
             self._kept = report.kept
             log.info("keeps aged partitions", kept=dict(report.kept))
         _log_upkeep(report)
+
+
+def _watch_of(settings: Settings, stores: SupervisorStores) -> Watch:
+    return Watch(
+        stores.vitals,
+        stores.evacuations,
+        Champion(stores.models, interval=timedelta(seconds=settings.sample_interval_s)),
+        care=Care(
+            lag_max=timedelta(seconds=settings.suspect_after_s),
+            evacuates=settings.evacuate_unhealthy,
+            shadow_share=settings.model_shadow_share,
+        ),
+    )
 
 
 def _log_upkeep(report: UpkeepReport) -> None:

@@ -43,7 +43,6 @@ async def look_after(settings: Settings) -> str:
 def main() -> int:
     """Look once, and end; or end with the parent."""
     orders = msgspec.json.decode(sys.stdin.buffer.read())
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: one core is enough
     die_with_parent(orders["parent"])
     os.nice(POLITENESS)
     settings = Settings(**orders["settings"])

@@ -50,7 +50,7 @@ def rewritten(**changes: object) -> bytes:
     with np.load(io.BytesIO(BODY)) as found:
         arrays = {key: found[key] for key in found.files}
     buffer = io.BytesIO()
-    np.savez(buffer, **{**arrays, **changes})  # type: ignore[arg-type]
+    np.savez(buffer, **{**arrays, **changes})
     return buffer.getvalue()
 
 

@@ -45,7 +45,7 @@ def features(samples: Sequence[Sample]) -> Floats:
     found = np.concatenate([fast, slow, fast - rows[:START].mean(axis=0), _slope(rows[-SLOPE_OVER:])])
     # A measure that this system does not have is missing, not 0: it then counts as the mean of what was learnt.
     unknown = np.isnan(measured).all(axis=0)
-    found[np.tile(unknown, len(found) // len(unknown))] = np.nan
+    found[np.tile(unknown, len(found) // len(MEASURES))] = np.nan
     return found
 
 
@@ -58,7 +58,7 @@ def _average(rows: Floats, memory: float) -> Floats:
 def _slope(rows: Floats) -> Floats:
     """The least-squares slope per row."""
     at = np.arange(len(rows)) - (len(rows) - 1) / 2
-    return np.asarray(at @ rows / max(at @ at, 1e-12))
+    return np.asarray(at @ rows / max(float(at @ at), 1e-12))
 
 
 def without(row: Floats, measure: str) -> Floats:
