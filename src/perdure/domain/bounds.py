@@ -165,5 +165,6 @@ CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
     "on_parent_failure": checked_parent_failure,
     "inherit_priority": checked_flag,
     "crash_limit": _crash_limit,
+    "encrypted": checked_flag,
 }
 """The check of each option by its name; it gives the value as it is kept."""

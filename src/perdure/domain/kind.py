@@ -59,6 +59,7 @@ class KindOptions:
     on_parent_failure: OnParentFailure = OnParentFailure.HOLD
     inherit_priority: bool = True
     crash_limit: int | None = None
+    encrypted: bool = False
 
 
 class JobOptions(TypedDict, total=False):
@@ -84,6 +85,7 @@ class JobOptions(TypedDict, total=False):
     on_parent_failure: OnParentFailure | str
     inherit_priority: bool
     crash_limit: int | None
+    encrypted: bool
 
 
 class Kind(Generic[P, R_co]):

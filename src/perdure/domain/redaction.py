@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from perdure.domain.sealing import MARK
 from perdure.domain.settlement import ErrorReport
 from perdure.domain.views import EMPTY, AttemptView, DeadLetterView, JobDetail, JobView
 
 MASK = "[redacted]"
+SEALED, ENCRYPTED = "$sealed", "[encrypted]"
 DEFAULT_NAMES = (
     "password",
     "passwd",
@@ -109,6 +111,7 @@ class Redaction:
             "://" in text
             or (self._names is not None and bool(self._names.search(_folded(text))))
             or "\\u" in text
+            or text.startswith(MARK)
         )
 
     def _tells(self, name: str) -> bool:
@@ -116,6 +119,8 @@ class Redaction:
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, dict):
+            if SEALED in value:
+                return {SEALED: ENCRYPTED}
             return {key: MASK if self._tells(key) else self._cleaned(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._cleaned(item) for item in value]

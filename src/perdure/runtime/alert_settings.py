@@ -1,6 +1,6 @@
 """The settings of alerts: where messages go, and how often things are looked at and told again."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode
@@ -14,10 +14,6 @@ SHORTEST_SIGNING_SECRET = 16
 
 class AlertSettings(BaseSettings):
     """What `Settings` knows of alerts. Addresses of channels are secrets: who knows them can write there."""
-
-    secret: ClassVar[frozenset[str]] = frozenset(
-        {"alert_webhook", "alert_webhook_secret", "alert_slack", "alert_smtp", "alert_alertmanager"}
-    )
 
     alert_interval_s: float = Field(
         default=15.0, description="Time between two looks of the leader at the alerts.", ge=1, le=300

@@ -20,6 +20,7 @@ from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
 
 if TYPE_CHECKING:
+    from perdure.domain.job import NewJob
     from perdure.runtime.health_operations import HealthOperations
     from perdure.runtime.operations import JobOperations, WorkerOperations
     from perdure.runtime.settings import Settings
@@ -217,7 +218,10 @@ class Enqueuer:
         if mould is None:
             mould = self._moulds[kind] = Mould(kind, self._options)
         text = kind.arguments.encode(args, kwargs, max_bytes=self._app.settings.max_payload_bytes)
-        return Prepared(job=mould.job(text, new_id()), kind=kind, on_duplicate=mould.on_duplicate)
+        job = mould.job(text, new_id())
+        if kind.options.encrypted:
+            job = _sealed(job, self._app.settings)
+        return Prepared(job=job, kind=kind, on_duplicate=mould.on_duplicate)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """See `Perdure.enqueue`. With `conn`, the job exists once the caller's transaction has committed."""
@@ -241,6 +245,12 @@ class Enqueuer:
             Handle(answer.holder or answer.job_id, prepared.kind, look, wait, answer.disposition is new)
             for prepared, answer in zip(jobs, answers, strict=True)
         ]
+
+
+def _sealed(job: "NewJob", settings: "Settings") -> "NewJob":
+    from perdure.runtime.sealing import sealed
+
+    return sealed(job, settings.keyring, max_bytes=settings.max_payload_bytes)
 
 
 def _known(options: OptionKeywords) -> OptionKeywords:

@@ -38,6 +38,7 @@ from perdure.runtime.runners.loop import LoopRunner
 from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
 from perdure.runtime.running import NotedRunner, Running
+from perdure.runtime.sealing import SealedRunner, encoding
 from perdure.runtime.settings import Settings
 from perdure.runtime.tally import Tally
 from perdure.runtime.telemetry import configure_logging
@@ -103,10 +104,7 @@ class Child:
                 ),
                 on_settled=self._count,
             )
-            schema, most = self._settings.schema, self._settings.max_payload_bytes
-            groups = self._groups(
-                kinds, lambda attempt: AttemptLine(attempt, stores.leases, schema, max_payload=most)
-            )
+            groups = self._groups(kinds, partial(self._line_of, stores))
             self._tally = Tally(completion)
             self._slots = {group: group.capacity for group in groups}
             self._execution = self._execution_of(stores, groups)
@@ -131,6 +129,11 @@ class Child:
         self._writer.close()
         await self._writer.wait_closed()
 
+    def _line_of(self, stores: ProcessStores, attempt: Attempt) -> AttemptLine:
+        settings = self._settings
+        encode = encoding(attempt.lease, settings.keyring, settings.max_payload_bytes)
+        return AttemptLine(attempt, stores.leases, settings.schema, encode=encode)
+
     def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
         settings, most = self._settings, self._settings.max_payload_bytes
         runners: dict[str, tuple[Runner, int]] = {
@@ -140,7 +143,14 @@ class Child:
                 settings.thread_concurrency,
             ),
             "process": (
-                ProcessRunner(kinds, line_of, self._orders.app, settings.schema, max_payload=most),
+                ProcessRunner(
+                    kinds,
+                    line_of,
+                    self._orders.app,
+                    settings.schema,
+                    max_payload=most,
+                    keyring=settings.keyring,
+                ),
                 settings.cpu_processes,
             ),
         }
@@ -151,7 +161,8 @@ class Child:
             if names:
                 scope = Scope(queues=settings.queues, kinds=names, labels=settings.labels)
                 slots = 1 if self._orders.isolated else capacity
-                groups.append(Group(scope, slots, NotedRunner(runner, running), self._limits()))
+                opening = SealedRunner(runner, kinds, settings.keyring)
+                groups.append(Group(scope, slots, NotedRunner(opening, running), self._limits()))
         return groups
 
     def _limits(self) -> Limits:

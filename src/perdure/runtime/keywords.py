@@ -66,6 +66,7 @@ class SettingKeywords(TypedDict, total=False):
     prefetch_max: int
     prefetch_ms: int
     max_payload_bytes: int
+    encryption_keys: "str | SecretStr"
     crash_limit: int
     interruption_limit: int
     deadline_grace_s: float

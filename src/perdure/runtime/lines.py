@@ -10,10 +10,9 @@ import structlog
 from perdure.domain.errors import Unavailable
 from perdure.domain.failure import storable
 from perdure.domain.lease import Lease
-from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.settlement import Ending, ErrorReport, Failed
 from perdure.services.execution import Attempt
-from perdure.stores.postgres.callers import complete, complete_sync
+from perdure.stores.postgres.callers import Encode, complete, complete_sync, encoded
 
 PROGRESS_EVERY_S = 0.5
 
@@ -51,15 +50,13 @@ class Pace:
 class AttemptLine:
     """The line of one attempt that runs on the loop or in a thread."""
 
-    __slots__ = ("_attempt", "_loop", "_max_payload", "_pace", "_reports", "_schema", "completed", "heeded")
+    __slots__ = ("_attempt", "_encode", "_loop", "_pace", "_reports", "_schema", "completed", "heeded")
 
-    def __init__(
-        self, attempt: Attempt, reports: Reports, schema: str, *, max_payload: int = PAYLOAD_BYTES_MAX
-    ) -> None:
+    def __init__(self, attempt: Attempt, reports: Reports, schema: str, *, encode: Encode = encoded) -> None:
         self._attempt = attempt
         self._reports = reports
         self._schema = schema
-        self._max_payload = max_payload
+        self._encode = encode
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
         self.completed = False
@@ -82,13 +79,13 @@ class AttemptLine:
     async def complete(self, conn: object, result: object) -> None:
         lease = self._attempt.lease
         settled = lease.job_id, lease.token
-        await complete(conn, *settled, result, schema=self._schema, max_bytes=self._max_payload)
+        await complete(conn, *settled, result, schema=self._schema, encode=self._encode)
         self.completed = True
 
     def complete_sync(self, conn: object, result: object) -> None:
         lease = self._attempt.lease
         settled = lease.job_id, lease.token
-        complete_sync(conn, *settled, result, schema=self._schema, max_bytes=self._max_payload)
+        complete_sync(conn, *settled, result, schema=self._schema, encode=self._encode)
         self.completed = True
 
     async def after_complete(self, otherwise: Ending | None = None) -> Ending | None:

@@ -113,7 +113,11 @@ class DatabaseProducer:
         )
 
     async def look(self, job_id: UUID) -> "ResultView | None":
-        return await (await self.stores()).read.result_of(job_id)
+        from perdure.runtime.sealing import opened as unsealed
+
+        opened = await self._open()
+        view = await opened.stores.read.result_of(job_id)
+        return unsealed(view, job_id, opened.settings.keyring)
 
     async def stores(self) -> "Stores":
         """The services on this event loop, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from perdure.domain.errors import InvalidSettings
 from perdure.runtime.alert_settings import AlertSettings
+from perdure.runtime.encryption_settings import EncryptionSettings
 from perdure.runtime.health_settings import HealthSettings
 from perdure.runtime.memory_settings import MemorySettings
 from perdure.runtime.model_settings import ModelSettings
@@ -54,7 +55,7 @@ class Origin:
     source: str
 
 
-class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, AlertSettings):
+class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, AlertSettings, EncryptionSettings):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(
@@ -218,8 +219,6 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
     )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    secret = AlertSettings.secret | {"database_url", "redis_url", "web_users", "qdrant_url", "qdrant_api_key"}
 
     @classmethod
     def load(cls, flags: Mapping[str, object] | None = None, config_path: Path | None = None) -> Self:

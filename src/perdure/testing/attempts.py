@@ -7,22 +7,25 @@ from typing import Any
 
 from perdure.domain.kind import Kind
 from perdure.domain.lease import Lease
+from perdure.domain.sealing import Keyring
 from perdure.domain.settlement import Ending
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners.loop import LoopRunner
 from perdure.runtime.runners.threads import ThreadRunner
+from perdure.runtime.sealing import SealedRunner
 from perdure.services.execution import ASK_GRACE_S, STOP_GRACE_S, Attempt, StopReason
 
 
 async def attempt(
-    kind: Kind[..., Any], lease: Lease, line_of: Callable[[Attempt], AttemptLine]
+    kind: Kind[..., Any], lease: Lease, line_of: Callable[[Attempt], AttemptLine], keyring: Keyring
 ) -> Ending | None:
     """Run the handler to its end or its time limit; None when it settled the job in its own transaction.
 
     Handlers of mode `process` run in a thread here, like all that are not async.
     """
     kinds = {lease.kind: kind}
-    runner = LoopRunner(kinds, line_of) if kind.mode == "async" else ThreadRunner(kinds, line_of, 1)
+    plain = LoopRunner(kinds, line_of) if kind.mode == "async" else ThreadRunner(kinds, line_of, 1)
+    runner = SealedRunner(plain, kinds, keyring)
     ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
     running = Attempt(lease, monotonic())
     runner.start(running, lambda _, ending: None if ended.done() else ended.set_result(ending))

@@ -18,7 +18,9 @@ from perdure.ports import Claimer, Scope
 from perdure.runtime.app import Perdure
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
+from perdure.runtime.sealing import encoding
 from perdure.runtime.wiring import Stores
+from perdure.services.execution import Attempt
 from perdure.services.stage import Stage
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.testing.attempts import attempt
@@ -65,7 +67,7 @@ class _Hand:
     def __init__(self, app: Perdure, stores: Stores, kinds: dict[str, AnyKind], worker_id: WorkerId) -> None:
         self.outcomes: Counter[Outcome] = Counter()
         self._kinds = kinds
-        self._schema = app.settings.schema
+        self._settings = app.settings
         self._stores = stores
         self._worker_id = worker_id
         self._stage = Stage(stores.jobs, stores.dispatch)
@@ -75,7 +77,7 @@ class _Hand:
         await self._stage.run_once()
         scope = await self._scope()
         dispatch = PostgresDispatch(
-            self._stores.database, schema=self._schema
+            self._stores.database, schema=self._settings.schema
         )  # a new one remembers no lanes
         for isolated in (False, True):
             claimer = Claimer(worker_id=self._worker_id, process=0, isolated=isolated)
@@ -84,12 +86,18 @@ class _Hand:
                 return leases[0]
         return None
 
+    def _line_of(self, running: Attempt) -> AttemptLine:
+        settings = self._settings
+        encode = encoding(running.lease, settings.keyring, settings.max_payload_bytes)
+        return AttemptLine(running, self._stores.leases, settings.schema, encode=encode)
+
     async def run(self, lease: Lease) -> None:
         """Run a job to its end and settle it."""
         ending = await attempt(
             self._kinds[lease.kind],
             lease,
-            lambda running: AttemptLine(running, self._stores.leases, self._schema),
+            self._line_of,
+            self._settings.keyring,
         )
         if ending is None:
             self.outcomes[Outcome.COMPLETED] += 1

@@ -10,8 +10,13 @@ from perdure.domain.errors import InvalidOption
 from perdure.domain.filters import Filter, Operator, Term, Value
 from perdure.domain.job import JobState
 from perdure.domain.kind import Kind
+from perdure.domain.sealing import Keyring
 from perdure.domain.views import JobView
 from perdure.runtime.app import Perdure
+from perdure.runtime.sealing import ARGUMENTS
+from perdure.services.read import Read
+from perdure.stores.postgres.insights import PostgresInsights
+from perdure.stores.postgres.past import PostgresPast
 from perdure.testing.inline import Entry, Inline
 
 PAGE = 1_000
@@ -41,9 +46,14 @@ OPTIONS = tuple(field.name for field in fields(EnqueuedJob) if field.name not in
 
 async def enqueued(app: Perdure, kind: Kind[..., Any]) -> Sequence[EnqueuedJob]:
     """The jobs of a kind, the oldest first, whatever has become of them."""
+    keyring = app.settings.keyring
     if isinstance(app.producer, Inline):
-        return [_from_record(kind, entry) for entry in app.producer.entries if entry.job.kind == kind.name]
-    return [_from_view(kind, view) for view in await _views(app, _of_kind(kind.name))]
+        return [
+            _from_record(kind, entry, keyring)
+            for entry in app.producer.entries
+            if entry.job.kind == kind.name
+        ]
+    return [_from_view(kind, view, keyring) for view in await _views(app, _of_kind(kind.name))]
 
 
 def enqueued_sync(app: Perdure, kind: Kind[..., Any]) -> Sequence[EnqueuedJob]:
@@ -124,7 +134,9 @@ async def _other_kinds(app: Perdure) -> list[str]:
 
 
 async def _views(app: Perdure, filter: Filter) -> list[JobView]:
-    read = (await app.stores()).read
+    # As they are stored: what no face shows can be asked for in a test.
+    database, schema = (await app.stores()).database, app.settings.schema
+    read = Read(PostgresInsights(database, schema=schema), PostgresPast(database, schema=schema))
     views: list[JobView] = []
     cursor: str | None = None
     while True:
@@ -140,11 +152,11 @@ def _of_kind(name: str) -> Filter:
     return Filter(terms=(Term(field="kind", operator=Operator.IS, values=(value,)),))
 
 
-def _from_view(kind: Kind[..., Any], view: JobView) -> EnqueuedJob:
+def _from_view(kind: Kind[..., Any], view: JobView, keyring: Keyring) -> EnqueuedJob:
     return EnqueuedJob(
         id=view.id,
         kind=view.kind,
-        arguments=kind.arguments.named(bytes(view.args)),
+        arguments=kind.arguments.named(keyring.opened(bytes(view.args).decode(), view.id, ARGUMENTS)),
         state=view.state,
         queue=view.queue,
         priority=view.priority,
@@ -156,12 +168,12 @@ def _from_view(kind: Kind[..., Any], view: JobView) -> EnqueuedJob:
     )
 
 
-def _from_record(kind: Kind[..., Any], entry: Entry) -> EnqueuedJob:
+def _from_record(kind: Kind[..., Any], entry: Entry, keyring: Keyring) -> EnqueuedJob:
     job = entry.job
     return EnqueuedJob(
         id=job.id,
         kind=job.kind,
-        arguments=kind.arguments.named(job.args),
+        arguments=kind.arguments.named(keyring.opened(job.args, job.id, ARGUMENTS)),
         state=entry.view.state,
         queue=job.queue,
         priority=job.priority,

@@ -17,6 +17,7 @@ from perdure.domain.settlement import Completed, Ending, settle
 from perdure.domain.views import ResultView
 from perdure.runtime.app import Perdure, Prepared
 from perdure.runtime.lines import AttemptLine
+from perdure.runtime.sealing import opened
 from perdure.services.execution import Attempt
 from perdure.testing.attempts import attempt
 
@@ -62,7 +63,7 @@ class Inline:
 
     async def look(self, job_id: UUID) -> ResultView | None:
         entry = self._entries.get(job_id)
-        return None if entry is None else entry.view
+        return None if entry is None else opened(entry.view, job_id, self._app.settings.keyring)
 
     async def run_scheduled(self) -> int:
         """Run what is delayed or snoozed now, and what depends on it; gives the number of delayed jobs."""
@@ -129,7 +130,7 @@ class Inline:
     async def _run(self, entry: Entry) -> None:
         entry.view = ResultView(state=JobState.RUNNING)
         lease = _lease(entry.job)
-        ending = await attempt(entry.kind, lease, _Line) or Completed()
+        ending = await attempt(entry.kind, lease, _Line, self._app.settings.keyring) or Completed()
         entry.view = _view(lease, ending)
 
 

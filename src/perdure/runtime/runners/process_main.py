@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from perdure.domain.lease import Lease
+from perdure.domain.sealing import Keyring
 from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Snoozed
 from perdure.runtime.lines import Pace
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_error, after_value, call_of
-from perdure.stores.postgres.callers import complete_sync
+from perdure.runtime.sealing import OpenedLease, encoding
+from perdure.stores.postgres.callers import Encode, complete_sync
 
 ENDINGS: dict[str, type[Ending]] = {kind.__name__: kind for kind in (Completed, Failed, Snoozed, Cancelled)}
 
@@ -29,11 +31,11 @@ def ending_from(message: dict[str, Any]) -> Ending:
 class PipeLine:
     """How a context reaches the worker from a process of its own; it can only tell, not ask."""
 
-    def __init__(self, connection: socket.socket, lease: Lease, schema: str, max_payload: int) -> None:
+    def __init__(self, connection: socket.socket, lease: Lease, schema: str, encode: Encode) -> None:
         self._connection = connection
         self._lease = lease
         self._schema = schema
-        self.max_payload = max_payload
+        self._encode = encode
         self._pace = Pace()
 
     def is_cancelled(self) -> bool:
@@ -52,7 +54,7 @@ class PipeLine:
 
     def complete_sync(self, conn: object, result: object) -> None:
         settled = self._lease.job_id, self._lease.token
-        complete_sync(conn, *settled, result, schema=self._schema, max_bytes=self.max_payload)
+        complete_sync(conn, *settled, result, schema=self._schema, encode=self._encode)
         self._connection.sendall(frames.pack({"completed": True}))
 
 
@@ -65,20 +67,22 @@ def main(descriptor: int) -> None:
         return
     die_with_parent(hello["parent"])
     kinds = load_kinds(hello["app"])
+    keyring = Keyring(msgspec.convert(hello["keys"], dict[str, bytes]))
     while (message := frames.read_blocking(connection)) is not None:
-        lease = msgspec.convert(message["job"], Lease)
+        lease = msgspec.convert(message["job"], OpenedLease if message["opened"] else Lease)
         connection.sendall(frames.pack({"took": True}))
-        line = PipeLine(connection, lease, hello["schema"], hello["max_payload"])
-        ending = _run(kinds, lease, line)
+        encode = encoding(lease, keyring, hello["max_payload"])
+        line = PipeLine(connection, lease, hello["schema"], encode)
+        ending = _run(kinds, lease, line, hello["max_payload"])
         report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
         connection.sendall(frames.pack(report))
 
 
-def _run(kinds: Kinds, lease: Lease, line: PipeLine) -> Ending:
+def _run(kinds: Kinds, lease: Lease, line: PipeLine, max_bytes: int) -> Ending:
     kind = kinds[lease.kind]
     try:
-        args, kwargs = call_of(kind, lease, line, max_bytes=line.max_payload)
-        return after_value(kind, lease, kind.function(*args, **kwargs), max_bytes=line.max_payload)
+        args, kwargs = call_of(kind, lease, line, max_bytes=max_bytes)
+        return after_value(kind, lease, kind.function(*args, **kwargs), max_bytes=max_bytes)
     except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
         return after_error(kind, lease, error)
 

@@ -13,11 +13,13 @@ import structlog
 
 from perdure.domain.lease import Lease
 from perdure.domain.payload import PAYLOAD_BYTES_MAX
+from perdure.domain.sealing import NO_KEYS, Keyring
 from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_stop, told
 from perdure.runtime.runners.process_main import ending_from
+from perdure.runtime.sealing import OpenedLease
 from perdure.services.execution import Attempt, Done
 
 NOT_STARTED_PAUSE_S = 1.0
@@ -40,10 +42,11 @@ class ProcessRunner:
         schema: str,
         *,
         max_payload: int = PAYLOAD_BYTES_MAX,
+        keyring: Keyring = NO_KEYS,
     ) -> None:
         self._kinds = kinds
         self._line_of = line_of
-        self._hello = {"app": app, "schema": schema, "max_payload": max_payload}
+        self._hello = {"app": app, "schema": schema, "max_payload": max_payload, "keys": dict(keyring.keys)}
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,7 +150,9 @@ class _Process:
         """Run one job; None when the process died under it."""
         self.took_it = False
         try:
-            self._writer.write(frames.pack({"job": msgspec.to_builtins(lease)}))
+            self._writer.write(
+                frames.pack({"job": msgspec.to_builtins(lease), "opened": isinstance(lease, OpenedLease)})
+            )
             await self._writer.drain()
         except ConnectionError:
             return None

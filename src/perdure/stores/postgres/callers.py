@@ -4,7 +4,7 @@ asyncpg connections, psycopg connections (sync and async) and SQLAlchemy connect
 None of these libraries is imported here: whoever hands in a connection has it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,13 @@ from perdure.stores.postgres.jobs import EnqueueErrors, encode_jobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 Rows = Sequence[Sequence[Any]]
+Encode = Callable[[object], str | None]
+"""Makes a result the JSON text that is stored; none of None."""
+
+
+def encoded(result: object, max_bytes: int = PAYLOAD_BYTES_MAX) -> str | None:
+    """A result as JSON text; none for None. Raises InvalidArguments or PayloadTooLarge."""
+    return None if result is None else encode_plain(result, "result", max_bytes=max_bytes)
 
 
 async def enqueue_on(
@@ -42,11 +49,11 @@ async def complete(
     result: object,
     *,
     schema: str = DEFAULT_SCHEMA,
-    max_bytes: int = PAYLOAD_BYTES_MAX,
+    encode: Encode = encoded,
 ) -> None:
     """Settle a job as completed in the transaction of an async connection. Raises ClaimLost or PayloadTooLarge."""
     statement = statements("jobs", schema)["complete"]
-    values = _complete_values(job_id, token, encoded(result, max_bytes))
+    values = _complete_values(job_id, token, encode(result))
     _require_accepted(job_id, await _fetch(conn, statement, values))
 
 
@@ -57,11 +64,11 @@ def complete_sync(
     result: object,
     *,
     schema: str = DEFAULT_SCHEMA,
-    max_bytes: int = PAYLOAD_BYTES_MAX,
+    encode: Encode = encoded,
 ) -> None:
     """As `complete`, for a connection that is not async."""
     statement = statements("jobs", schema)["complete"]
-    values = _complete_values(job_id, token, encoded(result, max_bytes))
+    values = _complete_values(job_id, token, encode(result))
     _require_accepted(job_id, _fetch_sync(conn, statement, values))
 
 
@@ -73,11 +80,6 @@ def is_async(conn: object) -> bool:
 
 def _enqueue_values(jobs: Sequence[NewJob], on_duplicate: str) -> Mapping[str, object]:
     return {"jobs": encode_jobs(jobs), "on_duplicate": on_duplicate}
-
-
-def encoded(result: object, max_bytes: int) -> str | None:
-    """A result as JSON text; none for None. Raises InvalidArguments or PayloadTooLarge."""
-    return None if result is None else encode_plain(result, "result", max_bytes=max_bytes)
 
 
 def _complete_values(job_id: UUID, token: UUID, text: str | None) -> Mapping[str, object]:

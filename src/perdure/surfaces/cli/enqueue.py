@@ -118,6 +118,7 @@ async def enqueue(
         Name of the kind, as `@job` gives it: the function's module and name, such as `app.resize`.
     """
     from perdure.runtime.loading import kind_of
+    from perdure.runtime.sealing import sealed
     from perdure.runtime.wiring import connected
 
     settings = settings_of(connection)
@@ -130,6 +131,8 @@ async def enqueue(
         args, kwargs = declared.arguments.decode(text)
         text = declared.arguments.encode(args, kwargs, max_bytes=settings.max_payload_bytes)
     job = new_job(declared, options, text, new_job_id())
+    if declared.options.encrypted:
+        job = sealed(job, settings.keyring, max_bytes=settings.max_payload_bytes)
     if what.dry_run:
         tell("nothing was enqueued: this was a dry run")
         _show({"job_id": job.id, "disposition": "dry run", "holder": None}, shown)
