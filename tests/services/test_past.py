@@ -77,7 +77,7 @@ async def look(connection: Any) -> Truth:
         cut = await connection.fetchval("SELECT pg_current_snapshot()::text")
         return Truth(
             cut=cut,
-            at=await connection.fetchval("SELECT now()"),
+            at=await connection.fetchval("SELECT clock_timestamp()"),
             standings={row["id"]: tuple(row)[1:] for row in await connection.fetch(THEN)},
             counted=[tuple(row) for row in await connection.fetch(COUNTED_THEN)],
             letters=[tuple(row) for row in await connection.fetch(LETTERS_THEN)],
@@ -123,8 +123,24 @@ async def test_the_history_up_to_any_cut_tells_what_was_true_then(system: System
         since = truth.at - timedelta(seconds=30)
         assert [tuple(row) for row in await system.sql.fetch(COUNTED_NOW, truth.cut, since)] == truth.counted
         assert [tuple(row) for row in await system.sql.fetch(LETTERS_NOW, truth.cut)] == truth.letters
+        for states in RARE:
+            page = await _insights(system, truth).jobs(
+                Criteria(states=frozenset(states)), limit=1_000, before=None, budget=MINUTE
+            )
+            assert {job.id for job in page.jobs} == {
+                job_id for job_id, then in truth.standings.items() if then[0] in states
+            }, states
         assert await _paused(system, truth) == truth.paused
         assert await _workers(system, truth) == truth.workers
+
+
+RARE = (
+    {JobState.RUNNING},
+    {JobState.RETRYABLE},
+    {JobState.DISCARDED, JobState.CANCELLED},
+    {JobState.RETRYABLE, JobState.DISCARDED},
+    {JobState.AVAILABLE, JobState.RUNNING},
+)
 
 
 def _comparable(standing: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
@@ -356,6 +372,32 @@ async def test_a_page_of_the_past_reads_by_index_alone(system: System) -> None:
         )
     assert scanned <= 10
     assert fetched < 2_000
+
+
+async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(system: System) -> None:
+    """Whatever the planner believes: running jobs by block ranges of when attempts began and ended, failed ones by how they ended."""
+    await moment(system)
+    await system.add_many(200)
+    await system.jobs.settle([settle(lease, Completed()) for lease in await system.claim(limit=200)])
+    await system.sql.execute("ANALYZE")
+    cut = await system.past.cut(await moment(system))
+    sql = statements("past")
+    whole = (cut.cut, cut.newest, cut.open_since)
+    bounds = (UUID(int=2**128 - 1), UUID(int=0), 51)
+    states = [JobState.RETRYABLE, JobState.DISCARDED]
+    asked = (
+        ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_idx"}),
+        ("by_index", "next_failed", (states, *bounds, cut.newest, None), {"job_id_idx1", "job_id_idx2"}),
+    )
+    for setting, name, values, indexes in asked:
+        async with system.sql.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            await connection.execute((sql if setting == "by_block" else statements("insights"))[setting].text)
+            plan = await connection.fetch(f"EXPLAIN {sql[name].numbered()}", *values)
+        told = "\n".join(row[0] for row in plan)
+        scans = [line for line in told.splitlines() if "job_executions_2" in line and " on " in line]
+        assert not [line for line in scans if "Seq Scan" in line], told
+        assert all(index in told for index in indexes), told
 
 
 async def _read_rows(connection: Any) -> tuple[int, int]:

@@ -49,10 +49,12 @@ DENSE = timedelta(hours=24)
 DENSE_GAP_MAX = timedelta(minutes=2)
 FEW = 20_000
 """With more attempts ended since, jobs are looked for among all bodies and not among what has moved."""
-AT_ONCE = 250
+AT_ONCE = 60
 """So many candidates are looked at before asking whether the page is full: each costs more than in the present."""
 UNCOUNTED = 2**62
-ENDED_BADLY = frozenset({JobState.CANCELLED, JobState.DISCARDED})
+FAILED = frozenset({JobState.RETRYABLE, JobState.CANCELLED, JobState.DISCARDED})
+RUNNING = frozenset({JobState.RUNNING})
+READY = frozenset({JobState.AVAILABLE, JobState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,7 @@ class PastInsights:
     async def _stretch(self, search: Search, budget: timedelta) -> None:
         candidates = search.next()
         if isinstance(candidates, tuple):
-            found = await self._candidates(budget, *candidates, search.states)
+            found = await self._candidates(budget, *candidates, search)
             candidates = [row["id"] for row in found]
         likely = await self._likely(budget, search.states, candidates)
         rows: list[asyncpg.Record] = []
@@ -252,18 +254,26 @@ class PastInsights:
         self, budget: timedelta, states: frozenset[JobState], candidates: Sequence[UUID]
     ) -> Sequence[UUID]:
         """Those that are worth a close look; all, where one look at their attempts could not tell."""
-        failed = {JobState.RETRYABLE, *ENDED_BADLY}
-        if len(candidates) <= AT_ONCE or not states <= failed | {JobState.AVAILABLE, JobState.RUNNING}:
+        cut = self._cut.cut
+        if states <= FAILED:
+            found = await self._by_index(budget, "left_failed", candidates, sorted(states), cut)
+        elif len(candidates) > AT_ONCE and states <= READY and states != RUNNING:
+            found = await self._by_index(budget, "begun", candidates, cut)
+        else:
             return candidates
-        values = (candidates, self._cut.cut, JobState.AVAILABLE in states, bool(states & failed))
-        return [row["id"] for row in await self._by_index(budget, "begun", *values)]
+        return [row["id"] for row in found]
 
     async def _candidates(
-        self, budget: timedelta, name: str, values: tuple[object, ...], states: frozenset[JobState]
+        self, budget: timedelta, name: str, values: tuple[object, ...], search: Search
     ) -> list[asyncpg.Record]:
         bounds = values if name == "next_bodies" else values[1:]
-        if states <= ENDED_BADLY:
-            return await self._by_index(budget, "next_ended_badly", *bounds, self._cut.newest)
+        if search.states <= FAILED:
+            lanes = search.lanes
+            return await self._by_index(budget, "next_failed", *values, self._cut.newest, lanes)
+        if search.states == RUNNING:
+            ran = (self._sql["next_running"], (*bounds, *self._whole, self._cut.at))
+            by_block = (self._sql["by_block"], ())
+            return (await self._database.fetch_all(self._bound(budget), by_block, ran))[2]
         if name == "next_bodies" or await self._much_has_moved(budget):
             return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
         return await self._within(budget, name, *values, *self._whole)

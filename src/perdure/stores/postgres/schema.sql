@@ -629,7 +629,9 @@ CREATE INDEX job_executions_job ON ONLY perdure.job_executions USING btree (job_
 
 CREATE INDEX job_executions_order ON ONLY perdure.job_executions USING brin (perdure.in_order(settle_xid)) WITH (pages_per_range='32', autosummarize='on');
 
-CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at) WITH (pages_per_range='32', autosummarize='on');
+CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at, claimed_at) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX job_executions_retried ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = 'retryable'::perdure.job_state);
 
 CREATE INDEX leases_guard ON perdure.leases USING btree (worker_id, deadline);
 

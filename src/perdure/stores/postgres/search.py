@@ -66,6 +66,11 @@ class Search:
         """The states that are wanted."""
         return self._criteria.states
 
+    @property
+    def lanes(self) -> str | None:
+        """What is wanted of lanes, as `lanes_that_fit` reads it."""
+        return _clauses(self._criteria.lanes)
+
     def next(self) -> tuple[str, tuple[object, ...]] | list[UUID]:
         """The statement that gives the candidates of the next stretch, or they themselves."""
         below = self._below or LAST

@@ -41,11 +41,52 @@ SELECT b.id FROM perdure.jobs b
 WHERE b.id < :before::uuid AND b.id >= :floor::uuid AND b.id <= :newest::uuid AND perdure.seen(b.xid, :cut::text::pg_snapshot)
 ORDER BY b.id DESC LIMIT :span;
 
--- name: next_ended_badly(before, floor, span, newest)
--- The ids of the next jobs below `before` that have ever been cancelled or discarded, by the index of those. A job may come twice.
-SELECT e.job_id AS id FROM perdure.job_executions e
-WHERE e.state IN ('cancelled', 'discarded') AND e.job_id < :before::uuid AND e.job_id >= :floor::uuid AND e.job_id <= :newest::uuid
-ORDER BY e.job_id DESC LIMIT :span;
+-- name: by_block()
+-- For the rest of the transaction find attempts by the block ranges that tell when they began and ended, never in the order of jobs.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_indexscan', 'off', true);
+
+-- name: next_running(before, floor, span, cut, newest, open_since, at)
+-- The ids of the next jobs below `before` that ran at the cut: their attempt had begun and ended later, or has not ended.
+SELECT c.id FROM (
+    SELECT e.job_id AS id FROM perdure.job_executions e
+    WHERE e.settled_at >= :open_since::timestamptz AND e.claimed_at <= :at::timestamptz AND perdure.seen(e.claim_xid, :cut::text::pg_snapshot)
+        AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+    UNION ALL
+    SELECT l.job_id FROM perdure.leases l WHERE perdure.seen(l.claim_xid, :cut::text::pg_snapshot)
+    OFFSET 0 -- or the bounds below would have the index on jobs used
+) c
+WHERE c.id < :before::uuid AND c.id >= :floor::uuid AND c.id <= :newest::uuid
+ORDER BY c.id DESC LIMIT :span;
+
+-- name: next_failed(states, before, floor, span, newest, lanes)
+-- The ids of the next jobs below `before` that an attempt had ever left in one of these states, of those retryable, cancelled and
+-- discarded. A job may come twice.
+SELECT c.id FROM (
+    (SELECT e.job_id AS id FROM perdure.job_executions e
+    WHERE e.state IN ('cancelled', 'discarded') AND e.state = ANY (:states::perdure.job_state[])
+        AND e.job_id < :before::uuid AND e.job_id >= :floor::uuid AND e.job_id <= :newest::uuid
+        AND (:lanes::jsonb IS NULL OR e.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+    ORDER BY e.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT e.job_id FROM perdure.job_executions e
+    WHERE e.state = 'retryable' AND 'retryable' = ANY (:states) AND e.job_id < :before AND e.job_id >= :floor AND e.job_id <= :newest
+        AND (:lanes IS NULL OR e.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+    ORDER BY e.job_id DESC LIMIT :span)
+) c ORDER BY c.id DESC LIMIT :span;
+
+-- name: left_failed(among, states, cut)
+-- Those of some jobs whose last attempt had left them in one of these states at the cut, none having been available or run since.
+SELECT c.id FROM (SELECT DISTINCT u.id FROM unnest(:among::uuid[]) AS u (id)) c
+WHERE EXISTS (
+        SELECT FROM (
+            SELECT e.state FROM perdure.job_executions e WHERE e.job_id = c.id AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+            ORDER BY e.run DESC, e.settled_at DESC, e.settle_xid DESC LIMIT 1
+        ) l WHERE l.state = ANY (:states::perdure.job_state[])
+    ) AND NOT EXISTS (
+        SELECT FROM perdure.job_executions f WHERE f.job_id = c.id AND NOT perdure.seen(f.settle_xid, :cut::text::pg_snapshot)
+            AND perdure.seen(f.available_xid, :cut::text::pg_snapshot)
+    )
+ORDER BY c.id DESC;
 
 -- name: moved_since(open_since, most)
 -- How many attempts have ended since a moment, counted to `most`.
@@ -75,19 +116,15 @@ SELECT c.id FROM (
     ORDER BY 1 DESC LIMIT :span)
 ) c ORDER BY c.id DESC LIMIT :span;
 
--- name: begun(among, cut, waits, failed)
--- Those of some jobs that may have been running, or with `waits` available, or with `failed` left so by an attempt: one look at their
--- attempts tells who is worth a closer one.
+-- name: begun(among, cut)
+-- Those of some jobs that may have been available or running: one look at their attempts tells who is worth a closer one.
 SELECT c.id FROM unnest(:among::uuid[]) WITH ORDINALITY AS c (id, place)
 WHERE EXISTS (
-        SELECT FROM perdure.job_executions e WHERE e.job_id = c.id AND CASE
-            WHEN perdure.seen(e.settle_xid, :cut::text::pg_snapshot) THEN :failed::boolean AND e.state IN ('retryable', 'cancelled', 'discarded')
-            ELSE perdure.seen(e.claim_xid, :cut::text::pg_snapshot)
-                OR (:waits::boolean AND perdure.seen(e.available_xid, :cut::text::pg_snapshot)) END
-    ) OR EXISTS (
-        SELECT FROM perdure.leases l WHERE l.job_id = c.id AND (:waits OR perdure.seen(l.claim_xid, :cut::text::pg_snapshot))
-    ) OR (:waits AND (EXISTS (SELECT FROM perdure.available_jobs a WHERE a.job_id = c.id)
-        OR EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = c.id)))
+        SELECT FROM perdure.job_executions e WHERE e.job_id = c.id AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+            AND (perdure.seen(e.claim_xid, :cut::text::pg_snapshot) OR perdure.seen(e.available_xid, :cut::text::pg_snapshot))
+    ) OR EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = c.id)
+    OR EXISTS (SELECT FROM perdure.available_jobs a WHERE a.job_id = c.id)
+    OR EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = c.id)
 ORDER BY c.place;
 
 -- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, cut)
