@@ -7,11 +7,22 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
+from perdure.domain.advice import Attempt
 from perdure.domain.snapshot import Manifest, Part, RecordedCut
 from perdure.ports import Insights
 
 PartsOf: TypeAlias = Callable[[Manifest, Part], AsyncIterator[bytes]]
 """Gives the lines of a part of a snapshot."""
+
+
+class Attempts(Protocol):
+    """How attempts went, for advice."""
+
+    async def of_kind(
+        self, kind: str, *, within: timedelta, limit: int, budget: timedelta
+    ) -> Sequence[Attempt]:
+        """The newest ended attempts of a kind, at most `limit`, from as short a span as has enough. Raises NotFound and DatabaseUnavailable."""
+        ...
 
 
 class Past(Protocol):

@@ -7,14 +7,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from perdure.domain.advice import Advice
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.restore import EVERYTHING, Conflicts, Restore, RestoreScope
 from perdure.domain.snapshot import Manifest
 from perdure.ports import By
+from perdure.runtime.advising import advising
 from perdure.runtime.memory_operations import MemoryOperations
 from perdure.runtime.restoring import Restoring, restoring_on
 from perdure.runtime.saving import policy_of, snapshots_of
 from perdure.runtime.settings import Settings
+from perdure.services.advise import WEEK
 from perdure.services.restore import DRAIN, Terms
 from perdure.services.snapshot import Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
@@ -123,6 +126,15 @@ class StateOperations(MemoryOperations):
         """A plan or restore, and what came of it. Raises NotFound."""
         async with self._restoring() as restoring:
             return await restoring.restores.get(id)
+
+    async def advise(self, kind: str, *, within: Duration = WEEK) -> Advice:
+        """What the newest attempts of a kind within a span say: durations, failures and their causes, time-out, retry delay, workers.
+
+        Each with how many attempts say so; what too few tell of is None. Nothing is changed. Raises NotFound and InvalidOption.
+        """
+        stores = await self._app.stores()
+        span = parse_duration(within, "within")
+        return await advising(stores.database, self._app.settings).kind(kind, within=span)
 
     async def enable_auto_snapshot(
         self, interval: Duration, retention: int, *, actor: str = "program"

@@ -22,6 +22,7 @@ COMMANDS = (
     ("worker", "worker:app", "Run workers, and see them."),
     ("job", "job:app", "Enqueue jobs, see, explain, retry and cancel them."),
     ("queue", "queue:app", "See queues, pause and resume them."),
+    ("kind", "kind:app", "Learn from how the jobs of a kind went."),
     ("dlq", "dlq:app", "See what gave up, replay or discard it."),
     ("serve", "serve:serve", "Serve the dashboard, the HTTP API, metrics and probes."),
     ("status", "status:status", "The system on one screen; the exit code is its state."),
