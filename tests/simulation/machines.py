@@ -126,6 +126,13 @@ class NoAlerts:
         return ()
 
 
+class NoRollups:
+    """Charts have nobody who looks at them."""
+
+    async def run_once(self) -> int:
+        return 0
+
+
 class SimulatedWorkers(ModelWorkers):
     """Remembers whose worker is whose."""
 
@@ -261,6 +268,7 @@ async def supervise(world: "World") -> None:
             lineage=SameLineage(),
             wishes=ModelControl(world.store, line),
             alerts=NoAlerts(),
+            rollups=NoRollups(),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

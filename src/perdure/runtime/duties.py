@@ -38,6 +38,7 @@ SNAPSHOT_LOOK_S = 10.0
 RESTORE_LOOK_S = 10.0
 MEMORY_LOOK_S = 5.0
 MODEL_LOOK_S = 30.0
+ROLL_UP_S = 20.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 MESSAGES_S = 2.0
@@ -102,6 +103,7 @@ class Duties:
         self._watch = _watch_of(settings, stores)
         self._training = TrainingProcess(settings, stores.models)
         self._watch_s = settings.sample_interval_s
+        self._rollups = stores.rollups
         self._alerting = Alerting(settings, stores.alerts)
         self._alert_interval_s = settings.alert_interval_s
         self._kept_up_at: float | None = None
@@ -134,6 +136,7 @@ class Duties:
                 (MODEL_LOOK_S, self._look_after_models, "models"),
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
                 (self._watch_s, self._look_after, "health"),
+                (ROLL_UP_S, self._roll_up, "rollups"),
                 (self._alert_interval_s, self._look_for_alerts, "alerts"),
                 (MESSAGES_S, self._send_messages, "messages"),
                 (self._alert_interval_s, self._tell_of_outage, "outage"),
@@ -217,6 +220,11 @@ class Duties:
         report = await self._watch.run_once(asyncio.get_running_loop().time())
         if report.evacuated:
             log.warning("evacuates before it fails", workers=[str(one) for one in report.evacuated])
+
+    async def _roll_up(self) -> None:
+        """The minutes that are over are counted, for the charts."""
+        if self._term is not None:
+            await self._rollups.run_once()
 
     async def _look_for_alerts(self) -> None:
         if self._term is not None:

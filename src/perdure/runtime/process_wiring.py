@@ -17,6 +17,7 @@ from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.lineage import PostgresLineage
 from perdure.stores.postgres.models import PostgresModels
+from perdure.stores.postgres.rollups import PostgresRollups
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.vitals import PostgresVitals
 from perdure.stores.postgres.workers import PostgresWorkers
@@ -62,6 +63,7 @@ class SupervisorStores:
     models: PostgresModels
     lineage: Lineage
     alerts: PostgresAlerts
+    rollups: PostgresRollups
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
@@ -134,6 +136,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             models=PostgresModels(duties, schema=settings.schema),
             lineage=PostgresLineage(beats, schema=settings.schema),
             alerts=PostgresAlerts(upkeep, schema=settings.schema),
+            rollups=PostgresRollups(upkeep, schema=settings.schema),
             duties=duties,
             heartbeats=beats,
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -19,16 +18,12 @@ from perdure.domain.activity import (
     ThroughputView,
 )
 from perdure.domain.errors import DatabaseUnavailable, InvalidOption
-from perdure.domain.rank import EPOCH
 from perdure.ports import By
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.rollups import MILLISECOND, MINUTE, SKEW, id_at, minute_of
 from perdure.stores.postgres.rows import event_of
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
-MILLISECOND = timedelta(milliseconds=1)
-MINUTE = timedelta(minutes=1)
-SKEW = timedelta(minutes=1)
-"""How far a producer's clock may be off for its jobs to be counted; ids carry its time."""
 _METERED = tuple(MeteredAttempts.__dataclass_fields__)
 UNFINISHED = "The time budget ended the search here; narrow it."
 
@@ -39,10 +34,14 @@ class PostgresActivity:
     def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
         self._database = database
         self._sql = statements("activity", schema)
+        self._rollups = statements("rollups", schema)
         self._bounded = statements("insights", schema)["bounded"]
 
     async def throughput(self, since: datetime, until: datetime, *, budget: timedelta) -> ThroughputView:
+        """Whole minutes from the counts that the leader keeps, the rest from the history itself."""
         notes = []
+        counted = await self._counted(since, until)
+        begun, since = since, max(since, max(counted) + MINUTE) if counted else since
         ended: dict[datetime, asyncpg.Record] = {}
         enqueued: dict[datetime, int] = {}
         try:
@@ -50,23 +49,34 @@ class PostgresActivity:
         except asyncpg.QueryCanceledError:
             notes.append("attempts that ended: not counted within the time budget")
         try:
-            bounds = (_id_at(since - SKEW), _id_at(until + SKEW))
+            bounds = (id_at(since - SKEW), id_at(until + SKEW))
             enqueued = {
                 row["at"]: row["enqueued"] for row in await self._within(budget / 2, "enqueued", *bounds)
             }
         except asyncpg.QueryCanceledError:
             notes.append("jobs enqueued: not counted within the time budget")
         minutes = []
-        at = _minute(since)
+        at = minute_of(begun)
         while at < until:
             row = ended.get(at)
             counts = {name: row[name] for name in ("completed", "failed", "other")} if row else {}
-            minutes.append(Minute(at=at, enqueued=enqueued.get(at, 0), **counts))
+            minutes.append(counted.get(at) or Minute(at=at, enqueued=enqueued.get(at, 0), **counts))
             at += MINUTE
         return ThroughputView(minutes=tuple(minutes), complete=not notes, note="; ".join(notes))
 
+    async def _counted(self, since: datetime, until: datetime) -> dict[datetime, Minute]:
+        """The minutes from the beginning of the span on that are counted without a gap; none when its first one is not."""
+        found: dict[datetime, Minute] = {}
+        expected = minute_of(since)
+        for row in await self._database.fetch(self._rollups["minutes"], expected, until):
+            if row["at"] != expected:
+                break
+            found[expected] = Minute(**row)
+            expected += MINUTE
+        return found
+
     async def queue_rates(self, *, budget: timedelta) -> Sequence[QueueRate]:
-        first = _id_at(datetime.now(UTC) - MINUTE - SKEW)
+        first = id_at(datetime.now(UTC) - MINUTE - SKEW)
         try:
             rows = await self._within(budget, "queue_rates", first)
         except asyncpg.QueryCanceledError as error:
@@ -82,7 +92,7 @@ class PostgresActivity:
         ]
 
     async def metered(self, since: datetime, until: datetime, *, budget: timedelta) -> Metered:
-        first, last = _id_at(since - SKEW), _id_at(until + SKEW)
+        first, last = id_at(since - SKEW), id_at(until + SKEW)
         try:
             ended = await self._within(budget, "meter_ended", since, until, list(BUCKETS))
             enqueued = await self._within(budget, "meter_enqueued", first, last, since, until)
@@ -140,15 +150,6 @@ class PostgresActivity:
         return (await self._database.fetch_all((self._bounded, (milliseconds,)), (self._sql[name], values)))[
             1
         ]
-
-
-def _id_at(moment: datetime) -> UUID:
-    """The lowest id of version 7 that could be made at that moment."""
-    return UUID(int=max(0, (moment - EPOCH) // MILLISECOND) << 80)
-
-
-def _minute(moment: datetime) -> datetime:
-    return moment.replace(second=0, microsecond=0)
 
 
 def _cursor(text: str | None) -> tuple[datetime | None, str | None, str | None]:

@@ -336,6 +336,15 @@ CREATE TABLE perdure.migrations (
     CONSTRAINT migrations_pkey PRIMARY KEY (number)
 );
 
+CREATE TABLE perdure.minute_counts (
+    minute timestamp with time zone NOT NULL,
+    enqueued bigint NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL,
+    other bigint NOT NULL,
+    CONSTRAINT minute_counts_pkey PRIMARY KEY (minute)
+) WITH (fillfactor=80);
+
 CREATE TABLE perdure.model_posts (
     only_one boolean NOT NULL DEFAULT true,
     champion integer,
