@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,19 +72,28 @@ async def paths(url: str) -> Sequence[str]:
     ]
 
 
-async def pages(address: str, wanted: Sequence[str], rounds: int) -> Mapping[str, list[float]]:
-    """The times of each page in ms."""
-    times: dict[str, list[float]] = {path: [] for path in wanted}
+@dataclass
+class Asked:
+    """The times of a page in ms, and how often it was refused because the database took too long."""
+
+    times: list[float] = field(default_factory=list)
+    refused: int = 0
+
+
+async def pages(address: str, wanted: Sequence[str], rounds: int) -> Mapping[str, Asked]:
+    """Ask for each page in each round."""
+    asked = {path: Asked() for path in wanted}
     async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         for _ in range(rounds):
             for path in wanted:
                 began = time.perf_counter()
                 answer = await client.get(path)
-                times[path].append((time.perf_counter() - began) * 1e3)
-                if answer.status_code != 200:
+                asked[path].times.append((time.perf_counter() - began) * 1e3)
+                asked[path].refused += answer.status_code == 503
+                if answer.status_code not in {200, 503}:
                     raise SystemExit(f"{path} was answered with {answer.status_code}: {answer.text[:300]}")
             await asyncio.sleep(EXPIRED_S)
-    return times
+    return asked
 
 
 async def transactions(url: str, address: str, dashboards: int) -> float:
@@ -143,11 +153,14 @@ async def measure(settings: Settings, options: argparse.Namespace) -> Results:
     wanted = await paths(url)
     async with traffic(url, options.rate) as done, served(settings) as server:
         address, began = server.address.rstrip("/"), time.monotonic()
-        for path, times in (await pages(address, wanted, options.rounds)).items():
+        for path, one_page in (await pages(address, wanted, options.rounds)).items():
+            times = one_page.times
             p95 = statistics.quantiles(times, n=20, method="inclusive")[-1] if len(times) > 1 else times[0]
             shown = re.sub(r"as_of=\S+", "as_of=…", re.sub(r"[0-9a-f-]{36}", "ID", path))
             results.tell(f"{shown}: p95", p95, "ms", PAGE_P95_MS)
             results.tell(f"{shown}: longest", max(times), "ms", PAGE_MAX_MS)
+            if one_page.refused:
+                results.tell(f"{shown}: refused for want of time", one_page.refused, "", 0)
         results.tell("jobs a second meanwhile", done[0] / (time.monotonic() - began), "/s")
         one = await transactions(url, address, 1)
         many = await transactions(url, address, DASHBOARDS)

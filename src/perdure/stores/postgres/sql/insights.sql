@@ -171,7 +171,7 @@ LEFT JOIN LATERAL (
 
 -- name: counts(most)
 -- How many jobs are in each state, each counted to `most` and one more; completed ones are what all bodies leave. The
--- function stands in FROM, where the planner dissolves it: called for each row it took seven times as long.
+-- function stands in FROM, where the planner dissolves it: called for each row it took ten times as long.
 SELECT 'pending' AS state, count(*) AS jobs FROM (SELECT FROM perdure.blocked_jobs LIMIT :most::integer + 1) c
 UNION ALL SELECT 'scheduled', count(*) FROM (SELECT FROM perdure.scheduled_jobs s WHERE NOT s.retry LIMIT :most + 1) c
 UNION ALL SELECT 'available', count(*) FROM (
