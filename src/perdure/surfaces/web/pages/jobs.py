@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from perdure.domain.errors import InvalidInput
+from perdure.domain.errors import InvalidInput, PastUnknown
 from perdure.domain.filters import FAILED_STATES
 from perdure.domain.job import JobState
 from perdure.domain.views import CountView, JobPage
@@ -31,18 +31,19 @@ async def jobs(visit: Visit) -> Content:
     found, fault, hint = JobPage(jobs=()), "", ""
     try:
         found = await visit.stores.read.jobs(text, limit=LIMIT, cursor=cursor, as_of=visit.as_of)
+    except PastUnknown:
+        raise
     except InvalidInput as error:
         fault, hint = error.why, error.next_step
-    status = await observed.status(visit)
+    # Of the past the states are counted one job after the other: a list of jobs does not wait for that.
+    counts = () if visit.as_of is not None else (await observed.status(visit)).counts or ()
     return "jobs.html", {
         "filter": text,
         "cursor": cursor,
         "found": found,
         "fault": fault,
         "hint": hint,
-        "facets": [
-            (label, facet, _count(facet, status.counts or ()), facet == text) for label, facet in FACETS
-        ],
+        "facets": [(label, facet, _count(facet, counts), facet == text) for label, facet in FACETS],
     }
 
 

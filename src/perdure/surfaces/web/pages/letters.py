@@ -2,7 +2,7 @@
 
 import asyncio
 
-from perdure.domain.errors import InvalidInput
+from perdure.domain.errors import InvalidInput, PastUnknown
 from perdure.domain.views import DeadLetterPage, GroupView
 from perdure.surfaces.web.pages.frame import Content, Visit
 
@@ -21,6 +21,8 @@ async def letters(visit: Visit) -> Content:
             read.groups(text, limit=LIMIT, as_of=visit.as_of),
             read.dead_letters(text, limit=LIMIT, cursor=cursor, as_of=visit.as_of),
         )
+    except PastUnknown:
+        raise
     except InvalidInput as error:
         fault, hint = error.why, error.next_step
     return "letters.html", {

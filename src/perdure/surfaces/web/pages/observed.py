@@ -17,26 +17,28 @@ LATEST_KEPT_S = 2.0
 RATES_KEPT_S = 4.0
 GROUPS_ON_NOW = 5
 OUTLOOKS_KEPT_S = 5.0
+PAST_WITHIN = timedelta(seconds=10)
+"""Jobs of the past are counted one after the other; who looks back may wait for it rather than be refused."""
 
 
 async def status(visit: Visit) -> StatusView:
     """The system on one screen."""
     if visit.as_of is not None:
-        return await visit.stores.read.status(as_of=visit.as_of)
+        return await visit.stores.read.status(as_of=visit.as_of, budget=PAST_WITHIN)
     return await visit.web.recent.get("status", visit.stores.read.status)
 
 
 async def queues(visit: Visit) -> Sequence[QueueView]:
     """All queues."""
     if visit.as_of is not None:
-        return await visit.stores.read.queues(as_of=visit.as_of)
+        return await visit.stores.read.queues(as_of=visit.as_of, budget=PAST_WITHIN)
     return await visit.web.recent.get("queues", visit.stores.read.queues)
 
 
 async def workers(visit: Visit) -> Sequence[WorkerView]:
     """The workers that live, and those that ended lately."""
     if visit.as_of is not None:
-        return await visit.stores.read.workers(as_of=visit.as_of)
+        return await visit.stores.read.workers(as_of=visit.as_of, budget=PAST_WITHIN)
     return await visit.web.recent.get("workers", visit.stores.read.workers)
 
 
@@ -50,7 +52,7 @@ async def outlooks(visit: Visit) -> Sequence[Outlook]:
 async def groups(visit: Visit) -> Sequence[GroupView]:
     """The largest groups of dead letters."""
     if visit.as_of is not None:
-        return await visit.stores.read.groups(limit=GROUPS_ON_NOW, as_of=visit.as_of)
+        return await visit.stores.read.groups(limit=GROUPS_ON_NOW, as_of=visit.as_of, budget=PAST_WITHIN)
     return await visit.web.recent.get("groups", lambda: visit.stores.read.groups(limit=GROUPS_ON_NOW))
 
 
