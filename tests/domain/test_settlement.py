@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +22,6 @@ from perdure.domain.settlement import (
     settle,
 )
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ERROR = ErrorReport(type="ValueError", message="no")
 spans = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1))
 endings: st.SearchStrategy[Ending] = st.one_of(
@@ -52,8 +51,8 @@ def leases(draw: st.DrawFn) -> Lease:
         max_attempts=draw(st.integers(attempt, 21)),
         timeout_ms=None,
         crash_limit=draw(st.none() | st.integers(1, 5)),
-        available_at=NOW,
-        claimed_at=NOW,
+        available_us=0,
+        claimed_us=0,
     )
 
 
@@ -112,7 +111,7 @@ def _until_terminal(lease: Lease, ending: Callable[[], Ending], limit: int) -> l
         last = history[-1]
         lease = Lease(
             lease.job_id, lease.token, 1, 1, last.attempt + 1, last.crashes, last.interruptions, last.suspicion,
-            "{}", 3, lease.max_attempts, None, lease.crash_limit, NOW, NOW,
+            "{}", 3, lease.max_attempts, None, lease.crash_limit, 0, 0,
         )  # fmt: skip
     return history
 

@@ -22,7 +22,7 @@ NOW = datetime.now(UTC)
 async def ending_in(app: str) -> Ending | None:
     kinds = load_kinds(APP)
     kind = next(name for name in kinds if name.endswith("cpu_poison"))
-    job = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW, kind=kind)
+    job = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, 0, 0, kind=kind)
     line: Any = type("Line", (), {"completed": False})
     runner = ProcessRunner(kinds, lambda attempt: line(), app, "perdure")
     ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()

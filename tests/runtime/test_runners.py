@@ -48,9 +48,7 @@ class Refusing:
 
 def attempt_at(kind: str, args: str = "{}") -> Attempt:
     name = f"{APP}.{kind}"
-    return Attempt(
-        Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, args, 3, 4, None, None, NOW, NOW, kind=name), 0.0
-    )
+    return Attempt(Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, args, 3, 4, None, None, 0, 0, kind=name), 0.0)
 
 
 class Run:

@@ -46,7 +46,7 @@ class Held:
             raise RuntimeError("the statement was cancelled by an administrator")
         return [
             LeaseOf(
-                lease=Lease(uuid4(), next(self._untold), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, NOW, NOW),
+                lease=Lease(uuid4(), next(self._untold), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, 0, 0),
                 worker_id=worker_id,
                 process=process,
                 isolated=False,

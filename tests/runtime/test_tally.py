@@ -1,6 +1,6 @@
 """What a process counts of its attempts on their way to be settled."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -11,7 +11,6 @@ from perdure.ports import Settled
 from perdure.runtime.tally import EVERY, Tally
 from perdure.services.completion import Bounds, Completion
 
-NOW = datetime.now(UTC)
 FAILED = Failed(error=ErrorReport(type="Error", message="no"), retry_in=timedelta(0))
 TIMED_OUT = Failed(error=ErrorReport(type="Error", message="late"), retry_in=timedelta(0), timed_out=True)
 
@@ -29,8 +28,8 @@ def tally() -> Tally:
 
 
 def lease(kind: str = "app.work", waited_s: float = 0.0) -> Lease:
-    available = NOW - timedelta(seconds=waited_s)
-    return Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, available, NOW, kind=kind)
+    claimed = int(waited_s * 1_000_000)
+    return Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, 0, claimed, kind=kind)
 
 
 def run(counted: Tally, ending: Ending, took: float, *, times: int = 1, kind: str = "app.work") -> None:

@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 
 
 def lease(*, timeout_ms: int | None = None) -> Lease:
-    return Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, timeout_ms, None, NOW, NOW, kind="app.work")
+    return Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, timeout_ms, None, 0, 0, kind="app.work")
 
 
 class Source:

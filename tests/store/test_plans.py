@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from perdure.stores.postgres.connections import Connection, connect
-from perdure.stores.postgres.dispatch import CLAIM_SETTINGS
+from perdure.stores.postgres.dispatch import CLAIM_SETTINGS, tokens
 from perdure.stores.postgres.jobs import SETTLE_SETTINGS
 from perdure.stores.postgres.statements import statements
 from tests.support.servers import PostgresServer
@@ -171,7 +171,7 @@ def streams(lanes: int = 3) -> tuple[str, str]:
 async def claim_plan(connection: Connection, most: int) -> Plan:
     lanes, bands = streams()
     floors = f"array_fill('{-(2**63)}'::bigint, ARRAY[9])"
-    terms = f"{most}", f"'{WORKER}'", "1", "false", "5000"
+    terms = f"{most}", f"'{WORKER}'", "1", "false", "5000", f"'\\x{tokens(most).hex()}'"
     return await plan_of(connection, "dispatch", "claim", lanes, bands, floors, *terms)
 
 

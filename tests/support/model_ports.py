@@ -21,7 +21,7 @@ from perdure.domain.worker import Beat, NewWorker, WorkerId
 from perdure.ports import By, Claimer, LeaseOf, Place, Settled
 from perdure.stores.postgres.statements import Statement
 from tests.support.model_job import Job
-from tests.support.model_store import EPOCH, MICROSECOND, LeaseRow, ModelStore
+from tests.support.model_store import LeaseRow, ModelStore
 
 T = TypeVar("T")
 COLUMNS = (*Lease.__struct_fields__[: Lease.__struct_fields__.index("queue")], "band", "rank")
@@ -129,7 +129,7 @@ class ModelLeases:
         """What nobody may ask for: leases by their age alone. A planted bug does."""
 
         def old(row: LeaseRow) -> bool:
-            return self._store.now - (row.lease.claimed_at - EPOCH) // MICROSECOND > 15_000_000
+            return self._store.now - row.lease.claimed_us > 15_000_000
 
         return await self._line.call(lambda: self._store.leases_where(old, limit))
 

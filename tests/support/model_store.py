@@ -229,9 +229,10 @@ class ModelStore(Model):
             return []
 
         def hung(row: LeaseRow) -> bool:
-            claimed_at = (row.lease.claimed_at - EPOCH) // MICROSECOND
             more = sum(
-                step.by // MICROSECOND for step in steps if claimed_at < self.now - step.ago // MICROSECOND
+                step.by // MICROSECOND
+                for step in steps
+                if row.lease.claimed_us < self.now - step.ago // MICROSECOND
             )
             return row.deadline < min(self.now, self.now - more) and not self.lost(row)
 
@@ -396,7 +397,7 @@ class ModelStore(Model):
             new.id, job.token, self.lane_of[new.id], job.run, job.failures + 1, job.crashes, job.interruptions,
             job.suspicion, new.args, job.priority, new.max_attempts,
             None if timeout is None else timeout // timedelta(milliseconds=1), new.crash_limit,
-            moment(self.available_at[new.id]), moment(self.now), None, new.queue, new.kind,
+            self.available_at[new.id], self.now, None, new.queue, new.kind,
         )  # fmt: skip
         deadline = ENDLESS if timeout is None else self.now + timeout // MICROSECOND + grace_us
         row = LeaseRow(lease=lease, claimer=claimer, deadline=deadline, claim_xid=self.xid, slot=slot)

@@ -1,9 +1,11 @@
 """The lease: one worker's exclusive right to run and settle one attempt of one job."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -14,7 +16,8 @@ class Lease(msgspec.Struct, frozen=True):
 
     `attempt` is the attempt that this lease runs, from 1; it counts failures only. `crashes` counts
     crashes while running alone, `interruptions` releases of a started attempt, `suspicion` how strongly
-    the job is suspected of killing its process (`perdure.domain.settlement`).
+    the job is suspected of killing its process (`perdure.domain.settlement`). Times are microseconds since
+    1970: hardly any job asks for them, and making a `datetime` of each would cost a tenth of claiming it.
     """
 
     job_id: UUID
@@ -30,8 +33,23 @@ class Lease(msgspec.Struct, frozen=True):
     max_attempts: int
     timeout_ms: int | None
     crash_limit: int | None
-    available_at: datetime
-    claimed_at: datetime
+    available_us: int
+    claimed_us: int
     metadata: str | None = None
     queue: str = ""
     kind: str = ""
+
+    @property
+    def available_at(self) -> datetime:
+        """Since when the job has waited for this attempt."""
+        return EPOCH + timedelta(microseconds=self.available_us)
+
+    @property
+    def claimed_at(self) -> datetime:
+        """When this lease was given."""
+        return EPOCH + timedelta(microseconds=self.claimed_us)
+
+
+def microseconds(moment: datetime) -> int:
+    """A moment as leases carry it."""
+    return (moment - EPOCH) // timedelta(microseconds=1)

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, Union, get_args, get_origin
 
 import msgspec
+from msgspec.structs import astuple
 
 from perdure.domain.errors import InvalidArguments, InvalidOption, PayloadTooLarge
 from perdure.domain.retry import Steer
@@ -76,6 +77,7 @@ class Payload:
         self._decode = msgspec.json.Decoder(self._shape(annotations), dec_hook=_from_json).decode
         renamed = {f"field_{place}": name for place, name in enumerate(self._names)}
         self._call = msgspec.defstruct("Call", [(field, Any) for field in renamed], rename=renamed, gc=False)
+        self._is_direct = self._all_required and self.signature.is_named
         self._by_place = len(self._names) if self.signature.is_by_place and not self._loose else -1
 
     def _shape(self, annotations: Mapping[str, Any]) -> type[msgspec.Struct]:
@@ -115,7 +117,10 @@ class Payload:
 
     def decode(self, text: str | bytes) -> Arguments:
         """The stored call's arguments, by position where the handler demands it and else by name."""
-        return self.signature.unbind(self._values(self._decoded(text)))
+        decoded = self._decoded(text)
+        if self._is_direct:
+            return (), dict(zip(self._names, astuple(decoded), strict=True))
+        return self.signature.unbind(self._values(decoded))
 
     def named(self, text: str | bytes) -> dict[str, object]:
         """The stored call's arguments by parameter name, defaults included, `*` and `**` as one value each."""
@@ -126,7 +131,7 @@ class Payload:
         return _ENCODE(_ordered(self._values(self._decoded(text))))
 
     def _values(self, decoded: msgspec.Struct) -> dict[str, object]:
-        pairs = zip(self._names, msgspec.structs.astuple(decoded), strict=True)
+        pairs = zip(self._names, astuple(decoded), strict=True)
         if self._all_required:
             return dict(pairs)
         return {name: value for name, value in pairs if value is not msgspec.UNSET}
@@ -204,7 +209,7 @@ def _ordered(value: Any) -> object:
     if dataclasses.is_dataclass(value):
         return [_ordered(getattr(value, field.name)) for field in dataclasses.fields(value)]
     if isinstance(value, msgspec.Struct):
-        return [_ordered(part) for part in msgspec.structs.astuple(value)]
+        return [_ordered(part) for part in astuple(value)]
     if _is_model(type(value)):
         return _ordered(value.model_dump(mode="python", by_alias=True, round_trip=True))
     return value

@@ -95,7 +95,8 @@ class Crashed:
     host_lost: bool = False
 
 
-Ending = Completed | Failed | Snoozed | Cancelled | Interrupted | Crashed
+Unsuccessful = Failed | Snoozed | Cancelled | Interrupted | Crashed
+Ending = Completed | Unsuccessful
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +105,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     A msgspec struct for the same reason as `Lease`: one is built for every attempt.
 
     `attempt`, `crashes`, `interruptions` and `suspicion` are the counts that travel on with the job.
-    `started_ago` and `finished_ago` are counted back from the moment of settling, so that every
+    `started_us` and `finished_us` are microseconds counted back from the moment of settling, so that every
     time in the history is the database's.
     """
 
@@ -120,8 +121,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     error: ErrorReport | None = None
     result: str | None = None
-    started_ago: timedelta | None = None
-    finished_ago: timedelta = timedelta(0)
+    started_us: int | None = None
+    finished_us: int = 0
 
 
 def settle(
@@ -130,15 +131,36 @@ def settle(
     *,
     crash_limit: int = DEFAULT_CRASH_LIMIT,
     interruption_limit: int = DEFAULT_INTERRUPTION_LIMIT,
+    started_us: int | None = None,
+    finished_us: int = 0,
 ) -> Settlement:
     """Decide where `ending` leaves the job of `lease`.
 
     Failures use up attempts. Crashes alone and interruptions have limits of their own; a job that
-    reaches one is discarded with the cause.
+    reaches one is discarded with the cause. The times are those of the settlement.
     """
+    if isinstance(ending, Completed):  # nearly all, so they are made in one step
+        return Settlement(
+            job_id=lease.job_id,
+            token=lease.token,
+            outcome=Outcome.COMPLETED,
+            state=JobState.COMPLETED,
+            attempt=lease.attempt - 1,
+            crashes=lease.crashes,
+            interruptions=lease.interruptions,
+            suspicion=lease.suspicion,
+            result=ending.result,
+            started_us=started_us,
+            finished_us=finished_us,
+        )
+    settlement = _unsuccessful(lease, ending, crash_limit, interruption_limit)
+    return replace(settlement, started_us=started_us, finished_us=finished_us)
+
+
+def _unsuccessful(
+    lease: Lease, ending: Unsuccessful, crash_limit: int, interruption_limit: int
+) -> Settlement:
     match ending:
-        case Completed(result=result):
-            return _unchanged(lease, Outcome.COMPLETED, JobState.COMPLETED, result)
         case Cancelled(reason=reason):
             return replace(_unchanged(lease, Outcome.CANCELLED, JobState.CANCELLED), cause=reason)
         case Snoozed(delay=delay):
@@ -155,7 +177,7 @@ def settle(
             assert_never(ending)
 
 
-def _unchanged(lease: Lease, outcome: Outcome, state: JobState, result: str | None = None) -> Settlement:
+def _unchanged(lease: Lease, outcome: Outcome, state: JobState) -> Settlement:
     """The settlement that leaves all counts as they were before the attempt."""
     return Settlement(
         job_id=lease.job_id,
@@ -166,7 +188,6 @@ def _unchanged(lease: Lease, outcome: Outcome, state: JobState, result: str | No
         crashes=lease.crashes,
         interruptions=lease.interruptions,
         suspicion=lease.suspicion,
-        result=result,
     )
 
 

@@ -70,7 +70,7 @@ class Signature:
         missing = inspect.Parameter.empty
         self.defaults = {p.name: p.default for p in self.parameters if p.default is not missing}
         self._is_plain = self._rest is None and self._extra is None
-        self._is_named = self._is_plain and not self._first
+        self.is_named = self._is_plain and not self._first
         self.is_by_place = self._is_plain and len(self._positional) == len(self.parameters)
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -88,7 +88,7 @@ class Signature:
 
     def unbind(self, values: dict[str, object]) -> Arguments:
         """Positional and named arguments that bind to `values` again."""
-        if self._is_named:
+        if self.is_named:
             return (), values
         rest = values.pop(self._rest, ()) if self._rest else ()
         extra = values.pop(self._extra, {}) if self._extra else {}

@@ -44,9 +44,9 @@ class RecallingJobs:
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         settled = await self._jobs.settle(settlements)
         accepted = settled.accepted
-        self._succeeded.note(
-            [s.job_id for s in settlements if s.outcome is Outcome.COMPLETED and s.token in accepted]
-        )
+        if len(accepted) < len(settlements):
+            settlements = [s for s in settlements if s.token in accepted]
+        self._succeeded.note([s.job_id for s in settlements if s.outcome is Outcome.COMPLETED])
         return settled
 
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:

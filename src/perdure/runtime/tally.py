@@ -81,5 +81,5 @@ class Tally:
         self._log_slowness += NEW * (log - usual - self._log_slowness)
         weight = 1 / (timed + 1) if timed < LEARNT else SLOW
         self._usual[lease.kind] = usual + weight * (log - usual), timed + 1
-        wait_ms = 1000 * (lease.claimed_at - lease.available_at).total_seconds()
+        wait_ms = (lease.claimed_us - lease.available_us) / 1000
         self.queue_wait_ms += NEW * (max(wait_ms, 0.0) - self.queue_wait_ms)

@@ -144,7 +144,8 @@ class Completion:
         self._wake.set()
 
     async def _settle(self, batch: Sequence[Finished]) -> None:
-        settlements = [self._settlement(finished) for finished in batch]
+        now = monotonic()
+        settlements = [self._settlement(finished, now) for finished in batch]
         try:
             settled = await self._jobs.settle(settlements)
         except InvalidInput as error:
@@ -171,15 +172,13 @@ class Completion:
         )
         await self._settle([Finished(batch[0].lease, failed, batch[0].started, batch[0].finished)])
 
-    def _settlement(self, finished: Finished) -> Settlement:
-        now = monotonic()
-        settlement = settle(
+    def _settlement(self, finished: Finished, now: float) -> Settlement:
+        started = finished.started
+        return settle(
             finished.lease,
             finished.ending,
             crash_limit=self._bounds.crash_limit,
             interruption_limit=self._bounds.interruption_limit,
-        )
-        started = None if finished.started is None else timedelta(seconds=now - finished.started)
-        return msgspec.structs.replace(
-            settlement, started_ago=started, finished_ago=timedelta(seconds=now - finished.finished)
+            started_us=None if started is None else int((now - started) * 1_000_000),
+            finished_us=int((now - finished.finished) * 1_000_000),
         )

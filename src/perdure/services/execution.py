@@ -103,6 +103,8 @@ class Group:
 
     def wanted(self) -> int:
         """How many jobs to claim now: free slots, and ahead what can start within the prefetch time."""
+        if len(self.waiting) > self._limits.prefetch_max // 2:
+            return 0  # more than half of what `_ahead` says at most, which need not be asked then
         ahead = self._ahead()
         if len(self.waiting) > ahead // 2:
             return 0
@@ -285,10 +287,11 @@ class Execution:
         if self._draining:
             self._release(group, DRAINED)
             return
+        start, done = group.runner.start, self._done[group]
         while group.can_start:
             attempt = Attempt(group.next(), monotonic())
             group.running[attempt.lease.token] = attempt
-            group.runner.start(attempt, self._done[group])
+            start(attempt, done)
 
     def _ended(self, group: Group, attempt: Attempt, ending: Ending | None) -> None:
         if attempt.abandoned:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from perdure.domain.errors import DependencyCycle, DuplicateJob, UnknownParent
 from perdure.domain.job import TERMINAL, Disposition, Enqueued, JobId, JobState, NewJob, OnParentFailure
 from perdure.domain.kind import Kind
-from perdure.domain.lease import Lease
+from perdure.domain.lease import Lease, microseconds
 from perdure.domain.payload import encode_plain
 from perdure.domain.settlement import Completed, Ending, settle
 from perdure.domain.views import ResultView
@@ -180,7 +180,7 @@ def _holder(job: NewJob, known: dict[UUID, Entry]) -> JobId | None:
 
 
 def _lease(job: NewJob) -> Lease:
-    now = datetime.now(UTC)
+    now = microseconds(datetime.now(UTC))
     return Lease(
         job_id=job.id,
         token=uuid4(),
@@ -195,8 +195,8 @@ def _lease(job: NewJob) -> Lease:
         max_attempts=1,
         timeout_ms=None if job.timeout is None else max(1, int(job.timeout.total_seconds() * 1000)),
         crash_limit=job.crash_limit,
-        available_at=now,
-        claimed_at=now,
+        available_us=now,
+        claimed_us=now,
         queue=job.queue,
         kind=job.kind,
     )

@@ -23,6 +23,9 @@ from perdure.services.execution import Attempt, StopReason
 AnyKind = Kind[..., Any]
 Kinds = Mapping[str, AnyKind]
 
+UTF8_MAX = 4
+"""The most bytes of one character."""
+
 log = structlog.get_logger("perdure.runners")
 
 
@@ -37,17 +40,22 @@ def call_of(
 
     Raises NotRunnable when the stored arguments do not fit it or are too large.
     """
-    size = len(lease.args.encode())
-    if size > max_bytes:  # PostgreSQL writes spaces between the parts, which nobody has sent
-        size = len(msgspec.json.format(lease.args, indent=-1).encode())
-    if size > max_bytes:
-        raise NotRunnable(f"its arguments are too large: {size} bytes of JSON; the limit is {max_bytes}")
+    if len(lease.args) > max_bytes // UTF8_MAX:  # most are far from it, which is told without encoding them
+        _check_size(lease.args, max_bytes)
     try:
         if line is None:
             return kind.arguments.decode(lease.args)
         return kind.arguments_of(lease.args, context_of(lease, line))
     except InvalidInput as error:
         raise NotRunnable(f"its arguments do not fit the handler: {error}") from error
+
+
+def _check_size(args: str, max_bytes: int) -> None:
+    size = len(args.encode())
+    if size > max_bytes:  # PostgreSQL writes spaces between the parts, which nobody has sent
+        size = len(msgspec.json.format(args, indent=-1).encode())
+    if size > max_bytes:
+        raise NotRunnable(f"its arguments are too large: {size} bytes of JSON; the limit is {max_bytes}")
 
 
 def takes_context(kind: AnyKind) -> bool:

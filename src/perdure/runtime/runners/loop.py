@@ -9,12 +9,12 @@ from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners.endings import (
     Kinds,
     after_error,
+    after_fault,
     after_stop,
     after_value,
     call_of,
     heeding,
     takes_context,
-    told,
 )
 from perdure.services.execution import Attempt, Done
 
@@ -32,9 +32,13 @@ class LoopRunner:
         self._kinds = kinds
         self._line_of = line_of
         self._max_payload = max_payload
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, attempt: Attempt, done: Done) -> None:
-        attempt.handle = asyncio.get_running_loop().create_task(self._run(attempt, done))
+        loop = self._loop
+        if loop is None:  # asked once, for the answer costs a system call
+            loop = self._loop = asyncio.get_running_loop()
+        attempt.handle = loop.create_task(self._run(attempt, done))
 
     def stop(self, attempt: Attempt) -> bool:
         task = attempt.handle
@@ -47,7 +51,11 @@ class LoopRunner:
         return None
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
-        done(attempt, await told(self._kinds, attempt, self._ending(attempt)))
+        try:  # as `told`, spelled out: one coroutine less for each job
+            ending = await self._ending(attempt)
+        except BaseException as error:  # noqa: BLE001 - a task that raised would keep its place for ever
+            ending = after_fault(self._kinds, attempt, error)
+        done(attempt, ending)
 
     async def _ending(self, attempt: Attempt) -> Ending | None:
         """Call the handler, and tell its end; None when it settled its job in its own transaction."""

@@ -24,7 +24,6 @@ from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 STATES = tuple(JobState)
 MILLISECOND = timedelta(milliseconds=1)
-MICROSECOND = timedelta(microseconds=1)
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """What no repetition would mend: the values themselves are wrong."""
 
@@ -63,8 +62,8 @@ class PostgresJobs:
             return await self._database.fetch(self._sql["enqueue"], encode_jobs(jobs), on_duplicate)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        done = [s for s in settlements if s.outcome is Outcome.COMPLETED]
         others = [s for s in settlements if s.outcome is not Outcome.COMPLETED]
+        done = [s for s in settlements if s.outcome is Outcome.COMPLETED] if others else settlements
         calls = []
         if done:
             calls.append((self._sql["settle_completed"], _completed(done)))
@@ -206,17 +205,14 @@ def raise_enqueue_error(code: str, error: BaseException) -> None:
             raise InvalidInput("jobs", f"PostgreSQL refuses a value: {error}") from error
 
 
-def _ago(span: timedelta | None) -> int | None:
-    return None if span is None else span // MICROSECOND
-
-
 def _completed(settlements: Sequence[Settlement]) -> tuple[object, ...]:
+    results = [s.result for s in settlements]
     return (
         [s.job_id for s in settlements],
         [s.token for s in settlements],
-        [s.result for s in settlements],
-        [_ago(s.started_ago) for s in settlements],
-        [_ago(s.finished_ago) for s in settlements],
+        results if any(result is not None for result in results) else [],  # missing ones are null to `unnest`
+        [s.started_us for s in settlements],
+        [s.finished_us for s in settlements],
     )
 
 
@@ -234,8 +230,8 @@ def _others(settlements: Sequence[Settlement]) -> tuple[object, ...]:
         [s.cause for s in settlements],
         [None if s.error is None else msgspec.json.encode(s.error).decode() for s in settlements],
         [_fingerprint(s) for s in settlements],
-        [_ago(s.started_ago) for s in settlements],
-        [_ago(s.finished_ago) for s in settlements],
+        [s.started_us for s in settlements],
+        [s.finished_us for s in settlements],
     )
 
 

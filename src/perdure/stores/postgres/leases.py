@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from perdure.domain.lease import Lease
+from perdure.domain.lease import Lease, microseconds
 from perdure.domain.liveness import Step
 from perdure.domain.worker import WorkerId
 from perdure.ports import LeaseOf
@@ -72,8 +72,8 @@ def held(row: Any) -> LeaseOf:
         max_attempts=row["max_attempts"],
         timeout_ms=row["timeout_ms"],
         crash_limit=row["crash_limit"],
-        available_at=row["available_at"],
-        claimed_at=row["claimed_at"],
+        available_us=microseconds(row["available_at"]),
+        claimed_us=microseconds(row["claimed_at"]),
     )
     return LeaseOf(
         lease=lease, worker_id=WorkerId(row["worker_id"]), process=row["process"], isolated=row["isolated"]

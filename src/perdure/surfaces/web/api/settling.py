@@ -6,7 +6,7 @@ from litestar.params import FromPath, JSONBody
 
 from perdure.domain.access import Permission
 from perdure.domain.errors import ClaimLost
-from perdure.domain.lease import Lease
+from perdure.domain.lease import Lease, microseconds
 from perdure.domain.settlement import Completed, Outcome, settle
 from perdure.runtime.wiring import Stores
 from perdure.surfaces.web.api.answers import SettledAnswer
@@ -67,8 +67,8 @@ async def _settled_before(
         max_attempts=detail.job.max_attempts,
         timeout_ms=None,
         crash_limit=None,
-        available_at=detail.job.enqueued_at,
-        claimed_at=detail.job.enqueued_at,
+        available_us=microseconds(detail.job.enqueued_at),
+        claimed_us=microseconds(detail.job.enqueued_at),
     )
     await stores.jobs.refuse([settle(lease, Completed())], NOBODY)
     raise ClaimLost(job_id)
