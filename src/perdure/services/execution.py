@@ -103,12 +103,10 @@ class Group:
 
     def wanted(self) -> int:
         """How many jobs to claim now: free slots, and ahead what can start within the prefetch time."""
-        if len(self.waiting) > self._limits.prefetch_max // 2:
-            return 0  # more than half of what `_ahead` says at most, which need not be asked then
-        ahead = self._ahead()
-        if len(self.waiting) > ahead // 2:
+        waiting = len(self.waiting)
+        if waiting > self._limits.prefetch_max // 2 or waiting > (ahead := self._ahead()) // 2:
             return 0
-        return max(0, self.capacity - len(self.running) + ahead - len(self.waiting))
+        return max(0, self.capacity - len(self.running) + ahead - waiting)
 
     @property
     def can_start(self) -> bool:

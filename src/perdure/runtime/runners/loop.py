@@ -9,12 +9,12 @@ from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners.endings import (
     Kinds,
     after_error,
-    after_fault,
     after_stop,
     after_value,
     call_of,
     heeding,
     takes_context,
+    told,
 )
 from perdure.services.execution import Attempt, Done
 
@@ -51,19 +51,15 @@ class LoopRunner:
         return None
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
-        try:  # as `told`, spelled out: one coroutine less for each job
-            ending = await self._ending(attempt)
-        except BaseException as error:  # noqa: BLE001 - a task that raised would keep its place for ever
-            ending = after_fault(self._kinds, attempt, error)
-        done(attempt, ending)
+        """Call the handler, and tell its end; None when it settled its job in its own transaction.
 
-    async def _ending(self, attempt: Attempt) -> Ending | None:
-        """Call the handler, and tell its end; None when it settled its job in its own transaction."""
+        What is seldom needed stands apart, since each coroutine costs a small job something.
+        """
         lease = attempt.lease
-        kind = self._kinds[lease.kind]
         line: AttemptLine | None = None
         ending: Ending | None
         try:
+            kind = self._kinds[lease.kind]
             if takes_context(kind):  # a line and a context cost a sixth of the whole way of a small job
                 line = self._line_of(attempt)
             args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
@@ -73,13 +69,24 @@ class LoopRunner:
                 if line and line.completed
                 else after_value(kind, lease, value, max_bytes=self._max_payload)
             )
-        except asyncio.CancelledError as error:
-            stopped = attempt.stop_reason is not None
-            ending = after_stop(kind, attempt) if stopped else after_error(kind, lease, error)
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails, and ends no worker
-            ending = after_error(kind, lease, error)
+            ending = await told(self._kinds, attempt, self._after(attempt, error))
+        if line is not None or attempt.stop_reason is not None:
+            ending = await told(self._kinds, attempt, self._heeding(attempt, line, ending))
+        done(attempt, ending)
+
+    async def _after(self, attempt: Attempt, error: BaseException) -> Ending:
+        kind = self._kinds[attempt.lease.kind]
+        if isinstance(error, asyncio.CancelledError) and attempt.stop_reason is not None:
+            return after_stop(kind, attempt)
+        return after_error(kind, attempt.lease, error)
+
+    async def _heeding(
+        self, attempt: Attempt, line: AttemptLine | None, ending: Ending | None
+    ) -> Ending | None:
         if line and line.completed:
-            ending = await line.after_complete(ending)
-        elif ending is not None:
-            ending = heeding(kind, attempt, ending, heeded=bool(line and line.heeded))
-        return ending
+            return await line.after_complete(ending)
+        if ending is None:
+            return None
+        kind = self._kinds[attempt.lease.kind]
+        return heeding(kind, attempt, ending, heeded=bool(line and line.heeded))
