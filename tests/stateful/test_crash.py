@@ -16,8 +16,8 @@ from tests.support.servers import PostgresServer
 from tests.support.store import Store
 
 SCOPE = Scope(queues=("default",), kinds=("app.work",))
-RANDOM = "gen_random_uuid() AS token"
-COUNTED = "md5(t.job_id::text || (t.attempt + 1))::uuid AS token"
+RANDOM = "encode(substr(:tokens::bytea, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token"
+COUNTED = "coalesce(md5(t.job_id::text || (t.attempt + 1)), :tokens::bytea::text)::uuid AS token"
 """A counter: the number of the attempt. After a crash that loses the claim it is issued a second time."""
 
 CRASHES = 10

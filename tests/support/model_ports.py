@@ -19,6 +19,7 @@ from perdure.domain.settlement import Settlement
 from perdure.domain.views import Acted, ActOutcome
 from perdure.domain.worker import Beat, NewWorker, WorkerId
 from perdure.ports import By, Claimer, LeaseOf, Place, Settled
+from perdure.stores.postgres.dispatch import TOKEN_BYTES
 from perdure.stores.postgres.statements import Statement
 from tests.support.model_job import Job
 from tests.support.model_store import LeaseRow, ModelStore
@@ -287,8 +288,10 @@ class ModelDatabase:
         ]
 
     def _claim(
-        self, lanes: list[int], bands: list[int], floors: list[int], most: int, **terms: Any
+        self, lanes: list[int], bands: list[int], floors: list[int], most: int, tokens: bytes, **terms: Any
     ) -> list[Row]:
+        # The model makes its own tokens, the same in each run; those of the call are as many as it may need.
+        assert len(tokens) == TOKEN_BYTES * most
         streams = dict(zip(zip(lanes, bands, strict=True), floors, strict=True))
         heads = self._store.ready(streams, most) if self._store.may_claim(terms["worker_id"]) else []
         return self._taken(heads, **terms)

@@ -27,6 +27,8 @@ WARM_WITHIN_S = 60.0
 START_OF_A_PROCESS_S = 2.0
 WARM_POLL_S = 0.05
 LOOK_S = 0.1
+LOOK_AT_LEAST_EVERY_S = 1.0
+SHARE_OF_THE_REST = 0.8
 
 
 class Stage:
@@ -104,7 +106,11 @@ class Stage:
     async def settled(
         self, measures: PostgresMeasures, worker: SpawnedWorker, since: datetime, count: int
     ) -> float:
-        """Jobs a second over the first `count` settled after `since`, those that wake the worker left out. Raises Conflict as `finished` does."""
+        """Jobs a second over the first `count` settled after `since`, those that wake the worker left out. Raises Conflict as `finished` does.
+
+        What it asks grows with what was settled, and took a quarter of the machine when it asked ten times a second: it
+        waits for most of what is left at the rate so far.
+        """
         while True:
             was_busy = await measures.anything_busy()
             settled, seconds = await measures.pace(since, count, beside=jobs.WARM)
@@ -112,9 +118,10 @@ class Stage:
                 return settled / seconds
             if not was_busy:
                 raise Conflict(f"only {settled} of {count} jobs were completed")
-            await self._look_again(worker)
+            left_s = (count - settled) * seconds / settled if settled else 0.0
+            await self._look_again(worker, min(LOOK_AT_LEAST_EVERY_S, SHARE_OF_THE_REST * left_s))
 
-    async def _look_again(self, worker: SpawnedWorker) -> None:
+    async def _look_again(self, worker: SpawnedWorker, pause_s: float = LOOK_S) -> None:
         if worker.process.returncode is not None:
             raise Conflict(f"the worker ended with code {worker.process.returncode}")
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(max(LOOK_S, pause_s))

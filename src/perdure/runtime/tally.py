@@ -9,7 +9,7 @@ from perdure.domain.settlement import Completed, Ending, Failed
 from perdure.services.completion import Completion
 
 EVERY = 8
-LONG_S = 0.01
+LONG_S = 0.1
 """Of so many attempts shorter than that one is timed: the counts are exact, the times a sample, and a small job is not slowed down."""
 
 NEW, SLOW = 0.05, 0.0002
