@@ -39,7 +39,9 @@ def compare(present: Present, model: Model) -> None:
         {i: run for i, run, *_ in present.letters or []},
         {i: j.run for i, j in jobs.items() if j.letter},
     )
-    same("keys", dict(present.keys or []), model.keys)
+    # One that has run out keeps nobody out; its row is left to whoever takes it over.
+    held = {key: holder for key, holder in model.keys.items() if holder not in model.run_out}
+    same("keys", dict(present.keys or []), held)
     same(
         "edges",
         {(child, parent): state for child, parent, state in present.edges or []},

@@ -43,7 +43,8 @@ SELECT jsonb_build_object(
     'parked', (SELECT jsonb_agg(p.job_id) FROM perdure.parked_jobs p),
     'letters', (SELECT jsonb_agg(jsonb_build_array(d.job_id, d.run, d.attempt, d.crashes, d.interruptions))
         FROM perdure.dead_letter_queue d),
-    'keys', (SELECT jsonb_agg(jsonb_build_array(u.key, u.job_id)) FROM perdure.unique_keys u),
+    'keys', (SELECT jsonb_agg(jsonb_build_array(u.key, u.job_id)) FROM perdure.unique_keys u
+        WHERE u.expires_at IS NULL OR u.expires_at > now()),
     'edges', (SELECT jsonb_agg(jsonb_build_array(e.child_id, e.parent_id, e.state)) FROM perdure.job_dependencies e),
     'blocked', (SELECT jsonb_agg(jsonb_build_array(b.job_id, b.waiting)) FROM perdure.blocked_jobs b)
 )
