@@ -46,7 +46,13 @@ def in_schema(text: str, schema: str) -> str:
 @cache
 def statements(module: str, schema: str = DEFAULT_SCHEMA) -> dict[str, Statement]:
     """The statements of `sql/<module>.sql`, by name."""
-    source = files("perdure.stores.postgres").joinpath("sql", f"{module}.sql").read_text("utf-8")
+    return parsed(
+        files("perdure.stores.postgres").joinpath("sql", f"{module}.sql").read_text("utf-8"), schema
+    )
+
+
+def parsed(source: str, schema: str = DEFAULT_SCHEMA) -> dict[str, Statement]:
+    """The statements of a text, by name."""
     headers = list(_HEADER.finditer(source))
     found: dict[str, Statement] = {}
     for header, after in zip(headers, [*headers[1:], None], strict=True):
