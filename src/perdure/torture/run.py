@@ -74,7 +74,7 @@ def run(entries: Sequence[Entry], *, seed: int, at_once: int, say: Say) -> Ran:
         return outcome
 
     # The threads live as long as the pool: workers and servers end with the thread that started them.
-    with _ground(say) as (programs, image), ThreadPoolExecutor(at_once) as threads:
+    with ground(say) as (programs, image), ThreadPoolExecutor(at_once) as threads:
         outcomes = list(threads.map(played, entries))
         return Ran(
             seed=seed,
@@ -91,7 +91,7 @@ def run_mixed(*, seed: int, minutes: float, say: Say) -> Ran:
     began, before = monotonic(), machine()
     small = can_mount()
     with (
-        _ground(say) as (programs, image),
+        ground(say) as (programs, image),
         stage(programs, image, MIXED_POSTGRES, disk_mb=MIXED_DISK_MB if small else None) as (servers, disk),
     ):
 
@@ -108,7 +108,8 @@ def run_mixed(*, seed: int, minutes: float, say: Say) -> Ran:
 
 
 @contextmanager
-def _ground(say: Say) -> Iterator[tuple[Programs, Path]]:
+def ground(say: Say) -> Iterator[tuple[Programs, Path]]:
+    """The programs of the servers, and an image to start them from."""
     with private_folder(choose_run_as()) as folder:
         programs = Programs.found(folder)
         say(f"PostgreSQL {programs.postgres.version}, {programs.redis.product} {programs.redis.version}")

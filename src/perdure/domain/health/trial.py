@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from uuid import UUID
 
 from perdure.domain.errors import Conflict
 from perdure.domain.health.arrays import Bools, Floats, np
@@ -81,6 +82,10 @@ class Trial:
             np.array([one.failed for one in self._moments]),
             np.array([one.life for one in self._moments]),
         )
+
+    def whose(self, which: Bools) -> list[UUID]:
+        """The workers of these rows."""
+        return [self._past.lives[one].worker_id for one in self.lessons.unit[which]]
 
     def train(self, champion: FailureModel | None = None) -> tuple[NewModel, tuple[str, ...]]:
         """A new model, learnt from the older history and judged on the newest; and why it may not be relied on, if so."""

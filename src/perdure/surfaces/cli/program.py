@@ -47,7 +47,11 @@ COMMANDS = (
         "bench",
         "Measure speed and memory on this machine, beside the bare statements of the same server.",
     ),
-    ("torture", "torture", "Break real workers and servers in every way, and check that every promise held."),
+    (
+        "torture",
+        "torture:app",
+        "Break real workers and servers in every way, and check that every promise held.",
+    ),
 )
 """Name, where it is (`module:attribute`; without an attribute, a function named as the module), help."""
 

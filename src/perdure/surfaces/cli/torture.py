@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.exits import Exit
@@ -15,6 +15,11 @@ from perdure.surfaces.cli.tables import Column
 
 if TYPE_CHECKING:
     from perdure.torture.run import Ran
+
+app = App(
+    name="torture",
+    help="Break real workers and servers in every way, and check that every promise held.",
+)
 
 DOCUMENT = "perdure.torture/1"
 COLUMNS = (
@@ -53,6 +58,7 @@ class Which:
 ALL = Which()
 
 
+@app.default
 def torture(
     *,
     which: Annotated[Which, Parameter(name="*")] = ALL,
@@ -77,6 +83,34 @@ def torture(
     ran = runs[-1]
     _show(ran, shown)
     return Exit.DONE if all(one.ok for one in runs) else Exit.FAILED
+
+
+@app.command
+def health(
+    *,
+    runs: int = 2,
+    short: Annotated[bool, Parameter(negative="")] = False,
+    shown: Shown = AS_USUAL,
+) -> Exit:
+    """Have real workers decay in known ways beside sound ones, and measure what is foretold of them; needs numpy (extra `ml`).
+
+    A leak of memory, jobs that fail more and more, jobs that slow down, a loop that is blocked, a SIGKILL without warning. Half of the runs are
+    learnt from, and the model is asked about the others. The exit code is 0 if no job was lost or done twice with effect, and no kill was foretold.
+
+    Parameters
+    ----------
+    runs
+        How many runs, one after the other; one takes about two minutes, and two or more are needed to learn.
+    short
+        Faults that take half a minute to grow, in place of a whole one.
+    """
+    from perdure.torture.decay_run import run_decay
+
+    if runs < 1:
+        raise InvalidOption("runs", f"{runs} is less than one run")
+    ran = run_decay(runs=runs, short=short, say=tell)
+    show_one("perdure.torture_health/1", {"ok": ran.ok, **record_of(ran)}, shown, key="ok")
+    return Exit.DONE if ran.ok else Exit.FAILED
 
 
 def _played(which: Which) -> "Ran":
