@@ -259,6 +259,7 @@ async def test_a_recovered_system_can_be_saved_further_and_recovered_again(
     async with system_on(empty_database_url) as restored:
         await restored.run(failure("boom", give_up=True))
         (lease,) = await restored.claim()
+        await restored.add()
         for earlier in (base.id, (await second.list())[0].id):
             await second.create(base=earlier)
         later = await moment(restored)
@@ -275,15 +276,31 @@ async def test_a_recovered_system_can_be_saved_further_and_recovered_again(
         done = await second.recover(
             newest, PostgresArchive(database_url, schema=schema), fork=True, actor="test"
         )
-        assert done.rows["jobs"] == len(jobs)
+        assert done.rows["jobs"] == len(jobs) + 1
         states = await system.sql.fetch(
             f"SELECT s.state::text, count(*) FROM {schema}.job_states s GROUP BY 1 ORDER BY 1"
         )
-        assert [tuple(row) for row in states] == [("available", 3), ("completed", 1), ("discarded", 1)]
+        assert [tuple(row) for row in states] == [("available", 4), ("completed", 1), ("discarded", 1)]
     assert sorted(standing[0] for standing in truth.values()) == [
+        "available",
         "available",
         "available",
         "completed",
         "discarded",
         "running",
     ]
+
+
+async def test_what_had_ended_by_then_stays_so_when_its_history_has_been_pruned_since(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """It waited in the snapshot; that it ended is told by nothing but its absence at the cut."""
+    await system.past.mark()
+    job = await system.add()
+    await snapshots.create()
+    await system.run()
+    await system.sql.execute("DELETE FROM perdure.job_executions")
+    then = await moment(system)
+    await snapshots.recover(then, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        assert await restored.count("available_jobs", "job_id = $1", job) == 0
