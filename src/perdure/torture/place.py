@@ -93,6 +93,8 @@ class Place:
         self.recovered_s: float | None = None
         self.remarks: list[str] = []
         self.disk = disk
+        self.patience = 1.0
+        """What bounds in time are multiplied with, where faults overlap and the bounds of single ones do not hold."""
         self._settings = settings
         self._rate = rate
         self._struck: tuple[float, UUID] | None = None
@@ -260,6 +262,7 @@ class Place:
         self, holds: Callable[[], Awaitable[T | None]], *, what: str, within_s: float = WITHIN_S
     ) -> T:
         """Look again and again until `holds` gives something true. Raises Broken when it does not in time."""
+        within_s *= self.patience
         end = monotonic() + within_s
         while True:
             # While a server is away a look fails; the bound decides.
