@@ -1,6 +1,7 @@
 """Fixtures for all tests: real servers, started once per run, with a fresh database for each test."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -38,6 +39,9 @@ settings.load_profile("perdure")
 def pytest_sessionstart() -> None:
     """Say that no loop is set, or looptime would make one for each sync test and leave it open."""
     asyncio.set_event_loop(None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what is in its background deaf to Ctrl-C, and every command under test would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,6 @@
 """Encrypted jobs: workers run them as any other, and the database never holds a readable word of them."""
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from perdure.runtime.operations import WorkerConfig
 from perdure.testing import assert_enqueued, drain, inline
 from tests.api.conftest import QUICK
 from tests.support import sealed_jobs as jobs
+from tests.support.command import Command
 
 OLD, NEW = (
     f"{name}:{base64.b64encode(bytes([number] * 32)).decode()}" for number, name in enumerate(("old", "new"))
@@ -37,6 +39,8 @@ async def test_the_database_never_holds_a_readable_word(database_url: str, sql: 
         shown = await app.jobs.get(handles[0].id)
         assert b"[encrypted]" in bytes(shown.job.args)
         assert shown.job.kind == jobs.whisper.name
+        told = Command(tmp_path, {"PERDURE_DATABASE_URL": database_url, "PERDURE_ENCRYPTION_KEYS": OLD})
+        assert (await asyncio.to_thread(told, "job", "wait", str(handles[0].id))).out == '"HUSH"\n'
     assert "hush" not in (tmp_path / "log").read_text()
 
 

@@ -217,6 +217,23 @@ def test_interrupted_is_130(perdure: Command) -> None:
     assert "Traceback" not in err
 
 
+def test_interrupted_at_a_question_is_130_at_once_and_does_nothing(perdure: Command) -> None:
+    job = perdure("job", "enqueue", "app.first", "-o", "ids").out.strip()
+    master, slave = os.openpty()
+    process = perdure.process("job", "cancel", "--kind", "app.first", stdin=slave, start_new_session=True)
+    assert process.stderr is not None
+    asked = ""
+    while "to go on" not in asked:
+        asked += process.stderr.read(1)
+        assert process.poll() is None, asked
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == Exit.INTERRUPTED
+    process.communicate()
+    os.close(master)
+    os.close(slave)
+    assert perdure("job", "show", job, "--json").json["state"] == "available"
+
+
 def test_a_reader_that_goes_away_is_no_error(perdure: Command) -> None:
     process = perdure.process("job", "list", "--json", "--watch=100ms")
     assert process.stdout is not None

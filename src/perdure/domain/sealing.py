@@ -79,7 +79,9 @@ class Keyring:
         if not self._keys:
             why = "is empty, and jobs of this kind are encrypted"
             raise InvalidSettings(
-                SETTING, why, next_step="set it where such jobs are enqueued and where they run"
+                SETTING,
+                why,
+                next_step="set PERDURE_ENCRYPTION_KEYS where such jobs are enqueued and where they run",
             )
         name = next(iter(self._keys))
         nonce = os.urandom(NONCE_BYTES)

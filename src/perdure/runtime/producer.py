@@ -117,7 +117,7 @@ class DatabaseProducer:
 
         opened = await self._open()
         view = await opened.stores.read.result_of(job_id)
-        return unsealed(view, job_id, opened.settings.keyring)
+        return None if view is None else unsealed(view, job_id, opened.settings.keyring)
 
     async def stores(self) -> "Stores":
         """The services on this event loop, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""

@@ -34,9 +34,9 @@ def sealed(job: NewJob, keyring: Keyring, *, max_bytes: int) -> NewJob:
     return structs.replace(job, args=text)
 
 
-def opened(view: ResultView | None, job_id: UUID, keyring: Keyring) -> ResultView | None:
+def opened(view: ResultView, job_id: UUID, keyring: Keyring) -> ResultView:
     """What became of a job, with its result readable. Raises InvalidArguments when no key here opens it."""
-    if view is None or view.result is None or not is_sealed(view.result):
+    if view.result is None or not is_sealed(view.result):
         return view
     return replace(view, result=keyring.opened(view.result, job_id, RESULT))
 

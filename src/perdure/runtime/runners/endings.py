@@ -32,6 +32,8 @@ log = structlog.get_logger("perdure.runners")
 class NotRunnable(Exception):
     """The stored job does not fit the handler, so that no attempt can succeed."""
 
+    __module__ = "perdure"  # what operators read
+
 
 def call_of(
     kind: AnyKind, lease: Lease, line: Line | None, *, max_bytes: int = PAYLOAD_BYTES_MAX

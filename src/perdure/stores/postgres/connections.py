@@ -99,7 +99,7 @@ def translation(error: Exception) -> PerdureError | None:
     """The error of ours that says what the driver's error means; none for all others."""
     if isinstance(error, MISSING):
         return SchemaMissing(f"the database lacks a table or a function: {error}")
-    if isinstance(error, asyncpg.InvalidPasswordError):
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # a wrong password, too
         return DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}")
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database")

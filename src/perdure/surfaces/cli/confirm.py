@@ -1,5 +1,6 @@
 """Asks before something is done that cannot be undone, or is done to many."""
 
+import signal
 import sys
 
 from perdure.domain.errors import InvalidOption
@@ -19,5 +20,14 @@ def confirm(count: int, effect: str, *, yes: bool) -> None:
     tell(f"{count} {effect}.")
     sys.stderr.write(f"Type {count} to go on: ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip() != str(count):
+    if _answer() != str(count):
         raise InvalidOption("yes", "the count was not typed, so nothing was done")
+
+
+def _answer() -> str:
+    """The line that is typed. Ctrl-C ends the command at once: an event loop would only note it, and read on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -189,6 +189,8 @@ class Screen:
         tell("to enqueue, from another terminal in this folder:")
         for job in jobs[:EXAMPLES]:
             tell(f"  {example(job, application=self._application)}")
+        if len(jobs) > EXAMPLES:
+            tell(f"  and {len(jobs) - EXAMPLES} more: {', '.join(job.name for job in jobs[EXAMPLES:])}")
 
 
 def example(job: "JobOfApp", *, application: str = "") -> str:

@@ -38,7 +38,7 @@ from perdure.surfaces.cli.options import (
 from perdure.surfaces.cli.output import Listing, show_list, show_one, write
 from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
-from perdure.surfaces.cli.session import opened
+from perdure.surfaces.cli.session import opened, settings_of
 from perdure.surfaces.cli.tables import Column
 
 app = App(name="job", help="Enqueue jobs, see, explain, retry and cancel them.")
@@ -164,9 +164,12 @@ async def wait(
     timeout
         The longest wait, such as `30s`.
     """
+    from perdure.runtime.sealing import opened as unsealed
+
     job_id, limit = id_of(job), parse_duration(timeout, "timeout")
     async with opened(connection) as stores:
-        ended = await _ended(stores.read.result_of, job_id, limit)
+        found = await _ended(stores.read.result_of, job_id, limit)
+    ended = unsealed(found, job_id, settings_of(connection).keyring)
     if ended.state is not JobState.COMPLETED:
         error = f"{ended.error.type}: {ended.error.message}" if ended.error else ended.cause
         raise JobFailed(job_id, ended.state, error or "no error was recorded")

@@ -18,7 +18,7 @@ from perdure.surfaces.cli.text import ago, plain, visible
 Record = Mapping[str, Any]
 WIDEST = 30
 GAP = 3
-LEAST_COLUMNS = 3
+LEAST_COLUMNS = 1
 LEAST_FOR_THE_LAST = 16
 
 
@@ -101,7 +101,10 @@ def _fitting(columns: Sequence[Column], cells: Mapping[str, Sequence[Text]], wid
     """The columns that there is room for: the last, which can be folded, and the first ones."""
     *first, last = columns
     room = width - LEAST_FOR_THE_LAST
-    while len(first) >= LEAST_COLUMNS and sum(_width(c, cells[c.field]) + GAP for c in first) > room:
+    widths = [_width(column, cells[column.field]) + GAP for column in first]
+    if first:  # it names the record, and no part of a name may be missing
+        widths[0] = max(text.cell_len for text in (Text(first[0].heading), *cells[first[0].field])) + GAP
+    while len(first) > LEAST_COLUMNS and sum(widths[: len(first)]) > room:
         first.pop()
     return [*first, last]
 
