@@ -106,7 +106,7 @@ async def moment(system: System) -> datetime:
 async def judged(url: str) -> None:
     def judge() -> None:
         with Store(url) as store:
-            report = store.judge()
+            report = store.run(store.check.run())  # the writers settle with the default limits
             assert report.ok, report.words()
 
     await asyncio.to_thread(judge)

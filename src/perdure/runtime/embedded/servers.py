@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from perdure.runtime.embedded.binaries import find_postgres, find_redis
+from perdure.runtime.embedded.errors import ServerDidNotStart
 from perdure.runtime.embedded.layout import Layout
 from perdure.runtime.embedded.options import ServerOptions
 from perdure.runtime.embedded.postgres import PostgresServer, PostgresSetup
@@ -46,7 +47,8 @@ class Servers:
         """
         if redis is None:
             redis = self._redis is not None and self._redis.running
-        if redis and not (self._redis and self._redis.running):
+        ran = self._redis is not None and self._redis.running
+        if redis and not ran:
             self._redis = self._new_redis()
             self._redis.launch()  # it comes up while PostgreSQL starts
         if self._postgres is None:
@@ -55,12 +57,21 @@ class Servers:
             self._postgres.ensure_database(DATABASE)
             log.info("PostgreSQL serves as process %s", self._postgres.pid)
         if redis and self._redis:
-            self._redis.wait_ready()
+            self._await_redis(self._redis, ran=ran)
         return ServerUrls(
             database_url=self._postgres.url(DATABASE, self._address),
             redis_url=self._redis.url(sockets=self._address) if redis and self._redis else None,
             data_dir=self._layout.root,
         )
+
+    def _await_redis(self, server: RedisServer, *, ran: bool) -> None:
+        try:
+            server.wait_ready()
+        except ServerDidNotStart:
+            if not ran:
+                raise
+            self._redis = self._new_redis()  # it was dying when it was looked at
+            self._redis.start()
 
     def stop(self) -> None:
         """End both, side by side."""
