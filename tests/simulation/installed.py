@@ -84,7 +84,9 @@ def installed() -> Iterator[None]:
         patch.object(link, "_client", lambda url, *, timeout: CURRENT[0].redis.client()),
     ]
     config = structlog.get_config()
-    structlog.configure(processors=[note], cache_logger_on_first_use=False)
+    # Whatever a command that ran in this process before wanted to hear.
+    everything = structlog.make_filtering_bound_logger(0)
+    structlog.configure(processors=[note], wrapper_class=everything, cache_logger_on_first_use=False)
     collecting = gc.isenabled()
     gc.disable()
     try:
