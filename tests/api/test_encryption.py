@@ -91,7 +91,7 @@ async def test_without_a_key_or_room_nothing_is_stored(database_url: str, sql: A
         with pytest.raises(PayloadTooLarge, match="once they are encrypted"):
             await app.enqueue(jobs.whisper, "x" * 1000)
     with pytest.raises(InvalidSettings, match="encryption_keys"):
-        Perdure(encryption_keys="old:aHVzaA==").settings  # noqa: B018
+        await Perdure(encryption_keys="old:aHVzaA==").enqueue(jobs.whisper, "hush")
     assert await sql.fetchval("SELECT count(*) FROM perdure.jobs") == 0
 
 

@@ -107,7 +107,9 @@ def health(
     from perdure.torture.decay_run import run_decay
 
     if runs < 1:
-        raise InvalidOption("runs", f"{runs} is less than one run")
+        raise InvalidOption(
+            "runs", f"{runs} is less than one run", next_step="give 1 or more; ten tell something"
+        )
     ran = run_decay(runs=runs, short=short, say=tell)
     show_one("perdure.torture_health/1", {"ok": ran.ok, **record_of(ran)}, shown, key="ok")
     return Exit.DONE if ran.ok else Exit.FAILED
