@@ -1,29 +1,42 @@
 """`perdure demo` tells the truth about what it reads, and what happens to its jobs is what its story says."""
 
+import asyncio
 import io
 import json
+import re
 import shutil
 import sysconfig
 import tokenize
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from perdure import Perdure
+from perdure.demo.decay import Decayed
+from perdure.demo.ending import decay
 from perdure.demo.packages import circles, import_graph, package_facts
 from perdure.demo.screen import Screen
 from perdure.demo.source import facts_of, module_of, package_of, python_files
+from perdure.domain.prediction import Action, Prediction, Reason
+from perdure.domain.views import EventView
 from perdure.runtime.embedded import wait_until_stopped
-from perdure.stores.postgres.figures import KindProgress
+from perdure.runtime.settings import Settings
+from perdure.stores.postgres.figures import Handover, KindFigures, KindProgress
 from perdure.surfaces.cli.exits import Exit
 from tests.support.command import Command
 from tests.support.servers import postgres_binaries
 from tests.support.terminal import running
 
-PATIENCE_S = 150.0
+PATIENCE_S = 200.0
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 PROMISES = ("S1", "S2", "S3", "S4", "S5", "S6", "S7")
 CHAPTERS = (
     "the pipeline",
@@ -32,6 +45,7 @@ CHAPTERS = (
     "a delayed job",
     "an urgent job",
     "a killed process",
+    "a sick worker",
     "the end",
 )
 
@@ -41,6 +55,43 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def prediction(why: str) -> Prediction:
+    return Prediction(
+        worker_id=UUID(int=3),
+        at=NOW,
+        horizon=timedelta(minutes=5),
+        probability=0.51,
+        base=0.01,
+        median=None,
+        low=None,
+        high=None,
+        action=Action.EVACUATE,
+        reasons=(Reason(what=why, probability_without=0.01),),
+        samples=20,
+        failures=0,
+    )
+
+
+def evacuated_by(actor: str) -> EventView:
+    return EventView(at=NOW, event="worker_evacuating", actor=actor)
+
+
+def indexed(*, attempts: int = 40) -> KindFigures:
+    return KindFigures(
+        kind="index",
+        jobs=40,
+        attempts=attempts,
+        retries=0,
+        rescued=0,
+        dead_letters=0,
+        replayed=0,
+        completed=40,
+        span_s=10.0,
+        waits_s=(0.1, 0.2),
+        runs_s=(0.5, 0.6),
+    )
 
 
 @pytest.fixture
@@ -53,7 +104,7 @@ def folder(scratch: Path) -> Path:
     return scratch / "input"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_story_goes_as_it_should_on_embedded_servers(bare: Command, folder: Path, scratch: Path) -> None:
     postgres_binaries()
     with running(bare, "demo", "--input", str(folder), "--data-dir", str(scratch)) as demo:
@@ -61,6 +112,12 @@ def test_the_story_goes_as_it_should_on_embedded_servers(bare: Command, folder: 
         for title in (*CHAPTERS, *PROMISES):
             demo_line = next(line for line in demo.lines if line.startswith(f"ok      {title:<16}"))
             assert demo_line
+        for told in (
+            r"w3: health 0\.\d+; predicted to fail .*memory fills; to do",
+            r"w3 is evacuated by perdure: fails",
+            "w4",
+        ):
+            demo.wait_for(told)
         total = next(line.split() for line in demo.lines if line.startswith("total"))
         progress = [at for at, line in zip(demo.times, demo.lines, strict=True) if "analyse " in line][:-1]
     _, jobs, attempts, retries, rescued, dead, replayed, *_ = total
@@ -75,33 +132,69 @@ def test_the_story_goes_as_it_should_on_embedded_servers(bare: Command, folder: 
     assert sorted(folder.rglob("*.py")) == sorted(folder / path for path in python_files(folder))
 
 
-@pytest.mark.timeout(240)
-def test_a_broken_promise_is_told_and_fails_the_demo(
+@pytest.mark.timeout(300)
+def test_what_goes_otherwise_is_told_and_fails_the_demo(
     bare: Command, folder: Path, scratch: Path, empty_database_url: str
 ) -> None:
-    """On a named server, in a schema of its own: somebody deletes the record of a finished job behind its back."""
+    """On a named server, in a schema of its own: somebody deletes the record of a finished job behind its back, and evacuates the sick worker
+    before the leader does."""
     command = bare.with_database(empty_database_url)
     with running(command, "demo", "--input", str(folder / "json"), "--data-dir", str(scratch)) as demo:
-        demo.wait_for("schema of its own: perdure_demo_")
-        demo.wait_for("scanned")
+        demo.wait_for("schema of its own: perdure_demo_", within_s=PATIENCE_S)
+        demo.wait_for("scanned", within_s=PATIENCE_S)
         (schema,) = _schemas(empty_database_url)
         _forget_a_finished_job(empty_database_url, schema)
+        demo.wait_for("w3 has a new release", within_s=PATIENCE_S)
+        (title,) = re.findall(r"and w3 \((\S+)\)", demo.said)
+        asyncio.run(_evacuate(empty_database_url, schema, title))
         assert demo.ended(within_s=PATIENCE_S) == Exit.FAILED, demo.said
     assert any(line.startswith("BROKEN") and "S1" in line for line in demo.lines), demo.said
+    assert any(re.match(r"BROKEN +a sick worker .*evacuated by program", line) for line in demo.lines), (
+        demo.said
+    )
     assert demo.lines[-1] == "NOT all is well"
     assert _schemas(empty_database_url) == []
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_ctrl_c_ends_it_with_its_servers(bare: Command, folder: Path, scratch: Path) -> None:
     postgres_binaries()
     with running(bare, "demo", "--input", str(folder), "--data-dir", str(scratch)) as demo:
-        demo.wait_for("scanned")
+        demo.wait_for("scanned", within_s=PATIENCE_S)
         demo.interrupt()
         assert demo.ended() == 130
     assert "Traceback" not in demo.said
     assert wait_until_stopped(scratch / "demo", within_s=20)
     assert "worker stopped" in (scratch / "demo" / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"prediction": None},
+        {"prediction": prediction("jobs fail")},
+        {"evacuation": None},
+        {"evacuation": evacuated_by("somebody")},
+        {"code": -9},
+        {"handover": Handover(moved=0, finished=0, amiss=0)},
+        {"handover": Handover(moved=5, finished=3, amiss=1)},
+        {"done_by_heir": 0},
+    ],
+    ids=str,
+)
+def test_a_sick_worker_must_be_foretold_evacuated_and_replaced(otherwise: dict[str, Any]) -> None:
+    went = Decayed(
+        name="w3",
+        prediction=prediction("memory fills"),
+        evacuation=evacuated_by("perdure"),
+        code=0,
+        handover=Handover(moved=5, finished=3, amiss=0),
+        heir="w4",
+        done_by_heir=9,
+    )
+    assert decay(went, indexed()).ok
+    assert not decay(went, indexed(attempts=41)).ok
+    assert not decay(replace(went, **otherwise), indexed()).ok
 
 
 def test_a_folder_without_source_is_refused_before_anything_starts(bare: Command, tmp_path: Path) -> None:
@@ -194,6 +287,12 @@ def _assert_true(report: dict[str, object], folder: Path) -> None:
 def _words(path: Path) -> Iterator[str]:
     with path.open("rb") as file:
         yield from (token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME)
+
+
+async def _evacuate(url: str, schema: str, name: str) -> None:
+    async with Perdure(Settings.model_validate({"database_url": url, "schema": schema})) as app:
+        (worker,) = (one for one in await app.workers.list() if one.name == name)
+        await app.health.evacuate(worker.id)
 
 
 def _schemas(url: str) -> list[str]:

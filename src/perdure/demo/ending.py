@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from perdure.demo import jobs
+from perdure.demo import jobs, sound
+from perdure.demo.decay import Decayed
 from perdure.demo.story import DELAY, MANY, Happened
 from perdure.stores.postgres.figures import KindFigures, PostgresFigures
+
+LEADER = "perdure"
+MEMORY = "memory fills"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +20,7 @@ class Chapter:
     ok: bool
 
 
-async def chapters(happened: Happened, figures: PostgresFigures) -> list[Chapter]:
+async def chapters(happened: Happened, decayed: Decayed, figures: PostgresFigures) -> list[Chapter]:
     """Every part, told from the history."""
     ledger = {row.kind: row for row in await figures.ledger()}
     progress = await figures.progress()
@@ -27,6 +31,7 @@ async def chapters(happened: Happened, figures: PostgresFigures) -> list[Chapter
         await _delayed(happened, figures),
         await _urgent(happened, figures),
         _killed(happened, ledger[""]),
+        decay(decayed, ledger[sound.index.name]),
         Chapter(
             title="the end",
             told=f"{sum(row.completed for row in progress):,} of {sum(row.jobs for row in progress):,} jobs completed",
@@ -90,4 +95,24 @@ def _killed(happened: Happened, total: KindFigures) -> Chapter:
         title="a killed process",
         told=f"held {happened.victim.held:,} jobs; {total.rescued:,} were rescued and completed elsewhere",
         ok=total.rescued >= happened.victim.held > 0,
+    )
+
+
+def decay(decayed: Decayed, indexed: KindFigures) -> Chapter:
+    """Foretold for its memory, evacuated by nobody's order, replaced; no job lost an attempt by it."""
+    said, evacuation, handover = decayed.prediction, decayed.evacuation, decayed.handover
+    foretold = said is not None and any(MEMORY in reason.what for reason in said.reasons)
+    evacuated = evacuation is not None and evacuation.actor == LEADER and decayed.code == 0
+    unharmed = indexed.attempts == indexed.completed == indexed.jobs and not handover.amiss
+    held = handover.moved + handover.finished
+    chance = (
+        f"{said.probability:.0%} within {said.horizon.total_seconds() / 60:.0f} min" if said else "nothing"
+    )
+    return Chapter(
+        title="a sick worker",
+        told=f"{decayed.name} leaks: {'foretold' if foretold else 'NOT foretold'} ({chance}), "
+        f"evacuated by {evacuation.actor if evacuation else 'nobody'}, ended with code {decayed.code}; "
+        f"{handover.moved} jobs moved, {handover.finished} ended in peace, {handover.amiss} lost an attempt; "
+        f"replaced by {decayed.heir}, which did {decayed.done_by_heir}",
+        ok=foretold and evacuated and unharmed and held > 0 and decayed.done_by_heir > 0,
     )

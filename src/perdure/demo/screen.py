@@ -20,6 +20,7 @@ KINDS = {
     "digest": "digest the packages",
     "summarise": "sum the packages up",
     "write_report": "write the report",
+    "index": "index the words",
 }
 LINE_EVERY_S = 1.0
 WIDTH = 110

@@ -2,21 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
 from perdure import Perdure
 from perdure.demo import jobs
+from perdure.demo.decay import SOUND, Decay, Decayed
 from perdure.demo.ending import chapters
+from perdure.demo.fleet import WORKER_LOG, Fleet
 from perdure.demo.screen import Screen
 from perdure.demo.story import Happened, Scene, Story
 from perdure.runtime.embedded import EmbeddedServers, ServerOptions, wait_until_stopped
 from perdure.runtime.embedded.layout import Layout
 from perdure.runtime.embedded.ownership import try_to_own
-from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
 from perdure.services.check import Check
@@ -27,10 +28,13 @@ from perdure.stores.postgres.migrations import migrate
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA
 
 PROCESSES = 2
-DRAIN_S = 5.0
+FIRST: Mapping[str, object] = {
+    "queues": [jobs.QUEUE],
+    "processes": PROCESSES,
+    "cpu_processes": max(1, (os.cpu_count() or 1) // PROCESSES),
+}
 GRACE_S = 0.2
 CONNECTIONS = 4
-WORKER_LOG = "worker.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,38 +86,26 @@ async def _perform(settings: Settings, wanted: Wanted, screen: Screen, pool: Poo
     figures = PostgresFigures(pool, schema=settings.schema)
     check = Check(PostgresHistory(pool, schema=settings.schema))
     scene = Scene(folder=wanted.folder, work=wanted.work)
-    screen.say(f"starting a worker with {PROCESSES} processes; its log is {wanted.work / WORKER_LOG}")
-    async with Perdure(settings) as app, _worker(app, wanted) as worker:
-        happened = await Story(app, scene, worker, figures, check, screen).play()
+    screen.say(
+        f"starting worker w1 with {PROCESSES} processes; the workers' log is {wanted.work / WORKER_LOG}"
+    )
+    async with Perdure(settings) as app, Fleet(app, wanted.work) as fleet:
+        first = await fleet.start(SOUND, FIRST)
+        happened = await Story(app, scene, first.worker, figures, check, screen).play()
+        decayed = await Decay(app, scene, fleet, figures, check, screen).play()
     screen.stop()
-    return await _tell(happened, figures, check, screen)
+    return await _tell(happened, decayed, figures, check, screen)
 
 
-async def _tell(happened: Happened, figures: PostgresFigures, check: Check, screen: Screen) -> bool:
+async def _tell(
+    happened: Happened, decayed: Decayed, figures: PostgresFigures, check: Check, screen: Screen
+) -> bool:
     screen.ledger(await figures.ledger())
-    told = await chapters(happened, figures)
+    told = await chapters(happened, decayed, figures)
     screen.chapters(told)
     report = await check.run()
     screen.promises(report)
     return report.ok and all(chapter.ok for chapter in told)
-
-
-@asynccontextmanager
-async def _worker(app: Perdure, wanted: Wanted) -> AsyncIterator[SpawnedWorker]:
-    settings = {
-        "queues": [jobs.QUEUE],
-        "processes": PROCESSES,
-        "cpu_processes": max(1, (os.cpu_count() or 1) // PROCESSES),
-        "drain_timeout_s": DRAIN_S,
-    }
-    log = wanted.work / WORKER_LOG
-    log.unlink(missing_ok=True)
-    config = WorkerConfig(app=jobs.__name__, settings=settings, log=log, bound=True)
-    worker = await app.workers.spawn(config)
-    try:
-        yield worker
-    finally:
-        await worker.stop()
 
 
 def _erase(work: Path) -> None:

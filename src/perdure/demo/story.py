@@ -76,6 +76,14 @@ class Happened:
     victim: Victim
 
 
+async def until_drained(check: Check) -> None:
+    """Wait until no job is left to do."""
+    while True:
+        if not any((await check.live()).values()):
+            return
+        await asyncio.sleep(LOOK_S)
+
+
 class Story:
     """Enqueues, breaks, mends and looks on; `play` returns when nothing is left to do."""
 
@@ -120,7 +128,7 @@ class Story:
             self._urgent(plan),
             self._kill(plan),
         )
-        await self._drained()
+        await until_drained(self._check)
         return Happened(
             plan=plan,
             written=written,
@@ -130,12 +138,6 @@ class Story:
             urgent=urgent,
             victim=victim,
         )
-
-    async def _drained(self) -> None:
-        while True:
-            if not any((await self._check.live()).values()):
-                return
-            await asyncio.sleep(LOOK_S)
 
     async def _watched(self, acts: Awaitable[Happened]) -> Happened:
         """The acts' outcome, while progress is told; a worker or a job that is lost ends the wait."""

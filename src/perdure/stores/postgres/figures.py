@@ -51,6 +51,18 @@ class Timing:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """What became of the jobs that a worker held when its evacuation began.
+
+    `moved` were given back and completed elsewhere, `finished` came to their end in it; whatever else happened is `amiss`.
+    """
+
+    moved: int
+    finished: int
+    amiss: int
+
+
 class PostgresFigures:
     """Counts over jobs and history; nothing here is bounded by an index."""
 
@@ -94,6 +106,16 @@ class PostgresFigures:
         """How many jobs of its kind a job has overtaken, and the median of their waits in seconds."""
         (row,) = await self._database.fetch(self._sql["overtaken"], job_id)
         return row["jobs"], row["waited_s"]
+
+    async def handed_over(self, worker_id: UUID) -> Handover:
+        """What became of the jobs of an evacuated worker; nothing but zeros for one that was not."""
+        (row,) = await self._database.fetch(self._sql["handed_over"], worker_id)
+        return Handover(**row)
+
+    async def done_by(self, worker_id: UUID) -> int:
+        """How many jobs a worker has completed."""
+        (row,) = await self._database.fetch(self._sql["done_by"], worker_id)
+        return int(row["jobs"])
 
 
 async def drop_schema(database_url: str, schema: str) -> None:

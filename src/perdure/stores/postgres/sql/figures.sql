@@ -60,3 +60,24 @@ FROM perdure.job_executions e, (
     WHERE x.job_id = :job_id AND x.token IS NOT NULL ORDER BY x.settled_at LIMIT 1
 ) one
 WHERE e.lane = one.lane AND e.available_at < one.available_at AND e.claimed_at > one.claimed_at;
+
+-- name: handed_over(worker_id)
+-- How what a worker held when its evacuation began was settled: given back and completed by another, or completed by itself; all
+-- else took an attempt from a job, or left it undone.
+WITH given AS (
+    SELECT e.outcome, e.outcome IN ('released', 'interrupted') AND EXISTS (
+        SELECT FROM perdure.job_executions o WHERE o.job_id = e.job_id AND o.outcome = 'completed' AND o.worker_id <> e.worker_id
+    ) AS moved
+    FROM perdure.job_executions e
+    WHERE e.worker_id = :worker_id AND e.settled_at >= (
+        SELECT min(v.at) FROM perdure.job_events v WHERE v.event = 'worker_evacuating' AND v.worker_id = :worker_id
+    )
+)
+SELECT count(*) FILTER (WHERE moved) AS moved,
+    count(*) FILTER (WHERE outcome = 'completed') AS finished,
+    count(*) FILTER (WHERE NOT moved AND outcome <> 'completed') AS amiss
+FROM given;
+
+-- name: done_by(worker_id)
+-- How many jobs a worker has completed.
+SELECT count(*) AS jobs FROM perdure.job_executions WHERE worker_id = :worker_id AND outcome = 'completed';
