@@ -10,14 +10,21 @@ import asyncpg
 import msgspec
 import pytest
 
+from perdure.domain.criteria import compile_filter
 from perdure.domain.errors import DatabaseUnavailable, InvalidFilter, InvalidOption, NotFound
 from perdure.domain.explain import Hold
+from perdure.domain.filters import parse
 from perdure.domain.job import JobState, UniqueRule
-from perdure.domain.settlement import Completed, Crashed
+from perdure.domain.settlement import Cancelled, Completed, Crashed, Ending, Interrupted
 from perdure.domain.views import EdgeState
+from perdure.stores.postgres import search
 from tests.support.system import System, failure, system_on
 
 DAY = timedelta(days=1)
+LONG = timedelta(minutes=1)
+FITTING = """
+SELECT j.id FROM perdure.jobs j CROSS JOIN LATERAL perdure.args_that_fit(j.args, $1::text::jsonb) ORDER BY j.id DESC
+"""
 
 
 @pytest.fixture
@@ -213,6 +220,105 @@ async def test_a_search_cut_short_again_and_again_by_its_budget_finds_everything
         cursor, budget = page.cursor, budget * 1.2
     assert found == sorted(jobs, reverse=True)
     assert cut_short > 0
+
+
+async def test_what_is_asked_of_arguments_beforehand_leaves_out_none_that_fit(system: System) -> None:
+    values = [
+        42,
+        42.0,
+        -7,
+        "42",
+        "0042",
+        True,
+        "true",
+        None,
+        "null",
+        "a*b",
+        "50%",
+        [42, "x"],
+        [[42]],
+        {"b": 42},
+        {"b": ["x", 1e3]},
+        {},
+        10**40,
+    ]
+    for value in values:
+        await system.add(args=msgspec.json.encode({"a": value, "b": {"a": value}}).decode())
+    every = {view.id: view for view in (await system.read.jobs(limit=1_000)).jobs}
+    asked = [
+        "42",
+        "42.0",
+        "0042",
+        '"42"',
+        "true",
+        "null",
+        '"a*b"',
+        "a*",
+        "50%",
+        "x,42",
+        "1000",
+        "-7",
+        str(10**40),
+        '"{}"',
+        "{*",
+    ]
+    found = 0
+    for field in ("args.a", "args.b.a", "args.a.b", "args.a.0"):
+        for value in asked:
+            criteria = compile_filter(parse(f"{field}:{value}"))
+            fitting = await system.sql.fetch(FITTING, msgspec.json.encode(criteria.args).decode())
+            assert await ids(system, f"{field}:{value}") == [row["id"] for row in fitting], f"{field}:{value}"
+            found += len(fitting)
+    assert len(every) == len(values) < found
+
+
+async def test_a_search_that_finds_little_says_how_far_it_came_and_goes_on(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "LOOKED_AT_MOST", 1_000)
+    wanted = await system.add(args='{"n": 1}', concurrency_key="rare")
+    await system.add_many(2_500, args='{"n": 2}')
+    for asked in ("args.n:1", "key:rare", "state:available key:rare", "priority:3 key:rare"):
+        page, pages = await system.read.jobs(asked, budget=LONG), 1
+        assert (page.jobs, page.complete) == ((), False)
+        assert "newest" in page.note
+        while page.cursor is not None:
+            page = await system.read.jobs(asked, cursor=page.cursor, budget=LONG)
+            pages += 1
+        assert [job.id for job in page.jobs] == [wanted]
+        assert page.complete
+        assert pages == 3
+
+
+async def test_what_went_wrong_is_found_however_it_sent_its_job_back(system: System) -> None:
+    """Behind any number of jobs that nobody has tried: retried, given up, cancelled, interrupted, snoozed, lost, released."""
+    endings: dict[str, Ending] = {
+        "needle": failure("needle", give_up=False),
+        "gave up": failure("gave up", give_up=True),
+        "not wanted": Cancelled(reason="not wanted"),
+        "moved away": Interrupted(cause="moved away"),
+        "process died": Crashed(cause="process died", alone=True),
+    }
+    jobs: dict[str, object] = {}
+    for word, ending in endings.items():
+        jobs[word] = await system.add(f"app.{len(jobs)}")
+        await system.run(ending, kind=f"app.{len(jobs) - 1}")
+    await system.add_many(300)
+    for word, job in jobs.items():
+        assert await ids(system, f'error~"{word}"') == [job], word
+    assert set(await ids(system, "fingerprint:interrupted,crashed")) == {
+        jobs["moved away"],
+        jobs["process died"],
+    }
+    assert await ids(system, "-error~needle state:retryable") == []
+
+
+async def test_completed_jobs_are_found_below_those_that_wait(system: System) -> None:
+    done = await system.add()
+    await system.run()
+    await system.add_many(1_000)
+    assert await ids(system, "state:completed") == [done]
+    assert await ids(system, "state:completed,running") == [done]
 
 
 async def test_dead_letters_too_are_searched_on_to_the_end(system: System) -> None:

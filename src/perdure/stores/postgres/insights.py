@@ -1,5 +1,6 @@
 """Reads for faces: by filter and in pages, within a time budget, never changing anything."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
@@ -47,6 +48,7 @@ from perdure.stores.postgres.search import (
     conditions,
     job_cursor,
     searched,
+    window,
 )
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
@@ -175,13 +177,25 @@ class PostgresInsights:
         search.take(candidates, rows)
 
     async def _stretch(self, search: Search, budget: timedelta) -> None:
-        candidates = search.next()
-        if isinstance(candidates, tuple):
-            name, values = candidates
-            found = await self._by_index(budget, name, *values)
-            candidates = [row["id"] for row in found]
-        rows = await self._by_index(budget, "matching", *search.wanted(candidates))
-        search.take(candidates, rows)
+        if search.by_body or search.tried:
+            name, values = (
+                ("next_fitting", search.fitting()) if search.by_body else ("next_tried", search.trying())
+            )
+            candidates, until = window(await self._by_index(budget, name, *values))
+            search.take_until(candidates, until, await self._matching(budget, search, candidates))
+            return
+        following = search.next()
+        if isinstance(following, tuple):
+            name, values = following
+            following = [row["id"] for row in await self._by_index(budget, name, *values)]
+        search.take(following, await self._matching(budget, search, following))
+
+    async def _matching(
+        self, budget: timedelta, search: Search, candidates: Sequence[UUID]
+    ) -> list[asyncpg.Record]:
+        if not candidates:
+            return []
+        return await self._by_index(budget, "matching", *search.wanted(candidates))
 
     async def _by_index(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
         calls = (self._bound(budget), (self._sql["by_index"], ()), (self._sql[name], values))
@@ -238,7 +252,9 @@ def _facts(row: Row, edges: Sequence[Row], places: Sequence[Row]) -> Facts:
 
 def _counts(rows: Sequence[Row], estimates: Sequence[Row]) -> tuple[CountView, ...]:
     """One count for each state; what went over the limit is replaced by the planner's estimate, never a lower one."""
-    counted = {row["state"]: row["jobs"] for row in rows}
+    counted: Counter[str] = Counter()
+    for row in rows:
+        counted[row["state"]] += row["jobs"]
     believed = {row["name"]: row["estimate"] for row in estimates}
     bodies = counted.pop("bodies")
     views = {state: _count(state, counted.get(state, 0), believed) for state in JobState}

@@ -38,7 +38,7 @@ from perdure.stores.postgres.rows import (
     report_of,
     worker_view_of,
 )
-from perdure.stores.postgres.search import LetterSearch, Search, conditions, job_cursor, searched
+from perdure.stores.postgres.search import LetterSearch, Search, conditions, job_cursor, searched, window
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -231,10 +231,24 @@ class PastInsights:
         return replace(criteria, since=since, until=until)
 
     async def _stretch(self, search: Search, budget: timedelta) -> None:
+        if search.by_body:
+            await self._stretch_by_body(search, budget)
+            return
         candidates = search.next()
         if isinstance(candidates, tuple):
-            found = await self._candidates(budget, *candidates, search)
+            found = await self._candidates(budget, candidates[1], search)
             candidates = [row["id"] for row in found]
+        search.take(candidates, await self._matching(budget, search, candidates))
+
+    async def _stretch_by_body(self, search: Search, budget: timedelta) -> None:
+        values = search.fitting(self._cut.newest)
+        candidates, until = window(await self._by_index(budget, self._bounds["next_fitting"], *values))
+        search.take_until(candidates, until, await self._matching(budget, search, candidates))
+
+    async def _matching(
+        self, budget: timedelta, search: Search, candidates: Sequence[UUID]
+    ) -> list[asyncpg.Record]:
+        """Those that match, looked at a few at a time until the page is full."""
         likely = await self._likely(budget, search.states, candidates)
         rows: list[asyncpg.Record] = []
         for start in range(0, len(likely), AT_ONCE):
@@ -242,7 +256,7 @@ class PastInsights:
             rows += await self._by_index(budget, "matching", *search.wanted(some), self._cut.cut)
             if search.full_with(len(rows)):
                 break
-        search.take(candidates, rows)
+        return rows
 
     async def _stretch_of_letters(self, search: LetterSearch, budget: timedelta) -> None:
         cut = self._cut.cut
@@ -264,19 +278,19 @@ class PastInsights:
         return [row["id"] for row in found]
 
     async def _candidates(
-        self, budget: timedelta, name: str, values: tuple[object, ...], search: Search
+        self, budget: timedelta, values: tuple[object, ...], search: Search
     ) -> list[asyncpg.Record]:
-        bounds = values if name == "next_bodies" else values[1:]
+        bounds, states = values[-3:], sorted(search.states)
         if search.states <= FAILED:
             lanes = search.lanes
-            return await self._by_index(budget, "next_failed", *values, self._cut.newest, lanes)
+            return await self._by_index(budget, "next_failed", states, *bounds, self._cut.newest, lanes)
         if search.states == RUNNING:
             ran = (self._sql["next_running"], (*bounds, *self._whole, self._cut.at))
             by_block = (self._sql["by_block"], ())
             return (await self._database.fetch_all(self._bound(budget), by_block, ran))[2]
-        if name == "next_bodies" or await self._much_has_moved(budget):
+        if JobState.COMPLETED in search.states or await self._much_has_moved(budget):
             return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
-        return await self._within(budget, name, *values, *self._whole)
+        return await self._within(budget, "next_of_states", states, *bounds, *self._whole)
 
     async def _much_has_moved(self, budget: timedelta) -> bool:
         if self._moved is None:
@@ -284,8 +298,11 @@ class PastInsights:
             self._moved = int(row["moved"])
         return self._moved >= FEW
 
-    async def _by_index(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
-        calls = (self._bound(budget), (self._bounds["by_index"], ()), (self._sql[name], values))
+    async def _by_index(
+        self, budget: timedelta, name: str | Statement, *values: object
+    ) -> list[asyncpg.Record]:
+        statement = self._sql[name] if isinstance(name, str) else name
+        calls = (self._bound(budget), (self._bounds["by_index"], ()), (statement, values))
         return (await self._database.fetch_all(*calls))[2]
 
     async def _within(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:

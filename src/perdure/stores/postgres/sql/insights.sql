@@ -15,9 +15,62 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 -- The ids of the next jobs below `before`, whatever their state.
 SELECT b.id FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid ORDER BY b.id DESC LIMIT :span;
 
+-- name: next_fitting(before, floor, span, most, priorities, since, since_ms, until, until_ms, lanes, contained, args, keys, keys_folded)
+-- Of the next `span` jobs below `before` those whose body fits, at most `most`, and with `past` the last one of the span: none
+-- when it is not full. Arguments that fit contain one of `contained`, where that is known.
+WITH bound AS MATERIALIZED (
+    SELECT b.id FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid
+    ORDER BY b.id DESC OFFSET :span::integer - 1 LIMIT 1
+)
+(SELECT j.id, false AS past FROM perdure.jobs j CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
+WHERE j.id < :before AND j.id >= coalesce((SELECT b.id FROM bound b), :floor)
+    AND (:contained::jsonb[] IS NULL OR j.args @> ANY (:contained))
+    AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+    AND (:since::timestamptz IS NULL OR j.enqueued_at >= :since)
+    AND (:since_ms::bigint IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
+    AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
+    AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
+    AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+    AND (:keys::text[] IS NULL OR perdure.text_fits(j.unique_key, :keys_folded::boolean, :keys)
+        OR perdure.text_fits(j.concurrency_key, :keys_folded, :keys))
+ORDER BY j.id DESC LIMIT :most)
+UNION ALL SELECT b.id, true FROM bound b;
+
+-- name: next_tried(before, floor, span, most, errors, errors_folded, fingerprints, fingerprints_folded)
+-- Of the next `span` attempts below `before`, in the order of their jobs, that left a job in another state than completed, those whose error
+-- fits, at most `most`; `past` as above. A job may come twice.
+WITH bound AS MATERIALIZED (
+    SELECT c.id FROM (
+        (SELECT e.job_id AS id FROM perdure.job_executions e
+        WHERE e.state IN ('cancelled', 'discarded') AND e.job_id < :before::uuid AND e.job_id >= :floor::uuid
+        ORDER BY 1 DESC LIMIT :span::integer)
+        UNION ALL (SELECT e.job_id FROM perdure.job_executions e
+        WHERE e.state = 'retryable' AND e.job_id < :before AND e.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+        UNION ALL (SELECT e.job_id FROM perdure.job_executions e
+        WHERE e.state IN ('pending', 'scheduled', 'available') AND e.job_id < :before AND e.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+    ) c ORDER BY c.id DESC OFFSET :span - 1 LIMIT 1
+), begin AS MATERIALIZED (
+    SELECT coalesce((SELECT b.id FROM bound b), :floor) AS id
+)
+(SELECT t.job_id AS id, false AS past FROM (
+    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    WHERE e.state IN ('cancelled', 'discarded') AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
+    UNION ALL
+    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    WHERE e.state = 'retryable' AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
+    UNION ALL
+    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    WHERE e.state IN ('pending', 'scheduled', 'available') AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
+) t
+WHERE (:errors::text[] IS NULL OR perdure.text_fits(t.error ->> 'type', :errors_folded::boolean, :errors)
+        OR perdure.text_fits(t.error ->> 'message', :errors_folded, :errors) OR perdure.text_fits(t.cause, :errors_folded, :errors))
+    AND (:fingerprints::text[] IS NULL OR perdure.text_fits(
+        coalesce(nullif(t.error ->> 'fingerprint', ''), t.outcome::text), :fingerprints_folded::boolean, :fingerprints))
+ORDER BY t.job_id DESC LIMIT :most)
+UNION ALL SELECT b.id, true FROM bound b;
+
 -- name: next_of_states(states, before, floor, span)
--- The ids of the next jobs below `before` that are or have been in one of these states, completed not among them. A job may
--- come twice.
+-- The ids of the next jobs below `before` that are or have been in one of these states. A job may come twice.
 SELECT c.id FROM (
     (SELECT l.job_id AS id FROM perdure.leases l
     WHERE 'running' = ANY (:states::perdure.job_state[]) AND l.job_id < :before::uuid AND l.job_id >= :floor::uuid
@@ -35,9 +88,12 @@ SELECT c.id FROM (
     UNION ALL (SELECT e.job_id FROM perdure.job_executions e
     WHERE e.state IN ('cancelled', 'discarded') AND ('cancelled' = ANY (:states) OR 'discarded' = ANY (:states))
         AND e.job_id < :before AND e.job_id >= :floor ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT e.job_id FROM perdure.job_executions e
+    WHERE e.state = 'completed' AND 'completed' = ANY (:states) AND e.job_id < :before AND e.job_id >= :floor
+    ORDER BY 1 DESC LIMIT :span)
 ) c ORDER BY c.id DESC LIMIT :span;
 
--- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args)
+-- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, contained)
 -- Those of some jobs that match a filter, the newest first.
 SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
     j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome
@@ -57,6 +113,7 @@ CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
     'word', x.error ->> 'type', 'word', x.error ->> 'message', 'word', x.cause, 'word', n.kind
 ], s.attempt, :words::jsonb) f
 WHERE s.state = ANY (:states::perdure.job_state[])
+    AND (:contained::jsonb[] IS NULL OR j.args @> ANY (:contained))
     AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
     AND (:ids::uuid[] IS NULL OR c.id = ANY (:ids))
     AND (:without::uuid[] IS NULL OR c.id <> ALL (:without))
@@ -170,17 +227,30 @@ LEFT JOIN LATERAL (
 ) x ON true;
 
 -- name: counts(most)
--- How many jobs are in each state, each counted to `most` and one more; completed ones are what all bodies leave. The
--- function stands in FROM, where the planner dissolves it: called for each row it took ten times as long.
+-- How many jobs are in each state, each counted to `most` and one more; completed ones are what all bodies leave. A job with a dead letter
+-- is discarded; only of the others that ended badly is it looked up whether they still stand so. A state may come twice.
 SELECT 'pending' AS state, count(*) AS jobs FROM (SELECT FROM perdure.blocked_jobs LIMIT :most::integer + 1) c
 UNION ALL SELECT 'scheduled', count(*) FROM (SELECT FROM perdure.scheduled_jobs s WHERE NOT s.retry LIMIT :most + 1) c
 UNION ALL SELECT 'available', count(*) FROM (
     SELECT FROM perdure.available_jobs UNION ALL SELECT FROM perdure.parked_jobs LIMIT :most + 1) c
 UNION ALL SELECT 'running', count(*) FROM (SELECT FROM perdure.leases LIMIT :most + 1) c
 UNION ALL SELECT 'retryable', count(*) FROM (SELECT FROM perdure.scheduled_jobs s WHERE s.retry LIMIT :most + 1) c
-UNION ALL SELECT b.state::text, count(*) FROM (
-    SELECT DISTINCT e.job_id FROM perdure.job_executions e WHERE e.state IN ('cancelled', 'discarded') LIMIT :most + 1
-) x CROSS JOIN LATERAL perdure.standing(x.job_id) b WHERE b.state IN ('cancelled', 'discarded') GROUP BY b.state
+UNION ALL SELECT 'discarded', count(*) FROM (SELECT FROM perdure.dead_letter_queue LIMIT :most + 1) c
+UNION ALL SELECT n.state::text, count(*) FROM (
+    SELECT DISTINCT e.job_id FROM perdure.job_executions e
+    WHERE e.state IN ('cancelled', 'discarded') AND NOT EXISTS (SELECT FROM perdure.dead_letter_queue d WHERE d.job_id = e.job_id)
+    LIMIT :most + 1
+) x
+CROSS JOIN LATERAL (
+    SELECT e.state FROM perdure.job_executions e WHERE e.job_id = x.job_id AND e.state IN ('completed', 'cancelled', 'discarded')
+    ORDER BY e.run DESC, e.settled_at DESC LIMIT 1
+) n
+WHERE n.state <> 'completed' AND NOT EXISTS (SELECT FROM perdure.leases l WHERE l.job_id = x.job_id)
+    AND NOT EXISTS (SELECT FROM perdure.available_jobs a WHERE a.job_id = x.job_id)
+    AND NOT EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = x.job_id)
+    AND NOT EXISTS (SELECT FROM perdure.scheduled_jobs s WHERE s.job_id = x.job_id)
+    AND NOT EXISTS (SELECT FROM perdure.blocked_jobs b WHERE b.job_id = x.job_id)
+GROUP BY n.state
 UNION ALL SELECT 'bodies', count(*) FROM (SELECT FROM perdure.jobs LIMIT :most + 1) c;
 
 -- name: estimates()

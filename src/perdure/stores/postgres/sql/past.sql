@@ -127,7 +127,7 @@ WHERE EXISTS (
     OR EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = c.id)
 ORDER BY c.place;
 
--- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, cut)
+-- name: matching(among, states, priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, contained, cut)
 -- Those of some jobs that were there and matched a filter, the newest first.
 SELECT j.id, s.state, s.run, s.attempt, s.since, s.run_at, s.worker_id, w.name AS worker, n.kind, n.queue, n.labels, j.priority,
     j.max_attempts, j.enqueued_at, j.args::text AS args, j.unique_key, j.concurrency_key, x.error::text AS error, x.cause, x.outcome
@@ -147,6 +147,7 @@ CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
     'word', x.error ->> 'type', 'word', x.error ->> 'message', 'word', x.cause, 'word', n.kind
 ], s.attempt, :words::jsonb) f
 WHERE s.state = ANY (:states::perdure.job_state[])
+    AND (:contained::jsonb[] IS NULL OR j.args @> ANY (:contained))
     AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
     AND (:ids::uuid[] IS NULL OR c.id = ANY (:ids))
     AND (:without::uuid[] IS NULL OR c.id <> ALL (:without))
