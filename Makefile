@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml
 	$(PIP) install -e '.[all,dev]'
 	touch $(STAMP)
 
-demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=folder of Python source]
-	$(BIN)/perdure demo $(if $(INPUT),--input $(INPUT))
+demo: setup ## start embedded servers and workers, run work through them, show what happened [INPUT=folder of Python source STAY=1]
+	$(BIN)/perdure demo $(if $(INPUT),--input $(INPUT)) $(if $(STAY),--stay)
 
 # Lines are counted in the tests of single parts: counting makes them two to three times as slow, and whole histories, real deaths
 # and thousands of seeds would show no line that these do not. Lines and branches have a floor each.

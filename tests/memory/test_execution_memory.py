@@ -180,6 +180,20 @@ async def test_more_than_one_round_reads_each_attempt_once(store: Store, memory:
     assert (await memory.status()).remembered == count
 
 
+async def test_a_job_that_was_cancelled_while_it_waited_holds_nothing_up(
+    store: Store, memory: ExecutionMemory
+) -> None:
+    """It ended without an attempt: there is nothing to remember, and what ends after it is remembered all the same."""
+    waiting = new_job()
+    await store.add(waiting)
+    await PostgresControl(store.database).cancel([waiting.id], By(actor="test"))
+    later = await ended(store, RESET)
+    assert (await memory.status()).behind == 1
+    assert await caught_up(memory) == 1
+    assert await memory.contexts(waiting.id) == []
+    assert len(await memory.contexts(later.id)) == 1
+
+
 async def test_a_collection_that_was_lost_comes_back_by_itself(
     store: Store, memory: ExecutionMemory, qdrant: Found
 ) -> None:

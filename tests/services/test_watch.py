@@ -153,6 +153,19 @@ async def test_one_at_a_time_is_evacuated_before_it_fails_if_others_can_take_its
     assert await system.count("workers", "evacuate_by IS NOT NULL") == len(evacuated)
 
 
+async def test_the_last_worker_of_a_queue_is_not_evacuated_though_it_holds_nothing(system: System) -> None:
+    lonely = await system.worker("lonely")
+    others = [await system.worker(f"healthy{number}") for number in range(3)]
+    await system.sql.execute("UPDATE perdure.workers SET queues = '{night}' WHERE id = $1", lonely)
+    await tells(system, lonely, leak=1.0)
+    for worker in others:
+        await tells(system, worker)
+    watch = watch_of(system, evacuates=True)
+    assert (await watch.run_once(0.0)).evacuated == ()
+    await system.sql.execute("UPDATE perdure.workers SET queues = '{default,night}' WHERE id = $1", others[0])
+    assert (await watch.run_once(10.0)).evacuated == (lonely,)
+
+
 async def test_nobody_is_evacuated_while_it_is_not_wished_or_most_are_sick(system: System) -> None:
     workers = [await system.worker(f"w{number}") for number in range(3)]
     for worker in workers[:2]:

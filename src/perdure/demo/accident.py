@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psutil
 
@@ -17,11 +18,12 @@ UNDER_WAY_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Victim:
-    """A process that was killed, and how many jobs it held then."""
+    """A process that was killed, when, and how many jobs it held then."""
 
     number: int
     pid: int
     held: int
+    at: datetime
 
 
 async def kill_one_at_work(worker: SpawnedWorker, figures: PostgresFigures) -> Victim:
@@ -44,7 +46,7 @@ async def _kill_one(worker: SpawnedWorker, figures: PostgresFigures) -> Victim:
             left = (await figures.held(worker.worker_id)).get(number, 0)
             if left:
                 process.kill()
-                return Victim(number=number, pid=process.pid, held=left)
+                return Victim(number=number, pid=process.pid, held=left, at=datetime.now(UTC))
             process.resume()
         await asyncio.sleep(LOOK_S)
 

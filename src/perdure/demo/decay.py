@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from typing import Protocol
 
 from perdure import Perdure
-from perdure.demo import sound
+from perdure.demo import jobs, sound
 from perdure.demo.fleet import Fleet, Member
 from perdure.demo.indexing import QUEUE
 from perdure.demo.source import python_files
@@ -24,13 +24,20 @@ from perdure.stores.postgres.figures import Handover, PostgresFigures
 SOUND, LEAKING = "perdure.demo.sound", "perdure.demo.leaking"
 MEMORY_MB = 512
 SETTINGS: Mapping[str, object] = {
-    "queues": [QUEUE],
+    "queues": [jobs.QUEUE, QUEUE],
     "processes": 1,
     "concurrency": 4,
+    "cpu_processes": 1,
     "prefetch_ms": 1_000,
     "recycle_after_mb": MEMORY_MB,
+    "sample_interval_s": 1.0,
+    "evacuate_unhealthy": True,
+    "model_shadow_share": 0.0,
+    "suspect_after_s": 30.0,
+    "dead_after_s": 60.0,
 }
-"""Few slots and a second of work claimed ahead, so that there is something to move."""
+"""Few slots and a second of work claimed ahead, so that there is something to move. The leader looks after their health every second in
+place of every ten, and acts on each warning; silence is borne for longer, for the machine may be busy with other things."""
 
 FILES = 200
 BACKLOG = 50
@@ -72,23 +79,24 @@ class Decay:
         self._folder = str(scene.folder)
         self._files = cycle(islice(python_files(scene.folder), FILES))
 
-    async def play(self) -> Decayed:
-        """Until the worker is replaced and nothing is left to do. Raises StoryFailed when that does not come."""
+    async def play(self, first: Member) -> Decayed:
+        """A deploy: two workers follow the first; one of them is not well. Until the worker is replaced and nothing is left to do. Raises StoryFailed when that does not come."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                decayed = await self._play()
+                decayed = await self._play(first)
         except TimeoutError:
             raise StoryFailed(
                 f"no worker that leaks was evacuated and replaced within {PATIENCE_S:g} s"
             ) from None
         return decayed
 
-    async def _play(self) -> Decayed:
+    async def _play(self, first: Member) -> Decayed:
         other, sick = await asyncio.gather(
             self._fleet.start(SOUND, SETTINGS), self._fleet.start(LEAKING, SETTINGS)
         )
+        await first.worker.stop()
         self._teller.say(
-            f"workers {other.title} and {sick.title} index the words of the files; "
+            f"{first.name} has made way for {other.title} and {sick.title}, which index the words of the files; "
             f"{sick.name} has a new release, which leaks memory"
         )
         prediction, evacuation = await self._observed(sick)

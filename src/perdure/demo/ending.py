@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from perdure.demo import jobs, sound
 from perdure.demo.decay import Decayed
-from perdure.demo.story import DELAY, MANY, Happened
+from perdure.demo.lookback import LookedBack, Past, Recalled, Restored
+from perdure.demo.story import DELAY, MANY, Happened, Mended
+from perdure.domain.restore import Circumstance, Phase
 from perdure.stores.postgres.figures import KindFigures, PostgresFigures
 
 LEADER = "perdure"
@@ -20,7 +22,9 @@ class Chapter:
     ok: bool
 
 
-async def chapters(happened: Happened, decayed: Decayed, figures: PostgresFigures) -> list[Chapter]:
+async def chapters(
+    happened: Happened, decayed: Decayed, looked: LookedBack, figures: PostgresFigures
+) -> list[Chapter]:
     """Every part, told from the history."""
     ledger = {row.kind: row for row in await figures.ledger()}
     progress = await figures.progress()
@@ -32,6 +36,9 @@ async def chapters(happened: Happened, decayed: Decayed, figures: PostgresFigure
         await _urgent(happened, figures),
         _killed(happened, ledger[""]),
         decay(decayed, ledger[sound.index.name]),
+        past(looked.past, happened),
+        recalled(looked.recalled, happened.mended),
+        restored(looked.restored),
         Chapter(
             title="the end",
             told=f"{sum(row.completed for row in progress):,} of {sum(row.jobs for row in progress):,} jobs completed",
@@ -63,7 +70,7 @@ def _poison(happened: Happened, analyses: KindFigures) -> Chapter:
     return Chapter(
         title="a poison file",
         told=f"gave up with {mended.error}, group {mended.fingerprint}; mended, replayed, completed",
-        ok=mended.letters == mended.replayed == 1 == analyses.dead_letters == analyses.replayed,
+        ok=mended.letters == mended.replayed == 1 <= analyses.dead_letters,
     )
 
 
@@ -115,4 +122,40 @@ def decay(decayed: Decayed, indexed: KindFigures) -> Chapter:
         f"{handover.moved} jobs moved, {handover.finished} ended in peace, {handover.amiss} lost an attempt; "
         f"replaced by {decayed.heir}, which did {decayed.done_by_heir}",
         ok=foretold and evacuated and unharmed and held > 0 and decayed.done_by_heir > 0,
+    )
+
+
+def past(seen: Past, happened: Happened) -> Chapter:
+    """With little to do, nothing may have run or waited at the moment remembered."""
+    return Chapter(
+        title="looking back",
+        told=f"at {seen.at:%H:%M:%S} UTC {seen.running:,} jobs ran, {seen.waiting:,} waited, {seen.completed:,} had completed",
+        ok=(seen.running > 0 and seen.waiting > 0) or happened.plan.files < MANY,
+    )
+
+
+def recalled(found: Recalled, mended: Mended) -> Chapter:
+    """The failure that was fixed first is the one that is found, and its fix helps."""
+    before, how = found.before.execution, found.before.execution.resolved
+    return Chapter(
+        title="seen before",
+        told=f"a new failure is like that of job {before.job_id} ({found.before.similarity:.0%}); "
+        f"what fixed it ({how.reason if how else 'nothing'}) was done again",
+        ok=before.job_id == mended.job and how is not None and found.fixed,
+    )
+
+
+def restored(graph: Restored) -> Chapter:
+    """What was cancelled by mistake, and nothing else, has run again; the package is whole."""
+    changed = {case.circumstance: case.jobs for case in graph.restore.outcomes if case.outcome == "done"}
+    facts, phase = graph.facts, graph.restore.phase
+    whole = facts is not None and facts.package == graph.package and facts.files == graph.files
+    return Chapter(
+        title="one graph",
+        told=f"{graph.cancelled} of the {graph.jobs} jobs of package {graph.package!r} were cancelled by mistake; "
+        f"restore in place from snapshot {graph.snapshot}: {phase}, {'all completed' if whole else 'not all completed'}",
+        ok=phase is Phase.DONE
+        and changed == {Circumstance.CANCELLED_SINCE: graph.cancelled}
+        and graph.cancelled > 0
+        and whole,
     )

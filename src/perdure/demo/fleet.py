@@ -12,18 +12,7 @@ from perdure import Perdure
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 
 WORKER_LOG = "worker.log"
-LOOK_EVERY_S = 1.0
-CARED_FOR: Mapping[str, object] = {
-    "drain_timeout_s": 5.0,
-    "suspect_after_s": 30.0,
-    "dead_after_s": 60.0,
-    "sample_interval_s": LOOK_EVERY_S,
-    "evacuate_unhealthy": True,
-    "model_training": False,
-    "model_shadow_share": 0.0,
-}
-"""Settings of all: the leader looks after their health every second in place of every ten, and acts on each warning. Silence is borne for
-longer than by default, since a machine on which a demonstration runs may be busy with other things."""
+BOUND: Mapping[str, object] = {"drain_timeout_s": 5.0, "model_training": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +52,7 @@ class Fleet:
         """Start a worker for the jobs of a module, and wait until it is ready. Raises Conflict when it ends before that."""
         self._started += 1
         name = f"w{self._started}"
-        config = WorkerConfig(app=release, settings={**CARED_FOR, **settings}, log=self._log, bound=True)
+        config = WorkerConfig(app=release, settings={**BOUND, **settings}, log=self._log, bound=True)
         member = Member(name=name, worker=await self._app.workers.spawn(config))
         self._members.append(member)
         return member

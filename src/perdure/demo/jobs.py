@@ -139,18 +139,27 @@ def busy_times(package: str) -> int:
     return (0, 1, 0, 2, 0)[zlib.crc32(package.encode()) % 5]
 
 
+def package_graph(
+    folder: str, package: str, files: Sequence[str], *, busy: int
+) -> tuple[list[Prepared[Any]], Prepared[PackageFacts]]:
+    """The jobs of one package, its summary last, which depends on all others; the storage refuses `busy` attempts."""
+    analyses = [app.prepare(analyse, folder, path) for path in files]
+    digested = app.prepare(digest, folder, package, busy)
+    ids = [file.id for file in analyses]
+    summary = app.using(depends_on=[*ids, digested.id]).prepare(summarise, package, ids, digested.id)
+    return [*analyses, digested, summary], summary
+
+
 def _pipeline(folder: str, out: str, paths: Sequence[str]) -> tuple[list[Prepared[Any]], Plan]:
     packages: dict[str, list[str]] = {}
     for path in paths:
         packages.setdefault(source.package_of(path), []).append(path)
     jobs: list[Prepared[Any]] = []
     summaries: list[UUID] = []
-    for place, (package, members) in enumerate(packages.items()):
-        files = [app.prepare(analyse, folder, path) for path in members]
-        digested = app.prepare(digest, folder, package, max(busy_times(package), int(place == 0)))
-        ids = [file.id for file in files]
-        summary = app.using(depends_on=[*ids, digested.id]).prepare(summarise, package, ids, digested.id)
-        jobs += [*files, digested, summary]
+    for place, (package, files) in enumerate(packages.items()):
+        busy = max(busy_times(package), int(place == 0))
+        graph, summary = package_graph(folder, package, files, busy=busy)
+        jobs += graph
         summaries.append(summary.id)
     last = app.using(depends_on=summaries).prepare(write_report, folder, out, summaries)
     plan = Plan(files=len(paths), packages=len(packages), report=last.id, sample=paths[-1] if paths else "")

@@ -57,6 +57,7 @@ class Scene:
 class Mended:
     """A group of dead letters whose cause was mended: what it died of, and how many jobs were replayed and completed."""
 
+    job: UUID
     fingerprint: str
     error: str
     letters: int
@@ -82,6 +83,13 @@ async def until_drained(check: Check) -> None:
         if not any((await check.live()).values()):
             return
         await asyncio.sleep(LOOK_S)
+
+
+async def poisoned(app: Perdure, work: Path, name: str, content: str) -> Handle[FileFacts]:
+    """A job that cannot succeed: its file is no Python. It lies in our own folder; the input is only read."""
+    work.joinpath(name).write_text(content)
+    strict = app.using(retries=1, priority=4)
+    return await strict.enqueue(jobs.analyse, str(work), name, strict=True)
 
 
 class Story:
@@ -114,7 +122,7 @@ class Story:
     async def _all(self) -> Happened:
         scene = self._scene
         stock = await self._app.using(delay=DELAY).enqueue(jobs.take_stock)
-        poison = await self._poisoned()
+        self._poison = poison = await poisoned(self._app, scene.work, "poison.py", BROKEN)
         scan = await self._app.enqueue(jobs.scan, str(scene.folder), str(scene.work))
         plan = await scan.result(PATIENCE)
         self._teller.say(
@@ -176,13 +184,6 @@ class Story:
         code = await self._worker.process.wait()
         raise StoryFailed(f"the worker ended by itself, with code {code}")
 
-    async def _poisoned(self) -> Handle[FileFacts]:
-        """A job that cannot succeed: its file is no Python. It lies in our own folder; the input is only read."""
-        self._scene.work.joinpath("poison.py").write_text(BROKEN)
-        strict = self._app.using(retries=1, priority=4)
-        self._poison = await strict.enqueue(jobs.analyse, str(self._scene.work), "poison.py", strict=True)
-        return self._poison
-
     async def _mend(self, poison: Handle[FileFacts]) -> Mended:
         with suppress(JobFailed):
             await poison.result(PATIENCE)
@@ -197,7 +198,11 @@ class Story:
         self._teller.say("the file is mended; its group is replayed")
         await poison.result(PATIENCE)
         return Mended(
-            fingerprint=group.fingerprint, error=error, letters=group.count, replayed=report.changed
+            job=poison.id,
+            fingerprint=group.fingerprint,
+            error=error,
+            letters=group.count,
+            replayed=report.changed,
         )
 
     async def _urgent(self, plan: Plan) -> UUID:

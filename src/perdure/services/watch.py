@@ -155,7 +155,9 @@ class Watch:
         plan = moves(await self._evacuations.holdings(worker_id), others, away_from=worker_id)
         worker = next(one.worker for one in living if one.worker.id == worker_id)
         kinds = {kind for other in others for kind in other.kinds}
-        if not set(worker.kinds) <= kinds or any(not move.destinations for move in plan):
+        queues = {queue for other in others for queue in other.queues}
+        replaced = set(worker.kinds) <= kinds and set(worker.queues) <= queues
+        if not replaced or any(not move.destinations for move in plan):
             return False
         why = "; ".join(reason.what for reason in prediction.reasons) or "its fleet fails often"
         reason = f"fails within {HORIZON.total_seconds():.0f} s with {prediction.probability:.0%}: {why}"

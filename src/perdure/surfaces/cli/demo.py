@@ -1,6 +1,8 @@
 """`perdure demo`: the story of a pipeline over real source code, and of all that happens to it."""
 
 import sysconfig
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +10,7 @@ from cyclopts import Parameter
 
 from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.exits import Exit
+from perdure.surfaces.cli.extras import needing
 from perdure.surfaces.cli.options import CONNECTION
 from perdure.surfaces.cli.output import write
 
@@ -21,6 +24,7 @@ def demo(
     *,
     input: Path | None = None,
     keep: Annotated[bool, Parameter(negative="")] = False,
+    stay: Annotated[bool, Parameter(negative="")] = False,
     redis: Annotated[bool, Parameter(negative="")] = False,
     data_dir: Annotated[Path | None, Parameter(group=CONNECTION)] = None,
     verbose: Annotated[tuple[bool, ...], Parameter(name=["--verbose", "-v"], negative="")] = (),
@@ -35,6 +39,8 @@ def demo(
         Folder of Python source; by default Python's own standard library.
     keep
         Keep the database afterwards, to look at it with the other commands.
+    stay
+        Serve the dashboard from the beginning, and go on after the story until Ctrl-C.
     redis
         Start an embedded Redis, too, and dispatch through it.
     data_dir
@@ -45,21 +51,24 @@ def demo(
     import asyncio
 
     from perdure.demo.screen import Screen
-    from perdure.demo.stage import Wanted, database, perform
+    from perdure.demo.stage import Wanted, database, memory, perform, require_extras
     from perdure.runtime.settings import Settings
 
+    require_extras()
     settings = Settings.load({"data_dir": data_dir})
     folder = _folder(input)
     work = settings.data_dir.expanduser().absolute() / FOLDER
-    wanted = Wanted(folder=folder, work=work, keep=keep, redis=redis)
+    wanted = Wanted(folder=folder, work=work, keep=keep, redis=redis, dashboard=_dashboard if stay else None)
     screen = Screen()
     screen.say(f"a demonstration of Perdure over {folder}; Ctrl-C ends it")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with database(settings, wanted, screen) as found:
+    with database(settings, wanted, screen) as founded, memory(founded, wanted) as found:
         well = asyncio.run(perform(found, wanted, screen))
         schema = found.schema
     write("")
     write(f"report: {work / 'report.md'}, {work / 'report.json'}")
+    if not (keep or stay):
+        write("look around in the browser: make demo STAY=1, or perdure demo --stay")
     if keep:
         write(_where(settings, work, schema))
     write("all is well: the promises hold, and every job ended as it should" if well else "NOT all is well")
@@ -78,6 +87,16 @@ def _folder(given: Path | None) -> Path:
             "input", f"there is no Python source in {folder}", next_step="name another folder"
         )
     return folder
+
+
+@asynccontextmanager
+async def _dashboard(settings: "Settings") -> AsyncIterator[str]:
+    """The dashboard on the port of the settings, or on another where that one is taken."""
+    with needing("web"):
+        from perdure.surfaces.web.serve import is_taken, served
+    port = 0 if is_taken(settings.web_host, settings.web_port) else settings.web_port
+    async with served(settings.model_copy(update={"web_port": port})) as server:
+        yield server.address
 
 
 def _where(settings: "Settings", work: Path, schema: str) -> str:

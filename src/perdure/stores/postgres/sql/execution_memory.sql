@@ -29,8 +29,8 @@ RETURNING m.collection;
 DELETE FROM perdure.execution_memory m WHERE m.collection = :collection RETURNING m.collection;
 
 -- name: attempts_after(position, token, ends, sample, most)
--- The next attempts that ended. Of those that completed at once a share is taken, by the random bits of the job's id, so that each
--- reading takes the same.
+-- The next attempts that ended; a job that was cancelled while it waited had none. Of those that completed at once a share is taken, by
+-- the random bits of the job's id, so that each reading takes the same.
 SELECT perdure.in_order(e.settle_xid) AS position, e.token, e.job_id, e.run, e.attempt, e.outcome::text AS outcome, e.state::text AS state,
     e.settled_at, e.available_at, e.claimed_at, e.finished_at, e.cause, e.error::text AS error, e.worker_id, e.isolated, l.kind, l.queue, l.labels,
     j.args::text AS args, w.name AS worker, w.host,
@@ -40,7 +40,7 @@ JOIN perdure.lanes l ON l.lane = e.lane
 LEFT JOIN perdure.jobs j ON j.id = e.job_id
 LEFT JOIN perdure.workers w ON w.id = e.worker_id
 WHERE perdure.in_order(e.settle_xid) >= :position AND perdure.in_order(e.settle_xid) < :ends
-    AND (perdure.in_order(e.settle_xid), e.token) > (:position, :token)
+    AND (perdure.in_order(e.settle_xid), e.token) > (:position, :token) AND e.token IS NOT NULL
     AND (e.outcome NOT IN ('completed', 'snoozed', 'released') OR e.outcome = 'completed' AND (e.attempt > 1 OR e.run > 1 OR e.crashes > 0
         OR e.interruptions > 0 OR get_byte(uuid_send(e.job_id), 15) * 256 + get_byte(uuid_send(e.job_id), 14) < :sample::float8 * 65536))
 ORDER BY 1, e.token LIMIT :most;
@@ -50,7 +50,7 @@ ORDER BY 1, e.token LIMIT :most;
 SELECT count(*) AS behind, min(b.settled_at) AS since FROM (
     SELECT e.settled_at FROM perdure.job_executions e
     WHERE perdure.in_order(e.settle_xid) >= :position AND perdure.in_order(e.settle_xid) < :ends
-        AND (perdure.in_order(e.settle_xid), e.token) > (:position, :token)
+        AND (perdure.in_order(e.settle_xid), e.token) > (:position, :token) AND e.token IS NOT NULL
         AND (e.outcome NOT IN ('completed', 'snoozed', 'released') OR e.outcome = 'completed' AND (e.attempt > 1 OR e.run > 1 OR e.crashes > 0
             OR e.interruptions > 0 OR get_byte(uuid_send(e.job_id), 15) * 256 + get_byte(uuid_send(e.job_id), 14) < :sample::float8 * 65536))
     LIMIT :most
