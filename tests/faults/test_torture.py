@@ -77,6 +77,14 @@ def test_a_run_that_was_kept_is_written_into_the_page_and_ends_as_it_did(
     assert text.endswith("after\n")
 
 
+def test_floods_are_played_only_when_they_are_asked_for() -> None:
+    floods = {entry.scenario.name for entry in chosen(None, flood=True)}
+    assert {"million-and-trickle", "millions-delayed"} <= floods
+    for short in (True, False):
+        assert not floods & {entry.scenario.name for entry in chosen(None, short=short)}
+    assert [entry.scenario.name for entry in chosen("blocked-ahead")] == ["blocked-ahead"]
+
+
 def test_every_scenario_says_what_it_does() -> None:
     for name, entry in SCENARIOS.items():
         scenario = entry.scenario

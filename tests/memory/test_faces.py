@@ -17,6 +17,7 @@ from tests.api.conftest import JOBS, QUICK
 from tests.memory.test_execution_memory import RESET, ended
 from tests.support.command import Command
 from tests.support.database import Store, store_on
+from tests.support.jobs import add
 from tests.support.waiting import eventually
 from tests.support.web import visitor
 
@@ -69,6 +70,24 @@ async def test_a_worker_remembers_by_itself(
         assert len(await app.state.execution_context(job.id)) == 1
     finally:
         await worker.stop()
+
+
+async def test_jobs_run_as_ever_while_qdrant_is_away(database_url: str, tmp_path: Path) -> None:
+    """A worker whose memory cannot be reached does its jobs, and their attempts wait in PostgreSQL to be remembered."""
+    nowhere: dict[str, Any] = {"qdrant_url": "http://127.0.0.1:9"}
+    async with Perdure(database_url=database_url, **nowhere, **SETTINGS) as app:
+        log = tmp_path / "worker.log"
+        worker = await app.workers.spawn(
+            WorkerConfig(app=JOBS, settings={**QUICK, **nowhere, **SETTINGS}, log=log, bound=True)
+        )
+        try:
+            handles = await app.enqueue_many([app.prepare(add, number, 1) for number in range(50)])
+            assert [await handle.result(timeout="60s") for handle in handles] == list(range(1, 51))
+            status = await (await (await app.stores()).memory.service()).status()
+            assert (status.searchable, status.behind) == (False, 50)
+            assert worker.process.returncode is None
+        finally:
+            await worker.stop()
 
 
 async def test_the_operations_of_the_specification(store: Store, app: Perdure) -> None:

@@ -73,6 +73,27 @@ async def test_only_a_version_that_differs_is_sent(live: Live) -> None:
     await stream.aclose()  # type: ignore[attr-defined]
 
 
+async def test_one_who_reads_slowly_holds_nobody_up_and_gets_the_newest_alone(live: Live) -> None:
+    """However many versions there were meanwhile, none is kept for whoever has not come to read."""
+    versions = iter(range(1_000_000))
+
+    async def view() -> str:
+        return f"<p>{next(versions)}</p>"
+
+    slow, quick = live.watch("key", view), live.watch("key", view)
+    (seen,) = await messages(slow, 1)
+    last = (await messages(quick, 10))[-1]
+    (next_one,) = await messages(slow, 1)
+    assert number(seen) + 9 <= number(last) <= number(next_one)
+    for stream in (slow, quick):
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+def number(message: str) -> int:
+    """Which version a message carries."""
+    return int(message.split("<p>")[1].split("</p>", maxsplit=1)[0])
+
+
 async def test_what_fails_is_told_and_the_next_version_comes(live: Live) -> None:
     faults = [True, True, False]
 

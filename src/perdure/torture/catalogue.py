@@ -330,6 +330,7 @@ ROWS = (
         (
             f"{SNAPSHOT}::test_a_restored_snapshot_is_what_was_there_at_its_cut",
             f"{SNAPSHOT}::test_a_half_snapshot_is_never_offered",
+            "tests/services/test_restore.py::test_a_crash_at_any_step_comes_to_the_same_end",
         ),
     ),
     Row(
@@ -352,6 +353,7 @@ ROWS = (
         "very large numbers; a day without a partition",
         "works; the partition is made",
         (
+            "tests/store/test_large_numbers.py::test_jobs_run_and_are_looked_back_on_after_2_to_the_47_transactions",
             f"{PACE}::test_the_leader_makes_partitions_that_are_missing",
             "tests/store/test_enqueue.py::test_jobs_of_a_day_without_a_partition_run_as_any_other",
         ),
@@ -360,13 +362,18 @@ ROWS = (
         51,
         "a slow reader of a live page",
         "it holds nobody up",
-        ("tests/web/test_live.py::test_only_a_version_that_differs_is_sent",),
+        (
+            "tests/web/test_live.py::test_one_who_reads_slowly_holds_nobody_up_and_gets_the_newest_alone",
+            "tests/web/test_live.py::test_only_a_version_that_differs_is_sent",
+        ),
     ),
     Row(
         52,
         "the vector store or a model is away",
         "dispatch does not notice",
         (
+            "tests/memory/test_faces.py::test_jobs_run_as_ever_while_qdrant_is_away",
+            "tests/memory/test_execution_memory.py::test_without_qdrant_it_is_said_and_nothing_is_lost",
             "tests/domain/health/test_extra.py::test_without_numpy_the_error_names_the_command_and_the_rest_works",
         ),
     ),

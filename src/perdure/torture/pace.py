@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from statistics import median
 from time import monotonic
 
+from perdure.runtime.app import new_id
 from perdure.stores.postgres.diagnosis import PostgresDiagnosis
 from perdure.torture import jobs
 from perdure.torture.place import Place
@@ -17,13 +18,13 @@ SCANS = 4
 
 
 async def jobs_per_s(place: Place) -> float:
-    """Jobs a second of one round: they are stored while the queue is paused, and worked off at once."""
-    act = (await place.app.stores()).act
+    """Jobs a second of one round, whatever else waits: they are stored while the queue is paused, and worked off at once."""
+    act, since = (await place.app.stores()).act, new_id()
     await act.pause("default", actor="torture")
     await place.load.store([place.app.prepare(jobs.nap, 0) for _ in range(ROUND)])
     began = monotonic()
     await act.resume("default", actor="torture")
-    await place.drained()
+    await place.drained(since)
     return ROUND / (monotonic() - began)
 
 
@@ -51,6 +52,7 @@ async def keeps_its_pace(place: Place, least: float) -> None:
 )
 async def pinned_for_minutes(place: Place) -> None:
     await place.host()
+    await place.warm()
     await jobs_per_s(place)
     async with place.faults.horizon_pinned():
         await keeps_its_pace(place, LEAST_SHARE)
@@ -72,6 +74,7 @@ async def pinned_for_minutes(place: Place) -> None:
 )
 async def overlapping_scans(place: Place) -> None:
     await place.host()
+    await place.warm()
     await jobs_per_s(place)
     async with AsyncExitStack() as open_ones:
         for _ in range(SCANS):
@@ -92,5 +95,6 @@ async def overlapping_scans(place: Place) -> None:
 )
 async def autovacuum_off(place: Place) -> None:
     await place.host()
+    await place.warm()
     await jobs_per_s(place)
     await keeps_its_pace(place, LEAST_SHARE_WITHOUT_VACUUM)

@@ -19,7 +19,7 @@ from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.runtime.settings import Settings
 from perdure.services.check import Check
 from perdure.stores.postgres.connections import DedicatedDatabase
-from perdure.stores.postgres.faults import PostgresEvidence, PostgresFaults
+from perdure.stores.postgres.faults import EVER, PostgresEvidence, PostgresFaults
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.testing import faults
 from perdure.torture import jobs
@@ -278,12 +278,12 @@ class Place:
         if not holds:
             raise Broken(what)
 
-    async def drained(self) -> None:
-        """L1: returns when nothing is left to do."""
+    async def drained(self, since: UUID = EVER) -> None:
+        """L1: returns when nothing is left to do, of what was made since a moment, that of an id."""
         end = new_id()
 
         async def empty() -> bool:
-            return await self.evidence.unfinished(end) == 0
+            return await self.evidence.unfinished(end, since) == 0
 
         await self.until(empty, what="the backlog drains")
 
@@ -295,9 +295,9 @@ class Place:
             lines += [f"{log.stem}: {line}" for line in said]
         return lines
 
-    async def judged(self) -> list[str]:
+    async def judged(self, *, drained: bool = True) -> list[str]:
         """What is broken, in words: S1 to S7 and L1 by the checker, acknowledged jobs, effects that happen once."""
-        report = await Check(PostgresHistory(self.database)).run(drained=True)
+        report = await Check(PostgresHistory(self.database)).run(drained=drained)
         broken = report.words().splitlines()
         if lost := await self.evidence.missing(self.load.acknowledged):
             broken.append(f"{lost} jobs were acknowledged to their producer and are nowhere")

@@ -84,7 +84,7 @@ async def _played(entry: Entry, servers: Servers, disk: SmallDisk | None, seed: 
 
 
 async def _broken(entry: Entry, place: Place) -> list[str]:
-    patience_s = LONG_PATIENCE_S if entry.scenario.long else PATIENCE_S
+    patience_s = LONG_PATIENCE_S if entry.scenario.long or entry.scenario.flood else PATIENCE_S
     found = await asyncio.gather(
         asyncio.wait_for(_performed_and_judged(entry, place), patience_s), return_exceptions=True
     )
@@ -110,6 +110,8 @@ async def _broken(entry: Entry, place: Place) -> list[str]:
 
 async def _performed_and_judged(entry: Entry, place: Place) -> list[str]:
     await _performed(entry, place)
+    if entry.scenario.flood:
+        return await place.judged(drained=False)
     await place.drained()
     return await place.judged()
 

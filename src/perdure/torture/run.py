@@ -11,7 +11,17 @@ from time import monotonic
 from perdure.bench.machine import machine
 from perdure.domain.errors import InvalidOption
 from perdure.runtime.embedded.run_as import choose_run_as
-from perdure.torture import jobs_that_kill, overload, pace, pooling, postgresql, processes, redis, upgrades
+from perdure.torture import (
+    flood,
+    jobs_that_kill,
+    overload,
+    pace,
+    pooling,
+    postgresql,
+    processes,
+    redis,
+    upgrades,
+)
 from perdure.torture.disk import can_mount
 from perdure.torture.mixed import Mixed, mixable, torture
 from perdure.torture.place import QUICK, Place
@@ -19,7 +29,7 @@ from perdure.torture.playing import Outcome, play, stage
 from perdure.torture.scenario import SCENARIOS, Entry
 from perdure.torture.servers import Programs, make_image, private_folder
 
-FAMILIES = (processes, jobs_that_kill, postgresql, pooling, redis, upgrades, pace, overload)
+FAMILIES = (processes, jobs_that_kill, postgresql, pooling, redis, upgrades, pace, overload, flood)
 """Importing them defines the scenarios."""
 
 MIXED_RATE = 100.0
@@ -48,10 +58,14 @@ class Ran:
         return all(one.ok for one in self.scenarios) and (self.mixed is None or not self.mixed.broken)
 
 
-def chosen(text: str | None, *, short: bool) -> Sequence[Entry]:
-    """The scenarios of these names, separated by commas; without names all, or all short ones. Raises InvalidOption."""
+def chosen(text: str | None, *, short: bool = False, flood: bool = False) -> Sequence[Entry]:
+    """The scenarios of these names, separated by commas; without names those of `flood`, or all others, or all short ones.
+
+    Raises InvalidOption.
+    """
     if text is None:
-        return [entry for entry in SCENARIOS.values() if not (short and entry.scenario.long)]
+        kept = [entry for entry in SCENARIOS.values() if entry.scenario.flood == flood]
+        return [entry for entry in kept if not (short and entry.scenario.long)]
     names = [part.strip() for part in text.split(",") if part.strip()]
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown or not names:

@@ -20,6 +20,7 @@ class Scenario:
 
     `numbers` are the rows of the table of faults that it proves. When the fault has ended, what was enqueued before must
     have ended `within_s`. `root`: only root can produce it. `long`: it takes minutes, so a short run leaves it out.
+    `flood`: more of everything at full size, played only when asked for; it leaves jobs that wait, so L1 is not asked.
     `postgres` are settings of the server.
     """
 
@@ -30,6 +31,7 @@ class Scenario:
     within_s: float = WITHIN_S
     root: bool = False
     long: bool = False
+    flood: bool = False
     hosts: int = 2
     rate: float = RATE
     postgres: Mapping[str, str] = field(default_factory=dict)

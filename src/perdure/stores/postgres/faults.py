@@ -27,6 +27,9 @@ TRAPPED = (
 )
 """The tables to which every statement that moves a job writes."""
 
+EVER = UUID(int=0)
+"""An id before all others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -47,9 +50,9 @@ class PostgresEvidence:
         self._database = database
         self._sql = statements("faults", schema)
 
-    async def unfinished(self, before: UUID) -> int:
-        """How many jobs that were made before a moment, that of an id, have not ended."""
-        return await self._count("unfinished", before)
+    async def unfinished(self, before: UUID, since: UUID = EVER) -> int:
+        """How many jobs that were made between two moments, those of ids, have not ended."""
+        return await self._count("unfinished", since, before)
 
     async def missing(self, ids: Sequence[UUID]) -> int:
         """How many of these acknowledged jobs are nowhere."""
@@ -89,6 +92,10 @@ class PostgresEvidence:
         """The process number of the supervisor that leads."""
         rows = await self._database.fetch(self._sql["leader"])
         return int(rows[0]["pid"]) if rows else None
+
+    async def sessions_of_workers(self) -> int:
+        """How many connections workers have."""
+        return await self._count("sessions_of_workers")
 
     async def commits(self) -> int:
         """Transactions of the database since its beginning."""

@@ -37,6 +37,8 @@ class Which:
 
     short: Annotated[bool, Parameter(negative="")] = False
     "Leave out the scenarios that take minutes; it ends within five minutes on two cores."
+    flood: Annotated[bool, Parameter(negative="")] = False
+    "In place of the others: more of everything at full size, ten million jobs among it; it takes an hour and 20 GB of disk."
     minutes: float | None = None
     "In place of single scenarios: so many minutes of mixed faults under a load that never ends."
     only: str | None = None
@@ -120,7 +122,12 @@ def _played(which: Which) -> "Ran":
 
     if which.minutes is not None:
         return run_mixed(seed=which.seed, minutes=which.minutes, say=tell)
-    return run(chosen(which.only, short=which.short), seed=which.seed, at_once=which.at_once, say=tell)
+    return run(
+        chosen(which.only, short=which.short, flood=which.flood),
+        seed=which.seed,
+        at_once=which.at_once,
+        say=tell,
+    )
 
 
 def _recorded(file: Path) -> "Ran":

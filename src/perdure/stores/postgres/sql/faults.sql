@@ -18,13 +18,13 @@ FROM (
 FULL JOIN (SELECT m.job_id, count(*) AS marks FROM perdure.torture_effects m GROUP BY m.job_id) marked USING (job_id)
 WHERE marked.marks IS DISTINCT FROM 1 OR done.job_id IS NULL;
 
--- name: unfinished(before)
--- Jobs made before a moment that have not ended; an id carries when its job was made.
-SELECT (SELECT count(*) FROM perdure.available_jobs a WHERE a.job_id < :before)
-    + (SELECT count(*) FROM perdure.scheduled_jobs s WHERE s.job_id < :before)
-    + (SELECT count(*) FROM perdure.leases h WHERE h.job_id < :before)
-    + (SELECT count(*) FROM perdure.blocked_jobs b WHERE b.job_id < :before)
-    + (SELECT count(*) FROM perdure.parked_jobs p WHERE p.job_id < :before) AS jobs;
+-- name: unfinished(since, before)
+-- Jobs made between two moments that have not ended; an id carries when its job was made.
+SELECT (SELECT count(*) FROM perdure.available_jobs a WHERE a.job_id >= :since AND a.job_id < :before)
+    + (SELECT count(*) FROM perdure.scheduled_jobs s WHERE s.job_id >= :since AND s.job_id < :before)
+    + (SELECT count(*) FROM perdure.leases h WHERE h.job_id >= :since AND h.job_id < :before)
+    + (SELECT count(*) FROM perdure.blocked_jobs b WHERE b.job_id >= :since AND b.job_id < :before)
+    + (SELECT count(*) FROM perdure.parked_jobs p WHERE p.job_id >= :since AND p.job_id < :before) AS jobs;
 
 -- name: missing(ids)
 -- How many of these jobs, each of which was acknowledged to its producer, are nowhere.
@@ -78,6 +78,11 @@ WHERE e.state = 'completed' AND e.attempt = 1 AND v.event = 'staged';
 -- End all sessions of workers and producers.
 SELECT count(pg_terminate_backend(a.pid)) AS sessions FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() AND a.application_name LIKE 'perdure%';
+
+-- name: sessions_of_workers()
+-- How many connections workers have: their supervisors, and the processes that run jobs.
+SELECT count(*) AS sessions FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.application_name LIKE 'perdure%' AND a.application_name <> 'perdure producer';
 
 -- name: commits()
 -- Transactions of this database since its beginning.
