@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from perdure.runtime.changes import Changes, stamps
@@ -34,6 +35,10 @@ def wait_for(path: str) -> None:
     while not Path(path).exists():
         time.sleep(0.01)
     print("waited")
+
+@job(retries=0)
+def divide(by: int) -> float:
+    return 1 / by
 """
 
 
@@ -161,6 +166,30 @@ def test_a_first_version_that_is_broken_is_waited_out(here: Command, database_ur
         dev.interrupt()
         assert dev.ended() == 0, dev.said
     assert not (here.folder / ".perdure").exists()
+
+
+@pytest.mark.timeout(240)
+def test_a_failure_is_told_with_its_traceback_and_a_worker_that_is_killed_is_replaced(
+    here: Command, database_url: str
+) -> None:
+    named = here.with_database(database_url)
+    with running(named, "dev", "app.py") as dev:
+        line = dev.wait_for(READY)
+        enqueue(named, "app.divide", "--args", '{"by": 0}')
+        line = dev.wait_for("attempt failed kind=app.divide .*ZeroDivisionError", after=line)
+        line = dev.wait_for("return 1 / by", after=line)
+        (worker,) = (
+            one
+            for one in psutil.Process(dev.process.pid).children()
+            if "perdure.runtime.spawned" in " ".join(one.cmdline())
+        )
+        worker.kill()
+        line = dev.wait_for("the worker ended by SIGKILL; another starts in 1 s", after=line)
+        line = dev.wait_for(READY, after=line)
+        enqueue(named, "app.greet", "--queue", "other", "--args", '{"name": "again"}')
+        dev.wait_for("hello again", after=line)
+        dev.interrupt()
+        assert dev.ended() == 0, dev.said
 
 
 def test_a_named_database_is_never_emptied(here: Command, database_url: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from perdure.runtime.changes import Changes
 from perdure.runtime.merged_log import LONGEST_LINE, Entry, entries
@@ -18,6 +19,8 @@ from perdure.runtime.trial import JobOfApp, NotImportable, try_out
 SOURCE = "perdure"
 KILL_GRACE_S = 3.0
 KILLED = 130
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""A worker that ended by itself is started again after the first; each time that the next ends too, twice as late."""
 
 Show = Callable[[Entry], None]
 Ready = Callable[[Sequence[JobOfApp]], None]
@@ -38,6 +41,7 @@ class Development:
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
         self._worker: _DevelopmentWorker | None = None
+        self._pause_s = 0.0
 
     async def run(self) -> int:
         """Work until stopped; 0 when the worker was drained, 130 when it had to be killed."""
@@ -47,6 +51,7 @@ class Development:
                 await self._renew()
                 changed = await self._something(changes)
                 if changed:
+                    self._pause_s = 0.0
                     self._say(f"changed: {', '.join(changed)}")
         finally:
             killed = await self._end()
@@ -96,14 +101,24 @@ class Development:
             if changing.done():
                 return changing.result()
             if worker is not None and waiting[-1].done() and not self._stopping.is_set():
-                self._say(f"the worker ended with code {worker.code}; a change starts it again", "error")
                 self._worker = None
-                await asyncio.wait(waiting[:2], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    waiting[:2], timeout=self._pause_after(worker), return_when=asyncio.FIRST_COMPLETED
+                )
                 return changing.result() if changing.done() else []
             return []
         finally:
             for task in waiting:
                 task.cancel()
+
+    def _pause_after(self, worker: "_DevelopmentWorker") -> float:
+        """How many seconds to wait before another takes the place of a worker that ended by itself; it is said."""
+        longer = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._pause_s = FIRST_PAUSE_S if worker.lived_s > LONGEST_PAUSE_S else max(FIRST_PAUSE_S, longer)
+        self._say(
+            f"the worker ended {worker.how}; another starts in {self._pause_s:g} s, or at a change", "error"
+        )
+        return self._pause_s
 
     async def _end(self) -> bool:
         """Drain the worker; whether it had to be killed."""
@@ -120,6 +135,7 @@ class _DevelopmentWorker:
     def __init__(self, process: asyncio.subprocess.Process, showing: asyncio.Task[None]) -> None:
         self._process = process
         self._showing = showing
+        self._began = monotonic()
 
     @classmethod
     async def start(cls, app: str, settings: dict[str, object], show: Show) -> "_DevelopmentWorker":
@@ -139,8 +155,14 @@ class _DevelopmentWorker:
         return cls(process, asyncio.create_task(_show_all(reader, show)))
 
     @property
-    def code(self) -> int | None:
-        return self._process.returncode
+    def how(self) -> str:
+        """How it ended, in words; once it has."""
+        code = self._process.returncode or 0
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+
+    @property
+    def lived_s(self) -> float:
+        return monotonic() - self._began
 
     async def ended(self) -> int:
         return await self._process.wait()

@@ -1,4 +1,4 @@
-"""Counts how attempts end in one process, on their way to be settled."""
+"""Counts how attempts end in one process, and has failures logged, on their way to be settled."""
 
 import math
 from time import monotonic
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Ending, Failed
+from perdure.runtime.failure_log import FailureLog
 from perdure.services.completion import Completion
 
 EVERY = 8
@@ -26,6 +27,7 @@ class Tally:
 
     def __init__(self, completion: Completion) -> None:
         self._completion = completion
+        self._failures = FailureLog()
         self._usual: dict[str, tuple[float, int]] = {}
         self._ended = 0
         self._log_slowness = 0.0
@@ -40,6 +42,7 @@ class Tally:
         self._ended += 1
         if isinstance(ending, Failed):
             self.failed += 1
+            self._failures.note(lease, ending)
             self.timed_out += ending.timed_out
             self.retried += lease.attempt < lease.max_attempts and not ending.give_up
         elif (
