@@ -1,5 +1,9 @@
 """`perdure alert`, as somebody at a terminal and a script meet it."""
 
+import asyncio
+
+import asyncpg
+
 from perdure.domain.alerts import RULES
 from perdure.surfaces.cli.exits import Exit
 from tests.support.command import Command
@@ -41,3 +45,25 @@ def test_a_runbook_is_printed_and_an_unknown_alert_is_refused(bare: Command) -> 
     assert "perdure queue show 'a b'" in bare("alert", "runbook", "PerdureNoWorkers", "a b").out
     assert "\x1b" not in bare("alert", "runbook", "PerdureNoWorkers", "\x1b[2J\u202e").out
     assert bare("alert", "runbook", "Nonsense").code == Exit.NOT_FOUND
+
+
+async def fire(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "INSERT INTO perdure.alerts (rule, target, state, since, seen_at, value, fired_at)"
+        " VALUES ('PerdureNoWorkers', 'media', 'firing', now(), now(), 1, now())"
+    )
+    await connection.close()
+
+
+def test_the_status_names_the_alerts_that_fire_until_they_are_silenced(
+    perdure: Command, database_url: str
+) -> None:
+    asyncio.run(fire(database_url))
+    degraded = perdure("status", "--json")
+    assert degraded.code == Exit.DEGRADED
+    (reason,) = degraded.json["reasons"]
+    assert reason.startswith("alert PerdureNoWorkers fires: ")
+    assert "media" in reason
+    perdure("alert", "silence", "PerdureNoWorkers", "media", "--for", "2h", "--reason", "known")
+    assert perdure("status", "--json").code == Exit.DONE

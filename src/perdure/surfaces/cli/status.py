@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from perdure.domain.alerts.standing import AlertState, Severity
+from perdure.domain.alerts.views import AlertPage
 from perdure.domain.job import JobState
 from perdure.domain.serving import UNSERVED_COUNTED, Unserved
 from perdure.domain.settlement import Outcome
@@ -33,6 +35,8 @@ async def status(
         async for _ in repeated(watch.interval):
             view = await stores.read.status(as_of=moment.at)
             state, reasons = judge(view, past=moment.at is not None)
+            if moment.at is None and (alerts := firing(await stores.alerts.page())):
+                state, reasons = "degraded" if state == "ok" else state, [*reasons, *alerts]
             if shown.format in {"json", "ndjson"}:
                 show_one(
                     "perdure.status/1",
@@ -80,6 +84,17 @@ def judge(view: StatusView, *, past: bool = False) -> tuple[str, list[str]]:
         )
     degraded += [f"not known: {note}" for note in view.notes]
     return ("critical" if critical else "degraded" if degraded else "ok"), critical + degraded
+
+
+def firing(page: AlertPage) -> list[str]:
+    """A sentence for each alert that asks somebody to act now or today and is not silenced."""
+    return [
+        f"alert {alert.rule} fires: {alert.summary.rstrip('.')}: run `{alert.command}`"
+        for alert in page.alerts
+        if alert.state == AlertState.FIRING
+        and alert.severity != Severity.INFO
+        and alert.silenced_until is None
+    ]
 
 
 def _unserved(parts: Sequence[Unserved]) -> list[str]:
