@@ -14,6 +14,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from perdure.domain.errors import InvalidArguments
 from perdure.domain.payload import Payload
 from tests.support.arguments import Box, Colour, Options, Photo, Point, Size, Unit
 
@@ -153,3 +154,26 @@ def test_the_canonical_form_does_not_depend_on_the_spelling_of_the_call(
     assume(not any(p.kind is KINDS[0] and p.default is not p.empty for p in signature.parameters.values()))
     again = payload.encode(*payload.decode(stored))
     assert payload.canonical(stored) == payload.canonical(again)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | texts, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(calls(), json_values, st.booleans())
+def test_any_json_in_the_place_of_arguments_is_bound_or_refused(
+    call: tuple[inspect.Signature, tuple[Any, ...], dict[str, Any]], stranger: Any, named: bool
+) -> None:
+    """What somebody stored by plain SQL, or an older version of the program: the handler is called as it is typed, or not at all."""
+    signature = call[0]
+    if named and isinstance(stranger, list):
+        stranger = dict(zip(signature.parameters, stranger, strict=False))
+    payload = Payload(function_with(signature))
+    try:
+        args, kwargs = payload.decode(msgspec.json.encode(stranger).decode())
+    except InvalidArguments:
+        return
+    signature.bind(*args, **kwargs)
