@@ -134,6 +134,11 @@ def test_a_job_that_no_worker_would_take_is_stored_with_a_warning(
     assert "none knows kind app.wrok. Did you mean app.work?" in misspelt.err
     elsewhere = perdure("job", "enqueue", "app.work", "--queue", "media")
     assert elsewhere.err == "warning: the job waits. No active worker serves queue media.\n"
+    job_id = elsewhere.out.strip()
+    waiting = perdure("job", "wait", job_id, "--timeout", "100ms")
+    assert (waiting.code, waiting.err.splitlines()[0]) == (Exit.TIMED_OUT, elsewhere.err.strip())
+    perdure("job", "cancel", job_id, "--yes")
+    assert elsewhere.err in perdure("job", "retry", job_id, "--yes").err
 
 
 def test_a_status_is_not_ok_while_jobs_wait_that_nobody_takes(perdure: Command, database_url: str) -> None:

@@ -30,6 +30,7 @@ from perdure.surfaces.cli.output import Listing, show_list, show_one
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import opened
 from perdure.surfaces.cli.tables import Column
+from perdure.surfaces.cli.unserved import tell_if_unserved
 
 app = App(name="dlq", help="See what gave up, replay or discard it.")
 
@@ -173,7 +174,10 @@ async def replay(
     one_selection(jobs, matching.text)
     async with opened(connection) as stores:
         every = partial(stores.act.replay, matching.text, sample=pace.sample, rate=pace.rate)
-        return await on_chosen(jobs, stores.act.replay, every, caution, shown)
+        done = await on_chosen(jobs, stores.act.replay, every, caution, shown)
+        for job in jobs[:1]:
+            await tell_if_unserved(stores, id_of(job))
+    return done
 
 
 @app.command

@@ -3,9 +3,7 @@
 import secrets
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +11,9 @@ import msgspec
 from cyclopts import Group, Parameter
 
 from perdure.domain.bounds import OnDuplicate, checked_name
-from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge, PerdureError
-from perdure.domain.explain import Hold
+from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge
 from perdure.domain.ids import JobIds
-from perdure.domain.job import Disposition, JobId, NewJob
+from perdure.domain.job import Disposition, JobId
 from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.options import EnqueueOptions, effective, new_job
 from perdure.surfaces.cli.acting import id_of
@@ -26,10 +23,10 @@ from perdure.surfaces.cli.output import Listing, show_list, tell, write
 from perdure.surfaces.cli.records import record_of
 from perdure.surfaces.cli.session import located, settings_of
 from perdure.surfaces.cli.tables import Column
+from perdure.surfaces.cli.unserved import tell_if_unserved
 
 if TYPE_CHECKING:
     from perdure.runtime.settings import Settings
-    from perdure.runtime.wiring import Stores
 
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
@@ -147,7 +144,7 @@ async def enqueue(
                 raise
             await stores.dispatch.announce(places)
             if enqueued[0].disposition is Disposition.CREATED:
-                await _warn(stores, job)
+                await tell_if_unserved(stores, job.id, job.kind)
     _show(record_of(enqueued[0]), shown, printed=enqueued[0].holder)
     return Exit.DONE
 
@@ -208,20 +205,6 @@ def _options(how: How, when: When, job_id: str | None, *, asked: bool) -> Enqueu
         depends_on=[id_of(text) for text in when.depends_on or ()],
         id=id_of(job_id) if job_id else None,
     )
-
-
-async def _warn(stores: "Stores", job: NewJob) -> None:
-    """Tell when no worker would take the job as things are; it is stored and waits."""
-    with suppress(PerdureError):
-        reasons = (await stores.read.explain(job.id)).reasons
-        for reason in reasons:
-            if reason.hold is Hold.UNSERVED:
-                kinds = {
-                    name for worker in await stores.workers.list(alive_only=True) for name in worker.kinds
-                }
-                near = [] if job.kind in kinds else get_close_matches(job.kind, kinds, n=1)
-                meant = f" Did you mean {near[0]}?" if near else ""
-                tell(f"warning: the job waits. {reason.sentence}{meant}")
 
 
 def _show(record: dict[str, object], shown: Shown, *, printed: JobId | None = None) -> None:

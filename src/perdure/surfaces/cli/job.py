@@ -40,6 +40,7 @@ from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened, settings_of
 from perdure.surfaces.cli.tables import Column
+from perdure.surfaces.cli.unserved import tell_if_unserved
 
 app = App(name="job", help="Enqueue jobs, see, explain, retry and cancel them.")
 app.command("perdure.surfaces.cli.enqueue:enqueue", name="enqueue", help="Enqueue one job, and print its id.")
@@ -168,6 +169,7 @@ async def wait(
 
     job_id, limit = id_of(job), parse_duration(timeout, "timeout")
     async with opened(connection) as stores:
+        await tell_if_unserved(stores, job_id)
         found = await _ended(stores.read.result_of, job_id, limit)
     ended = unsealed(found, job_id, settings_of(connection).keyring)
     if ended.state is not JobState.COMPLETED:
@@ -201,7 +203,10 @@ async def retry(
     one_selection(jobs, matching.text)
     async with opened(connection) as stores:
         every = partial(stores.act.retry_matching, matching.text, most=most)
-        return await on_chosen(jobs, stores.act.retry, every, caution, shown)
+        done = await on_chosen(jobs, stores.act.retry, every, caution, shown)
+        for job in jobs[:1]:
+            await tell_if_unserved(stores, id_of(job))
+    return done
 
 
 @app.command
