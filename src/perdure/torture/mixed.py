@@ -62,7 +62,7 @@ async def torture(place: Place, *, seed: int, minutes: float, faults: Sequence[E
     for error in await asyncio.gather(strike(), return_exceptions=True):
         if isinstance(error, BaseException):
             words = [str(error)] if isinstance(error, Broken) else traceback.format_exception(error)
-            mixed.broken += [*words, *place.last_words()]
+            mixed.broken += [*words, *await place.last_words()]
     mixed.minutes = (monotonic() - began) / 60
     await place.load.stop()
     mixed.jobs = len(set(place.load.acknowledged))
@@ -86,7 +86,7 @@ async def _bout(place: Place, rng: Random, mixed: Mixed, faults: Sequence[Entry]
     await place.drained()
     broken = await place.judged()
     mixed.checks += 1
-    mixed.broken += broken + (place.last_words() if broken else [])
+    mixed.broken += broken + (await place.last_words() if broken else [])
     say(
         f"check {mixed.checks}: {'BROKEN' if broken else 'all promises hold'}, {len(place.load.acknowledged):,} jobs so far"
     )

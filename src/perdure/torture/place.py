@@ -287,9 +287,11 @@ class Place:
 
         await self.until(empty, what="the backlog drains")
 
-    def last_words(self) -> list[str]:
-        """The ends of the hosts' logs, for whoever looks for the reason."""
+    async def last_words(self) -> list[str]:
+        """The oldest jobs that have not ended and the ends of the hosts' logs, for whoever looks for the reason."""
         lines = []
+        with suppress(Unavailable, OSError):
+            lines += [f"not ended: {words}" for words in await self.evidence.oldest_unfinished()]
         for log in self._logs:
             said = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
             lines += [f"{log.stem}: {line}" for line in said]

@@ -105,7 +105,7 @@ async def _broken(entry: Entry, place: Place) -> list[str]:
         broken.append(
             f"work went on after {place.recovered_s:.1f} s, not within {entry.scenario.within_s:g} s"
         )
-    return broken + (place.last_words() if broken else [])
+    return broken + (await place.last_words() if broken else [])
 
 
 async def _performed_and_judged(entry: Entry, place: Place) -> list[str]:

@@ -60,7 +60,7 @@ async def rolling_upgrade(place: Place) -> None:
         try:
             await place.host()
         except Conflict:
-            why = place.last_words()
+            why = await place.last_words()
             place.expect(
                 any("newest that this program knows" in line for line in why),
                 f"it does not say why it refuses: {why}",

@@ -54,6 +54,10 @@ class PostgresEvidence:
         """How many jobs that were made between two moments, those of ids, have not ended."""
         return await self._count("unfinished", since, before)
 
+    async def oldest_unfinished(self) -> Sequence[str]:
+        """The oldest jobs that have not ended, in words."""
+        return [str(row["words"]) for row in await self._database.fetch(self._sql["oldest_unfinished"])]
+
     async def missing(self, ids: Sequence[UUID]) -> int:
         """How many of these acknowledged jobs are nowhere."""
         return await self._count("missing", ids)

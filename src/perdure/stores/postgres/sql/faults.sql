@@ -26,6 +26,12 @@ SELECT (SELECT count(*) FROM perdure.available_jobs a WHERE a.job_id >= :since A
     + (SELECT count(*) FROM perdure.blocked_jobs b WHERE b.job_id >= :since AND b.job_id < :before)
     + (SELECT count(*) FROM perdure.parked_jobs p WHERE p.job_id >= :since AND p.job_id < :before) AS jobs;
 
+-- name: oldest_unfinished()
+-- The oldest jobs that have not ended, in words.
+SELECT concat_ws(' ', s.job_id, l.kind, s.state, 'attempt', s.attempt, 'since', s.since, 'at worker ' || h.worker_id) AS words
+FROM perdure.job_states s LEFT JOIN perdure.lanes l USING (lane) LEFT JOIN perdure.leases h USING (job_id)
+WHERE s.state NOT IN ('completed', 'cancelled', 'discarded') ORDER BY s.job_id LIMIT 5;
+
 -- name: missing(ids)
 -- How many of these jobs, each of which was acknowledged to its producer, are nowhere.
 SELECT count(*) AS jobs FROM unnest(:ids::uuid[]) AS acknowledged (id)
