@@ -18,6 +18,7 @@ from perdure.stores.redis.dispatch import RedisDispatch
 from perdure.stores.redis.keys import Keys
 from tests.contract.conftest import open_dispatch
 from tests.support.database import SCOPE, Store, claimer, new_job
+from tests.support.fleet import until
 from tests.support.servers import RedisServer
 
 KEYS = Keys("perdure")
@@ -166,6 +167,27 @@ async def out_of_memory(redis: Redis) -> None:
 
 async def hanging(redis: Redis) -> None:
     await command(redis, "CLIENT", "PAUSE", "3000", "ALL")
+
+
+@pytest.mark.parametrize("fault", [replica, out_of_memory])
+async def test_a_server_that_answers_and_takes_no_writes_stays_aside(
+    store: Store, private_redis: RedisServer, fault: Fault
+) -> None:
+    """Else it would be taken up and left aside again twice a second."""
+    async with dispatch_on(store, private_redis.url) as dispatch:
+        async with connected(private_redis.url) as redis:
+            await fault(redis)
+        await dispatch.announce(await store.add(new_job()))
+
+        async def looked_often() -> bool:
+            assert not dispatch._link.usable
+            return dispatch.failures >= 3
+
+        await until(looked_often, within_s=20, what="three looks have failed")
+        async with connected(private_redis.url) as redis:
+            await command(redis, "REPLICAOF", "NO", "ONE")
+            await redis.config_set("maxmemory", "0")
+        await until_back(dispatch)
 
 
 @pytest.mark.parametrize("fault", [replica, out_of_memory, hanging])

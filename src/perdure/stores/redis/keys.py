@@ -9,6 +9,9 @@ from perdure.domain.rank import Band
 ANNOUNCED = (Band.HIGH, Band.MEDIUM, Band.LOW)
 """The bands that have lists; suspects are found by PostgreSQL alone."""
 
+LOOK = "perdure:look"
+"""Written by whoever looks whether a server that failed takes writes again; gone after a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

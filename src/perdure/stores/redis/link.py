@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from perdure.domain.errors import RedisUnavailable
+from perdure.stores.redis.keys import LOOK
 
 Answer = TypeVar("Answer")
 
@@ -86,6 +87,8 @@ class Link:
     async def _look(self) -> None:
         try:
             await require_usable(self._redis)
+            # A server that is full, or follows another, answers questions all the same.
+            await self._redis.set(LOOK, "", px=1_000)
         except (RedisUnavailable, *LOST) as error:
             self._failed(error)
             return
