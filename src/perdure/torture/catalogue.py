@@ -161,7 +161,7 @@ ROWS = (
     Row(
         24,
         "100,000 jobs ahead that are blocked: by limits, by pauses, by kinds that nobody has here",
-        "others are at most half as fast",
+        "others are at least half as fast",
         (
             f"{PLANS}::test_jobs_of_lanes_that_nobody_here_serves_do_not_slow_a_claim",
             f"{PARKED}::test_very_many_jobs_of_one_key_cost_no_more_than_few",
