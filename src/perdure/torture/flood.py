@@ -159,13 +159,13 @@ async def hundred_processes(place: Place) -> None:
         place.struck()
         await place.recover(within_s=300)
         rate = MANY / (monotonic() - began)
-    before = await place.evidence.commits()
+    before = await place.fleet.commits()
     await place.pause(IDLE_S)
-    each = (await place.evidence.commits() - before) / IDLE_S / (HOSTS * PROCESSES)
+    each = (await place.fleet.commits() - before) / IDLE_S / (HOSTS * PROCESSES)
     place.remarks.append(
         f"{rate:,.0f} jobs/s of all sorts, {max(most)} connections at most, {each:.1f} transactions a second and idle process"
     )
-    place.expect(await place.evidence.workers_in("active") == HOSTS, "not all of them live")
+    place.expect(await place.fleet.workers_in("active") == HOSTS, "not all of them live")
     place.expect(max(most) <= HOSTS * CONNECTIONS_OF_A_WORKER, f"there were {max(most)} connections")
     place.expect(each <= COMMITS_PER_PROCESS_S, f"an idle process costs {each:.1f} transactions a second")
 
@@ -177,7 +177,7 @@ async def _most_sessions(place: Place) -> AsyncIterator[list[int]]:
 
     async def looking() -> None:
         while True:
-            seen.append(await place.evidence.sessions_of_workers())
+            seen.append(await place.fleet.sessions_of_workers())
             await asyncio.sleep(0.25)
 
     task = asyncio.create_task(looking())

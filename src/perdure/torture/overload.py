@@ -83,9 +83,9 @@ async def all_at_once(place: Place) -> None:
     place.struck()
     await place.load.add(HOSTS * 50)
     await place.recover()
-    before = await place.evidence.commits()
+    before = await place.fleet.commits()
     await place.pause(IDLE_S)
-    per_host = (await place.evidence.commits() - before) / IDLE_S / HOSTS
+    per_host = (await place.fleet.commits() - before) / IDLE_S / HOSTS
     place.remarks.append(f"{per_host:.0f} transactions a second and idle host")
-    place.expect(await place.evidence.workers_in("active") == HOSTS, "not all of them live")
+    place.expect(await place.fleet.workers_in("active") == HOSTS, "not all of them live")
     place.expect(per_host < COMMITS_PER_HOST_S, f"an idle host costs {per_host:.0f} transactions a second")

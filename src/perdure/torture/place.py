@@ -19,7 +19,7 @@ from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.runtime.settings import Settings
 from perdure.services.check import Check
 from perdure.stores.postgres.connections import DedicatedDatabase
-from perdure.stores.postgres.faults import EVER, PostgresEvidence, PostgresFaults
+from perdure.stores.postgres.faults import EVER, FleetEvidence, PostgresEvidence, PostgresFaults
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.testing import faults
 from perdure.torture import jobs
@@ -106,6 +106,7 @@ class Place:
         self._open.push_async_callback(database.close)
         self.database = database
         self.evidence = PostgresEvidence(database)
+        self.fleet = FleetEvidence(database)
         self.faults = PostgresFaults(database, url)
         await self.faults.make_effects()
         settings = Settings.model_validate({"database_url": url, "redis_url": self.servers.redis_url})
@@ -167,7 +168,7 @@ class Place:
         """The host whose supervisor leads, once one does."""
 
         async def found() -> Host | None:
-            leader = await self.evidence.leader()
+            leader = await self.fleet.leader()
             return next((host for host in self.living if host.worker.process.pid == leader), None)
 
         return await self.until(found, what="one leads")

@@ -15,7 +15,7 @@ BETWEEN_S = 0.5
 async def nobody_was_declared_dead(place: Place) -> None:
     """An outage of the database is nobody's death."""
     place.expect(
-        await place.evidence.workers_in("dead") == 0,
+        await place.fleet.workers_in("dead") == 0,
         "a worker was declared dead because the database was away",
     )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres.connections import Connection, Database, connect
-from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,26 +84,9 @@ class PostgresEvidence:
         """How many jobs a worker holds."""
         return await self._count("held", worker_id)
 
-    async def workers_in(self, state: str) -> int:
-        """How many workers are in a state."""
-        return await self._count("workers_in", state)
-
     async def events(self, event: str) -> int:
         """How many events of one kind were recorded."""
         return await self._count("events", event)
-
-    async def leader(self) -> int | None:
-        """The process number of the supervisor that leads."""
-        rows = await self._database.fetch(self._sql["leader"])
-        return int(rows[0]["pid"]) if rows else None
-
-    async def sessions_of_workers(self) -> int:
-        """How many connections workers have."""
-        return await self._count("sessions_of_workers")
-
-    async def commits(self) -> int:
-        """Transactions of the database since its beginning."""
-        return await self._count("commits")
 
     async def waits_ms(self, priority: int) -> tuple[float, float]:
         """How long the completed jobs of a priority waited: the median and the 99th of 100."""
@@ -119,8 +102,39 @@ class PostgresEvidence:
         return median, most
 
     async def _count(self, statement: str, *values: object) -> int:
-        rows = await self._database.fetch(self._sql[statement], *values)
-        return int(rows[0][0])
+        return await _count(self._database, self._sql[statement], *values)
+
+
+async def _count(database: Database, statement: Statement, *values: object) -> int:
+    return int((await database.fetch(statement, *values))[0][0])
+
+
+class FleetEvidence:
+    """What a torture run wants to know of the workers and of what they cost the server."""
+
+    def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._database = database
+        self._sql = statements("faults", schema)
+
+    async def workers_in(self, state: str) -> int:
+        """How many workers are in a state."""
+        return await self._count("workers_in", state)
+
+    async def leader(self) -> int | None:
+        """The process number of the supervisor that leads."""
+        rows = await self._database.fetch(self._sql["leader"])
+        return int(rows[0]["pid"]) if rows else None
+
+    async def sessions_of_workers(self) -> int:
+        """How many connections workers have."""
+        return await self._count("sessions_of_workers")
+
+    async def commits(self) -> int:
+        """Transactions of the database since its beginning."""
+        return await self._count("commits")
+
+    async def _count(self, statement: str, *values: object) -> int:
+        return await _count(self._database, self._sql[statement], *values)
 
 
 async def crowd(database_url: str) -> Sequence[Connection]:
