@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from perdure.domain.errors import InvalidOption
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
-from perdure.services.enqueue import MANY, Enqueue
+from perdure.ports import Place
+from perdure.services.enqueue import BETWEEN_RINGS_S, MANY, Enqueue
 from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.copying import PART
-from perdure.stores.postgres.dispatch import doorbell, ring_for
+from perdure.stores.postgres.dispatch import TOLD_STREAMS, doorbell, ring_for, streams_of
 from perdure.stores.postgres.plain import PlainJobs
 from tests.support.database import Store, new_id, new_job
 
@@ -65,10 +67,12 @@ async def test_each_way_leaves_the_rows_that_enqueue_jobs_leaves(
 ) -> None:
     slow, one, *several, many = (new_job(**options) for _ in range(5))
     await store.jobs.enqueue([slow])
-    placed = {**await plain.few([one]), **await plain.few(several)}
+    lone = await plain.lone(one)
+    assert lone is not None
+    placed = await plain.few(several)
     copied = await plain.many([many])
     assert copied is not None
-    for job, place in ((one, placed[one.id]), (several[0], placed[several[0].id]), (many, copied[0])):
+    for job, place in ((one, lone), (several[0], placed[several[0].id]), (many, copied[0])):
         assert await rows_of(store, job) == await rows_of(store, slow)
         stored = await store.sql(
             "SELECT lane, band, rank, job_id FROM perdure.available_jobs WHERE job_id = $1", job.id
@@ -96,6 +100,7 @@ def test_only_a_job_without_ties_or_delay_is_plain(job: NewJob) -> None:
 
 async def test_a_lane_that_is_not_known_yet_is_left_to_enqueue_jobs(store: Store, plain: PlainJobs) -> None:
     job = new_job(queue="new")
+    assert await plain.lone(job) is None
     assert await plain.few([job]) == {}
     assert await plain.many([job]) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
@@ -199,17 +204,31 @@ async def test_a_lone_job_is_announced_by_the_call_that_stores_it_once_it_can_be
 ) -> None:
     await store.jobs.enqueue([new_job()])
     job = new_job(priority=5)
-    placed = await plain.few([job], ring=True)
+    assert await plain.lone(job, ring=[]) is not None
     async with asyncio.timeout(HEARD_S):
-        assert await rings.get() == ring_for([placed[job.id]])
+        assert await rings.get() == await store.value(PAYLOAD, job.id)
     assert await rows_of(store, job) != (None, None)
-    assert await plain.few([job], ring=True) == {}  # it is there already
-    await plain.few([quiet := new_job()])
-    await plain.few([loud := new_job()], ring=True)
+    assert await plain.lone(job, ring=[]) is None  # it is there already
+    await plain.lone(quiet := new_job())
+    await plain.lone(loud := new_job(), ring=[])
     async with asyncio.timeout(HEARD_S):
         assert (
             await rings.get() == await store.value(PAYLOAD, loud.id) != await store.value(PAYLOAD, quiet.id)
         )
+
+
+async def test_a_ring_tells_of_other_jobs_too_or_of_all_when_they_are_too_many(
+    store: Store, plain: PlainJobs, rings: asyncio.Queue[str]
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    other = await plain.lone(new_job(priority=5))
+    assert other is not None
+    own = await plain.lone(new_job(), ring=[other])
+    await plain.lone(new_job(), ring=[Place(lane, 1, 0, new_id()) for lane in range(TOLD_STREAMS + 1)])
+    async with asyncio.timeout(HEARD_S):
+        told = streams_of(await rings.get())
+        assert told == [place[:3] for place in (own, other) if place is not None]
+        assert await rings.get() == ""
 
 
 async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by_itself(
@@ -227,6 +246,36 @@ async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by
     assert [int(one.rpartition(":")[2]) for one in heard] == [row["rank"] for row in ranks]
     await service.close()
     await database.close()
+
+
+async def _until(end: str, rings: asyncio.Queue[str]) -> AsyncIterator[str]:
+    while (ring := await rings.get()) != end:
+        yield ring
+
+
+async def test_jobs_in_a_row_are_announced_by_one_of_them_each_once(
+    store: Store, database_url: str, rings: asyncio.Queue[str]
+) -> None:
+    """A producer that goes on enqueueing rings for what it has not told yet, and none is left out."""
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch)
+    await store.jobs.enqueue([new_job()])
+    began = monotonic()
+    for _ in range(50):
+        await service.one(new_job(), on_duplicate="raise")
+    await service.close()
+    took = monotonic() - began
+    await database.close()
+    end = ring_for([Place(1, 1, 0, new_id())])
+    await store.dispatch.announce([Place(1, 1, 0, new_id())])
+    async with asyncio.timeout(HEARD_S):
+        heard = [ring async for ring in _until(end, rings)]
+    told = [rank for ring in heard for _, _, rank in streams_of(ring)]
+    ranks = [row["rank"] for row in await store.sql("SELECT rank FROM perdure.available_jobs OFFSET 1")]
+    assert len(heard) <= took / BETWEEN_RINGS_S + 2
+    assert len(told) == len(set(told))
+    assert set(told) <= set(ranks)
+    assert min(told) == min(ranks)
 
 
 @pytest.mark.parametrize("store", ["perdure", "other"], indirect=True)

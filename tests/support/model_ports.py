@@ -86,9 +86,11 @@ class ModelPlainJobs:
         self._store = store
         self._line = line
 
-    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
-        assert not ring
+    async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
+        assert ring is None
+        return (await self.few([job])).get(job.id)
 
+    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
         def store() -> dict[UUID, Place]:
             quick = [new for new in jobs if self._quick(new)]
             self._store.add(quick, "return")

@@ -168,7 +168,7 @@ class DatabaseProducer:
             )
             enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch)
             lookout = Lookout(stores.lineage)
-            await lookout.begin()
+            await asyncio.gather(lookout.begin(), stores.plain.open())
             return _Opened(settings, stores, enqueue, lookout, stack.pop_all())
 
 

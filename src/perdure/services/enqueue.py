@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
@@ -14,6 +15,8 @@ MANY = 20
 """From so many jobs on, a call is quicker by copying than by the statement that knows every case."""
 
 BETWEEN_RINGS_S = 0.01
+PATIENCE_S = 0.002
+"""So much longer an announcement waits for a call that takes it along, which costs less than one of its own."""
 
 _Waiting: TypeAlias = "tuple[NewJob, asyncio.Future[Enqueued]]"
 
@@ -26,15 +29,19 @@ class PlainJobs(Protocol):
         """Whether it can announce a lone job with the very call that stores it."""
         ...
 
-    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
-        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored.
+    async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
+        """Store one job; none when it was not stored.
 
-        `ring` is for a lone job: it is announced with the same call, once it is durable.
+        With `ring` it is announced by the same call, once it is durable, and those places with it.
         """
         ...
 
+    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
+        ...
+
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
-        """Store jobs, all or none; None when none was stored."""
+        """Store jobs, all or none, and give the places to announce; None when none was stored."""
         ...
 
 
@@ -64,6 +71,7 @@ class Enqueue:
         self._committing: asyncio.Task[None] | None = None
         self._places: list[Place] = []
         self._ringing: asyncio.Task[None] | None = None
+        self._next_ring = 0.0
         self._calls = 0
         self._is_taken = False
         self._quiet = asyncio.Event()
@@ -83,21 +91,31 @@ class Enqueue:
         """Commit a job that nobody waits with, in the task of its own caller; whoever comes meanwhile shares the next commit."""
         self._is_taken = True
         self._calls += 1
-        ring = self._plain.rings and self._ringing is None
+        told = self._to_tell_now()
         try:
-            placed = await self._plain.few([job], ring=ring)
+            place = await self._plain.lone(job, ring=told)
+        except BaseException:
+            self._announce(told or ())
+            raise
         finally:
             self._is_taken = False
             self._ended()
             if self._waiting:
                 self._begin()
-        if not placed:
+        if place is None:
+            self._announce(told or ())
             return (await self.many([job], on_duplicate=on_duplicate))[0]
-        if ring and self._ringing is None:
-            self._ringing = asyncio.create_task(self._ring(has_rung=True))
-        elif not ring:
-            self._announce(placed.values())
+        if told is None:
+            self._announce((place,))
         return created(job)
+
+    def _to_tell_now(self) -> list[Place] | None:
+        """What the next lone job announces with itself; None when it is not to ring, or there was a ring just now."""
+        if not self._plain.rings or (now := monotonic()) < self._next_ring:
+            return None
+        self._next_ring = now + BETWEEN_RINGS_S
+        told, self._places = self._places, []
+        return told
 
     def _begin(self) -> None:
         if self._committing is None and not self._is_taken:
@@ -193,14 +211,17 @@ class Enqueue:
         if self._places and self._ringing is None:
             self._ringing = asyncio.create_task(self._ring())
 
-    async def _ring(self, *, has_rung: bool = False) -> None:
+    async def _ring(self) -> None:
+        """Announce what was stored and not told yet, unless a lone job takes it along."""
+        patience = PATIENCE_S if self._plain.rings else 0.0
         try:
-            if has_rung:
-                await asyncio.sleep(BETWEEN_RINGS_S)
             while self._places:
+                if (wait := self._next_ring - monotonic()) > 0:
+                    await asyncio.sleep(wait + patience)
+                    continue
                 places, self._places = self._places, []
+                self._next_ring = monotonic() + BETWEEN_RINGS_S
                 await self._dispatch.announce(places)
-                await asyncio.sleep(BETWEEN_RINGS_S)
         except Unavailable:
             self._places.clear()
         finally:

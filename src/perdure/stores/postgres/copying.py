@@ -1,4 +1,4 @@
-"""Rows in the binary form that COPY reads, made in one pass and sent in parts.
+"""Rows in the binary form that COPY reads, made in one pass over the jobs and sent in parts.
 
 The driver's own encoder takes rows of Python values and costs three times as much for each. Parts, so that the server
 stores one while the next is made. What does not fit into its column raises struct.error, half of a surrogate pair UnicodeError.
@@ -6,14 +6,9 @@ stores one while the next is made. What does not fit into its column raises stru
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from struct import Struct
-from typing import TypeVar
 
 from perdure.domain.job import NewJob
-from perdure.ports import Place
-
-T = TypeVar("T")
 
 BODY_COLUMNS = ("id", "args", "lane", "priority", "max_attempts", "timeout_ms", "crash_limit")
 PLACE_COLUMNS = ("job_id", "rank", "lane", "band")
@@ -35,10 +30,13 @@ _NULL = Struct("!i").pack(-1)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs of one shape and their places, all in one lane and band."""
+    """Jobs of one shape, their ids as bytes, and where they wait: in one lane and band, with ranks that rise from `rank` on."""
 
     jobs: Sequence[NewJob]
-    places: Sequence[Place]
+    ids: Sequence[bytes]
+    lane: int
+    band: int
+    rank: int
     priority: int
     max_attempts: int
     timeout_ms: int | None
@@ -47,20 +45,21 @@ class Group:
 
 def bodies(groups: Iterable[Group]) -> AsyncIterator[bytes]:
     """Rows of `BODY_COLUMNS`."""
-    return _sent(chain.from_iterable(_parts(group.jobs, _body_of(group)) for group in groups))
+    return _sent(groups, _bodies)
 
 
 def places(groups: Iterable[Group]) -> AsyncIterator[bytes]:
     """Rows of `PLACE_COLUMNS`."""
-    return _sent(chain.from_iterable(_parts(group.places, _place_of(group)) for group in groups))
+    return _sent(groups, _places)
 
 
-def _body_of(group: Group) -> Callable[[NewJob], bytes]:
+def _bodies(group: Group, start: int) -> bytes:
+    """The rows of one part, from `start` on."""
     width, rest = (
         len(BODY_COLUMNS),
         b"".join(
             (
-                _integer(group.places[0].lane),
+                _integer(group.lane),
                 _small(group.priority),
                 _small(group.max_attempts),
                 _integer(group.timeout_ms),
@@ -68,21 +67,25 @@ def _body_of(group: Group) -> Callable[[NewJob], bytes]:
             )
         ),
     )
+    args = [job.args.encode() for job in group.jobs[start : start + PART]]
+    return b"".join(
+        [
+            _BODY(width, _ID, job_id, len(text) + 1, _JSONB) + text + rest
+            for job_id, text in zip(group.ids[start : start + PART], args, strict=True)
+        ]
+    )
 
-    def encoded(job: NewJob) -> bytes:
-        args = job.args.encode()
-        return _BODY(width, _ID, job.id.int.to_bytes(_ID, "big"), len(args) + 1, _JSONB) + args + rest
 
-    return encoded
-
-
-def _place_of(group: Group) -> Callable[[Place], bytes]:
-    width, rest = len(PLACE_COLUMNS), _integer(group.places[0].lane) + _small(group.places[0].band)
-
-    def encoded(place: Place) -> bytes:
-        return _PLACE(width, _ID, place[3].int.to_bytes(_ID, "big"), _RANK, place[2]) + rest
-
-    return encoded
+def _places(group: Group, start: int) -> bytes:
+    """The rows of one part, from `start` on."""
+    width, rest = len(PLACE_COLUMNS), _integer(group.lane) + _small(group.band)
+    ids = group.ids[start : start + PART]
+    return b"".join(
+        [
+            _PLACE(width, _ID, job_id, _RANK, rank) + rest
+            for rank, job_id in enumerate(ids, start=group.rank + start)
+        ]
+    )
 
 
 def _integer(value: int | None) -> bytes:
@@ -93,13 +96,9 @@ def _small(value: int | None) -> bytes:
     return _NULL if value is None else _SMALL(2, value)
 
 
-def _parts(rows: Sequence[T], encoded: Callable[[T], bytes]) -> Iterable[bytes]:
-    for start in range(0, len(rows), PART):
-        yield b"".join(map(encoded, rows[start : start + PART]))
-
-
-async def _sent(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _sent(groups: Iterable[Group], rows: Callable[[Group, int], bytes]) -> AsyncIterator[bytes]:
     yield _BEGIN
-    for part in parts:
-        yield part
+    for group in groups:
+        for start in range(0, len(group.jobs), PART):
+            yield rows(group, start)
     yield _END

@@ -15,12 +15,13 @@ from perdure.domain.job import NewJob
 from perdure.ports import Place
 from perdure.stores.postgres.connections import Database, PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
-from perdure.stores.postgres.dispatch import doorbell
+from perdure.stores.postgres.dispatch import doorbell, ring_for
 from perdure.stores.postgres.jobs import REFUSED
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 KNOWN_S = 1.0
 SHAPES_MAX = 1_000
+ID_BYTES = 16
 MILLISECOND = timedelta(milliseconds=1)
 
 Shape = tuple[str, str, tuple[str, ...], int, int, int | None, int | None]
@@ -44,16 +45,16 @@ class Berth:
     def takes(self, job_id: UUID) -> bool:
         return self.first_id.int <= job_id.int <= self.last_id.int
 
-    def takes_all(self, jobs: Sequence[NewJob]) -> bool:
-        numbers = [job.id.int for job in jobs]
-        return self.first_id.int <= min(numbers) and max(numbers) <= self.last_id.int
+    def group(self, jobs: Sequence[NewJob], shape: Shape) -> Group | None:
+        """The jobs as they are copied in; none where an id is out of time.
 
-    def places(self, jobs: Sequence[NewJob]) -> list[Place]:
-        """Where `jobs` wait, in their order: a rank for each, or a claimer's watermark could not tell them apart.
-
-        The ranks rise by a microsecond a job, less than the job takes to be stored, so that later calls come after them.
+        Each has a rank of its own, or a claimer's watermark could not tell them apart. The ranks rise by a microsecond a job,
+        less than the job takes to be stored, so that later calls come after them.
         """
-        return [Place(self.lane, self.band, rank, job.id) for rank, job in enumerate(jobs, start=self.rank)]
+        ids = [job.id.int.to_bytes(ID_BYTES, "big") for job in jobs]
+        if min(ids) < self.first_id.bytes or max(ids) > self.last_id.bytes:
+            return None
+        return Group(jobs, ids, self.lane, self.band, self.rank, *shape[3:])
 
 
 class PlainJobs:
@@ -74,35 +75,54 @@ class PlainJobs:
         self._sql = statements("jobs", schema)
         self._known: dict[Shape, Berth] = {}
 
-    async def few(self, jobs: Sequence[NewJob], *, ring: bool = False) -> Mapping[UUID, Place]:
-        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored.
+    async def open(self) -> None:
+        """Connect ahead of the first job, which would wait for it. Raises DatabaseUnavailable."""
+        await self._singles.fetch(self._sql["shape"], "", "", (), 1)
 
-        `ring` is for a lone job: it is announced with the same call, once it is durable.
+    async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
+        """Store one job; none when it was not stored.
+
+        With `ring` it is announced by the same call, once it is durable, and those places with it.
         """
+        shape = _shape_of(job)
+        berth = self._known.get(shape)
+        if berth is None or monotonic() - berth.asked_at > KNOWN_S:
+            berth = await self._ask(shape)
+        if berth is None or not berth.takes(job.id):
+            return None
+        _, _, _, priority, max_attempts, timeout_ms, crash_limit = shape
+        terms = (job.id, job.args, berth.lane, priority, max_attempts, timeout_ms, crash_limit)
+        try:
+            if ring is None:
+                rows = await self._singles.fetch(self._sql["enqueue_one"], *terms)
+            else:
+                rows = await self._singles.fetch(
+                    self._sql["enqueue_and_ring"], *terms, self._channel, _beside(ring)
+                )
+        except REFUSED:
+            return None
+        except BaseException:
+            self._known.clear()  # the server that answers next may be another one
+            raise
+        return Place(berth.lane, berth.band, rows[0][0], job.id)
+
+    async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+        """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
         placed: dict[UUID, Place] = {}
         for shape, group in shaped(jobs):
             berth = await self._berth(shape)
             taken = [] if berth is None else [job for job in group if berth.takes(job.id)]
             if berth is not None and taken:
-                rank = await self._store(taken, berth, shape, ring)
+                rank = await self._store(taken, berth, shape)
                 if rank is not None:
                     placed |= {job.id: Place(berth.lane, berth.band, rank, job.id) for job in taken}
         return placed
 
-    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape, ring: bool) -> int | None:
+    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape) -> int | None:
         """The rank that the jobs got; none when the database refused them."""
-        terms = (berth.lane, *shape[3:])
+        ids, args = [job.id for job in jobs], [job.args for job in jobs]
         try:
-            if len(jobs) > 1:
-                ids, args = [job.id for job in jobs], [job.args for job in jobs]
-                rows = await self._singles.fetch(self._sql["enqueue_several"], ids, args, *terms)
-            elif ring:
-                one = jobs[0]
-                rows = await self._singles.fetch(
-                    self._sql["enqueue_and_ring"], one.id, one.args, *terms, self._channel
-                )
-            else:
-                rows = await self._singles.fetch(self._sql["enqueue_one"], jobs[0].id, jobs[0].args, *terms)
+            rows = await self._singles.fetch(self._sql["enqueue_several"], ids, args, berth.lane, *shape[3:])
         except REFUSED:
             return None
         except BaseException:
@@ -111,28 +131,36 @@ class PlainJobs:
         return int(rows[0]["rank"])
 
     async def _berth(self, shape: Shape) -> Berth | None:
-        now = monotonic()
         berth = self._known.get(shape)
-        if berth is None or now - berth.asked_at > KNOWN_S:
-            rows = await self._singles.fetch(self._sql["shape"], *shape[:4])
-            if not rows:
-                return None
-            if len(self._known) >= SHAPES_MAX:
-                self._known.clear()
-            berth = self._known[shape] = Berth(now, *rows[0])
+        if berth is None or monotonic() - berth.asked_at > KNOWN_S:
+            return await self._ask(shape)
+        return berth
+
+    async def _ask(self, shape: Shape) -> Berth | None:
+        now = monotonic()
+        rows = await self._singles.fetch(self._sql["shape"], *shape[:4])
+        if not rows:
+            return None
+        if len(self._known) >= SHAPES_MAX:
+            self._known.clear()
+        berth = self._known[shape] = Berth(now, *rows[0])
         return berth
 
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
-        """Copy the jobs in, all or none; None when none was stored."""
+        """Copy the jobs in, all or none; None when none was stored.
+
+        Gives the places to announce: all of them, or the first of each shape where claimers listen to PostgreSQL, whose
+        ring tells no more.
+        """
         try:
             async with self._bulk.transaction() as connection:
                 groups = []
-                for shape, group in shaped(jobs):
+                for shape, some in shaped(jobs):
                     rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
-                    berth = Berth(0.0, *rows[0]) if rows else None
-                    if berth is None or not berth.takes_all(group):
+                    group = Berth(0.0, *rows[0]).group(some, shape) if rows else None
+                    if group is None:
                         return None
-                    groups.append(Group(group, berth.places(group), *shape[3:]))
+                    groups.append(group)
                 for table, columns, source in (
                     ("jobs", BODY_COLUMNS, bodies(groups)),
                     ("available_jobs", PLACE_COLUMNS, places(groups)),
@@ -140,15 +168,34 @@ class PlainJobs:
                     await connection.copy_to_table(
                         table, schema_name=self._schema, columns=columns, source=source, format="binary"
                     )
-                return [place for group in groups for place in group.places]
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, struct.error, UnicodeError):
             return None
+        told = 1 if self.rings else None
+        return [
+            Place(group.lane, group.band, rank, job.id)
+            for group in groups
+            for rank, job in enumerate(group.jobs[:told], start=group.rank)
+        ]
+
+
+def _beside(others: Sequence[Place]) -> str | None:
+    """What a ring tells of other jobs, after its own; none when they are too many to tell."""
+    if not others:
+        return ""
+    told = ring_for(others)
+    return f" {told}" if told else None
 
 
 def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
     """The jobs by their shapes."""
     groups: dict[Shape, list[NewJob]] = {}
-    for (*terms, timeout, crash_limit), group in groupby(jobs, _TERMS):
-        timeout_ms = None if timeout is None else max(1, timeout // MILLISECOND)
-        groups.setdefault((*terms, timeout_ms, crash_limit), []).extend(group)
+    for _, group in groupby(jobs, _TERMS):
+        some = list(group)
+        groups.setdefault(_shape_of(some[0]), []).extend(some)
     return list(groups.items())
+
+
+def _shape_of(job: NewJob) -> Shape:
+    timeout = job.timeout
+    timeout_ms = None if timeout is None else max(1, timeout // MILLISECOND)
+    return job.queue, job.kind, job.labels, job.priority, job.max_attempts, timeout_ms, job.crash_limit

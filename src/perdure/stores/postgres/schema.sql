@@ -1075,6 +1075,22 @@ END
 $procedure$
 ;
 
+CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN channel text, IN told text, INOUT rank bigint)
+ LANGUAGE plpgsql
+AS $procedure$
+DECLARE
+    band smallint := perdure.band_of(priority, 0::smallint);
+BEGIN
+    rank := perdure.rank_of(now(), priority);
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
+    VALUES (job_id, lane, priority, max_attempts, timeout_ms, crash_limit, args);
+    INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (job_id, rank, lane, band);
+    COMMIT;
+    PERFORM pg_notify(channel, coalesce(concat(lane, ':', band, ':', rank) || told, ''));
+END
+$procedure$
+;
+
 CREATE OR REPLACE FUNCTION perdure.enqueue_jobs(jobs jsonb, on_duplicate text DEFAULT 'raise'::text)
  RETURNS TABLE(ordinal bigint, job_id uuid, disposition text, holder uuid, lane integer, band smallint, rank bigint)
  LANGUAGE plpgsql

@@ -12,13 +12,14 @@ WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.la
 -- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms, tokens)
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
 -- it is asked once, and PD006 is raised when it does not. `heads` counts how many of the best
--- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds.
+-- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds. They are
+-- looked for once more from the first of them on: what lies before it may be dead rows without end, while a horizon is pinned.
 -- Gated rows are not leased here but named, with a null token, for `claim_gated`. The tokens come with the call, 16 random bytes for
 -- each, since the server's own cost a tenth of a claim; they are given to the bodies and not by the table, so that what is leased need
 -- not be joined to what is known of it: that join would be a nested loop.
 -- from: available   to: running
 WITH heads AS MATERIALIZED (
-    SELECT s.lane, s.band, s.floor, a.rank, a.job_id, a.gated
+    SELECT s.lane, s.band, a.rank, a.job_id, a.gated
     FROM unnest(:lanes::integer[], :bands::smallint[], :floors::bigint[]) AS s (lane, band, floor)
     CROSS JOIN LATERAL (
         SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
@@ -29,7 +30,7 @@ WITH heads AS MATERIALIZED (
     ORDER BY a.rank, a.job_id LIMIT :most
 ), taken AS (
     DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
-        SELECT c.at FROM (SELECT lane, band, floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band, floor) h
+        SELECT c.at FROM (SELECT lane, band, min(rank) AS floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band) h
         CROSS JOIN LATERAL (
             SELECT w.ctid AS at FROM perdure.available_jobs w
             WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated

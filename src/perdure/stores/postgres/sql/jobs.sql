@@ -13,27 +13,28 @@ SELECT l.lane, perdure.band_of(:priority::smallint, 0::smallint) AS band, perdur
 FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :labels::text[];
 
 -- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit)
--- Store one plain job. Nothing but two rows, for each further node of the plan would be felt in a single enqueue.
+-- Store one plain job. Nothing but two rows, for each further node of the plan would be felt in a single enqueue; and values of plain
+-- types, for one of a domain is checked by machinery that is set up anew for each.
 -- from: none   to: available
 WITH body AS (
     INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
-    VALUES (:id, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :args)
+    VALUES (:id, :lane, :priority::smallint, :max_attempts::smallint, :timeout_ms::integer, :crash_limit::smallint, :args::jsonb)
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
 VALUES (:id, perdure.rank_of(now(), :priority::smallint), :lane, perdure.band_of(:priority::smallint, 0::smallint))
 RETURNING rank;
 
--- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, channel)
--- Store one plain job, and once that is durable ring the doorbell of waiting claimers.
+-- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, channel, told)
+-- Store one plain job, and once that is durable ring the doorbell of waiting claimers, which tells also what `told` says.
 -- from: none   to: available
-CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :channel, NULL);
+CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :channel, :told, NULL);
 
 -- name: enqueue_several(ids, args, lane, priority, max_attempts, timeout_ms, crash_limit)
 -- Store plain jobs of one shape.
 -- from: none   to: available
 WITH bodies AS (
     INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
-    SELECT u.id, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, u.args::jsonb
+    SELECT u.id, :lane, :priority::smallint, :max_attempts::smallint, :timeout_ms::integer, :crash_limit::smallint, u.args::jsonb
     FROM unnest(:ids::uuid[], :args::text[]) AS u (id, args)
 ), available AS (
     INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
