@@ -168,7 +168,8 @@ class DatabaseProducer:
             )
             enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch)
             lookout = Lookout(stores.lineage)
-            await asyncio.gather(lookout.begin(), stores.plain.open())
+            await lookout.begin()
+            await stores.plain.open()
             return _Opened(settings, stores, enqueue, lookout, stack.pop_all())
 
 
