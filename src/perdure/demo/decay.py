@@ -42,7 +42,7 @@ place of every ten, and acts on each warning; silence is borne for longer, for t
 FILES = 200
 BACKLOG = 50
 LOOK_S = 0.2
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 RECENT_EVENTS = 50
 
 
@@ -80,15 +80,17 @@ class Decay:
         self._files = cycle(islice(python_files(scene.folder), FILES))
 
     async def play(self, first: Member) -> Decayed:
-        """A deploy: two workers follow the first; one of them is not well. Until the worker is replaced and nothing is left to do. Raises StoryFailed when that does not come."""
+        """A deploy: two workers follow the first, and one of them is not well; until it is replaced and nothing is left to do.
+
+        Raises StoryFailed when that does not come.
+        """
         try:
             async with asyncio.timeout(PATIENCE_S):
-                decayed = await self._play(first)
+                return await self._play(first)
         except TimeoutError:
             raise StoryFailed(
                 f"no worker that leaks was evacuated and replaced within {PATIENCE_S:g} s"
             ) from None
-        return decayed
 
     async def _play(self, first: Member) -> Decayed:
         other, sick = await asyncio.gather(

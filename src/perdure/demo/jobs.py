@@ -151,9 +151,7 @@ def package_graph(
 
 
 def _pipeline(folder: str, out: str, paths: Sequence[str]) -> tuple[list[Prepared[Any]], Plan]:
-    packages: dict[str, list[str]] = {}
-    for path in paths:
-        packages.setdefault(source.package_of(path), []).append(path)
+    packages = source.by_package(paths)
     jobs: list[Prepared[Any]] = []
     summaries: list[UUID] = []
     for place, (package, files) in enumerate(packages.items()):

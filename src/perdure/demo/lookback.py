@@ -1,17 +1,17 @@
 """After the accidents: look back at one, ask whether a failure was seen before, and bring one damaged graph back."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import Protocol
 from uuid import UUID
 
 from perdure import Handle, JobFailed, Perdure
 from perdure.demo import jobs
 from perdure.demo.packages import PackageFacts
-from perdure.demo.source import FileFacts, package_of, python_files
+from perdure.demo.source import FileFacts, by_package, python_files
 from perdure.demo.story import ACTOR, LOOK_S, PATIENCE, Happened, Scene, StoryFailed, poisoned, until_drained
 from perdure.domain.errors import PastUnknown
 from perdure.domain.execution_memory import SimilarExecution
@@ -147,7 +147,7 @@ class LookBack:
         """The graph of one package waits, is saved, damaged by a wrong filter, and brought back while the queue works."""
         act = (await self._app.stores()).act
         folder = str(self._scene.folder)
-        package, files = _chosen(list(python_files(self._scene.folder)))
+        package, files = _chosen(by_package(python_files(self._scene.folder)))
         graph, summary = jobs.package_graph(folder, package, files, busy=0)
         await act.pause(jobs.QUEUE, actor=ACTOR, reason="a change is made")
         await asyncio.sleep(HOLD.total_seconds())  # until no worker takes from what it saw before
@@ -181,9 +181,8 @@ class LookBack:
         return done
 
 
-def _chosen(paths: list[str]) -> tuple[str, list[str]]:
+def _chosen(packages: Mapping[str, list[str]]) -> tuple[str, list[str]]:
     """A package that is neither big nor tiny, and its files."""
-    packages = {package: list(files) for package, files in groupby(paths, package_of)}
     return min(packages.items(), key=lambda one: (abs(len(one[1]) - FILES_OF_GRAPH), one[0]))
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -62,6 +62,14 @@ def python_files(folder: Path) -> Iterator[str]:
 def package_of(path: str) -> str:
     """The package of a file, by its folder; empty for the files at the top."""
     return ".".join(PurePosixPath(path).parent.parts)
+
+
+def by_package(paths: Iterable[str]) -> dict[str, list[str]]:
+    """The files of each package, in the order in which they come."""
+    packages: dict[str, list[str]] = {}
+    for path in paths:
+        packages.setdefault(package_of(path), []).append(path)
+    return packages
 
 
 def module_of(path: str) -> str:

@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 
-from perdure import Perdure
+from perdure import JobFailed, Perdure
 from perdure.demo import jobs
 from perdure.demo.decay import SOUND, Decay
 from perdure.demo.ending import chapters
 from perdure.demo.fleet import WORKER_LOG, Fleet
 from perdure.demo.lookback import LookBack
 from perdure.demo.screen import Screen
-from perdure.demo.story import Scene, Story
+from perdure.demo.story import BROKEN, MENDED, PATIENCE, Scene, Story, poisoned
 from perdure.domain.errors import ExtraMissing
 from perdure.runtime.embedded import EmbeddedServers, ServerOptions, wait_until_stopped
 from perdure.runtime.embedded.layout import Layout
@@ -146,14 +146,21 @@ async def _perform(
         report = await check.run()
         screen.promises(report)
         if address:
-            await _stay(screen, address)
+            await _stay(app, wanted.work, screen, address)
     return report.ok and all(chapter.ok for chapter in told)
 
 
-async def _stay(screen: Screen, address: str) -> None:
-    """Until Ctrl-C, which ends a demonstration well that has been told to its end."""
-    screen.say(f"look around: {address}; the workers go on; Ctrl-C ends everything")
+async def _stay(app: Perdure, work: Path, screen: Screen, address: str) -> None:
+    """Until Ctrl-C, which ends a demonstration well that was told to its end; one failure is left for whoever looks around."""
     with suppress(asyncio.CancelledError):
+        left = await poisoned(app, work, "poison_3.py", BROKEN)
+        with suppress(JobFailed):
+            await left.result(PATIENCE)
+        work.joinpath("poison_3.py").write_text(MENDED)
+        screen.say(
+            f"look around: {address}; one more job gave up and its file is mended: its page tells what fixed those before, "
+            "and Dead letters has the button; Ctrl-C ends everything"
+        )
         await asyncio.Event().wait()
 
 

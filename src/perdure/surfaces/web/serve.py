@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -79,6 +80,7 @@ class Server:
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{sock.getsockname()[1]}{prefix}/"
         self._server = _Server(config)
@@ -93,6 +95,12 @@ class Server:
         """Wait for the end."""
         await asyncio.wait({self._task})
         self._task.result()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so of pages that somebody still watches when the server has to end: they are cut off, and come alive again by themselves."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 class _Server(uvicorn.Server):
