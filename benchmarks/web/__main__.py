@@ -25,7 +25,7 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from benchmarks.state.__main__ import Results
+from benchmarks.state.results import Results
 from benchmarks.web.fixture import traffic, write
 from perdure.bench.servers import servers
 from perdure.runtime.settings import Settings
