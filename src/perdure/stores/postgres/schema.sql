@@ -172,6 +172,24 @@ CREATE TABLE perdure.execution_memory (
     CONSTRAINT execution_memory_pkey PRIMARY KEY (collection)
 ) WITH (fillfactor=50);
 
+CREATE TABLE perdure.followed_advice (
+    kind text NOT NULL,
+    timeout_least_ms bigint,
+    timeout_most_ms bigint,
+    retry_most_ms bigint,
+    wished_at timestamp with time zone NOT NULL DEFAULT now(),
+    timeout_ms bigint,
+    retry_ms bigint,
+    ran_out integer NOT NULL DEFAULT 0,
+    ran_out_of integer NOT NULL DEFAULT 0,
+    why text NOT NULL DEFAULT ''::text,
+    changed_at timestamp with time zone,
+    looked_at timestamp with time zone,
+    CONSTRAINT followed_advice_retry_ms_check CHECK ((retry_ms > 0)),
+    CONSTRAINT followed_advice_timeout_ms_check CHECK ((timeout_ms > 0)),
+    CONSTRAINT followed_advice_pkey PRIMARY KEY (kind)
+);
+
 CREATE TABLE perdure.forgotten_jobs (
     epoch integer NOT NULL,
     job_id uuid NOT NULL,
