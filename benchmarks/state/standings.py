@@ -10,13 +10,8 @@ SELECT count(*) AS jobs, coalesce(sum(hashtextextended(e.job_id::text || e.run |
 FROM perdure.job_executions e WHERE e.state = 'completed' AND perdure.seen(e.settle_xid, $1::text::pg_snapshot)
 """
 OTHERS = """
-SELECT s.state::text AS state, count(*) AS jobs,
-    sum(hashtextextended(concat_ws('/', j.id, s.run, s.attempt, s.crashes, s.interruptions, s.worker_id), 0)::numeric) AS sum
-FROM perdure.jobs j CROSS JOIN LATERAL perdure.standing_at(j.id, $1::text::pg_snapshot) s
-WHERE perdure.seen(j.xid, $1::text::pg_snapshot) AND NOT EXISTS (
-    SELECT FROM perdure.job_executions e
-    WHERE e.job_id = j.id AND e.state = 'completed' AND perdure.seen(e.settle_xid, $1::text::pg_snapshot))
-GROUP BY 1
+SELECT s.state::text AS state, count(*) AS jobs, sum(hashtextextended(concat_ws('/', s.job_id, extract(epoch FROM s.since)), 0)::numeric) AS sum
+FROM perdure.standings_at($1::text::pg_snapshot, 'ffffffff-ffff-ffff-ffff-ffffffffffff', '-infinity') s GROUP BY 1
 """
 LACKING = "SELECT w.id FROM unnest($1::uuid[]) w (id) WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = w.id)"
 DONE_BEFORE = """
@@ -29,7 +24,7 @@ Standings = Mapping[str, tuple[int, int]]
 
 
 async def standings(url: str, cut: str) -> Standings:
-    """By state: the number of jobs, and a sum over their ids, runs, attempts, crashes, interruptions and workers."""
+    """By state: the number of jobs, and a sum over their ids and since when they were in it; of completed ones over their runs and attempts."""
     connection = await asyncpg.connect(url, server_settings={"jit": "off"})
     done = await connection.fetchrow(COMPLETED, cut)
     others = await connection.fetch(OTHERS, cut)

@@ -2206,11 +2206,14 @@ AS $function$
         WHEN c.relname = 'job_executions' THEN format('NOT perdure.seen(t.settle_xid, %L)', base)
         WHEN c.relname = 'moments' THEN format('t.at > %L', base_at)
         WHEN c.relname IN ('available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
-            'job_dependencies', 'unique_keys') THEN format('perdure.in_order(perdure.written_by(t.xmin)) >= %s', perdure.in_order(pg_snapshot_xmin(base)))
+            'job_dependencies', 'unique_keys') THEN format(
+                'CASE WHEN t.xmin::text::bigint >= %s THEN %s ELSE %s END + t.xmin::text::bigint >= %s',
+                n.next & 4294967295, (n.next >> 32 << 32) - 4294967296, n.next >> 32 << 32, perdure.in_order(pg_snapshot_xmin(base)))
         ELSE 'true' END),
         (SELECT sum(greatest(p.reltuples, 0))::bigint FROM pg_class p WHERE p.oid = c.oid OR p.oid IN (
             SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid))
     FROM pg_class c
+    CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) n
     CROSS JOIN LATERAL (
         SELECT array_agg(f.attname::text ORDER BY f.attnum) AS names, string_agg(CASE
             WHEN f.atttypid = 'xid8'::regtype THEN format('perdure.aged(t.%I, %s)', f.attname, era)

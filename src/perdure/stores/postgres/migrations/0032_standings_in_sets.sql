@@ -263,3 +263,41 @@ CREATE OR REPLACE FUNCTION perdure.unique_keys_at(cut pg_snapshot, newest uuid, 
                 OR (SELECT a.attempt FROM perdure.standing_at(j.id, cut) a) = 0)))
     ORDER BY j.unique_key, u.job_id IS NULL, j.enqueued_at DESC, j.id DESC
 $$;
+
+-- The parts of a snapshot: each table with its columns and the query that gives what is saved of it. With `base` only what was written
+-- since that cut, of those tables whose departed rows leave a trace elsewhere; others are saved whole each time. What is bound to the
+-- moment is left out: leaders, heartbeats, requests to cancel and reports of those who run. The version of a row may carry the number of
+-- a subtransaction, of which a cut does not know whether its transaction was over: whatever is not older than the oldest transaction
+-- open at the cut is saved once more; its full number is told by plain arithmetic, as `written_by` tells it, for a call of that for each row
+-- took most of an increment. After a restore all versions are younger than a base of before.
+CREATE OR REPLACE FUNCTION perdure.saved_parts(era integer, base pg_snapshot, base_at timestamptz) RETURNS TABLE (
+    name text, columns text[], query text, estimate bigint
+) LANGUAGE sql STABLE AS $$
+    SELECT c.relname::text, a.names, format('SELECT %s FROM perdure.%I t WHERE %s', a.saved, c.relname, CASE
+        WHEN base IS NULL THEN 'true'
+        WHEN c.relname IN ('jobs', 'job_events', 'worker_history') THEN format('NOT perdure.seen(t.xid, %L)', base)
+        WHEN c.relname = 'job_executions' THEN format('NOT perdure.seen(t.settle_xid, %L)', base)
+        WHEN c.relname = 'moments' THEN format('t.at > %L', base_at)
+        WHEN c.relname IN ('available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
+            'job_dependencies', 'unique_keys') THEN format(
+                'CASE WHEN t.xmin::text::bigint >= %s THEN %s ELSE %s END + t.xmin::text::bigint >= %s',
+                n.next & 4294967295, (n.next >> 32 << 32) - 4294967296, n.next >> 32 << 32, perdure.in_order(pg_snapshot_xmin(base)))
+        ELSE 'true' END),
+        (SELECT sum(greatest(p.reltuples, 0))::bigint FROM pg_class p WHERE p.oid = c.oid OR p.oid IN (
+            SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid))
+    FROM pg_class c
+    CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) n
+    CROSS JOIN LATERAL (
+        SELECT array_agg(f.attname::text ORDER BY f.attnum) AS names, string_agg(CASE
+            WHEN f.atttypid = 'xid8'::regtype THEN format('perdure.aged(t.%I, %s)', f.attname, era)
+            WHEN f.atttypid = 'pg_snapshot'::regtype THEN format('perdure.aged_cut(t.%I, %s)', f.attname, era)
+            WHEN c.relname = 'job_events' AND f.attname = 'detail' THEN format('perdure.aged_detail(t.%I, %s)', f.attname, era)
+            ELSE format('t.%I', f.attname) END, ', ' ORDER BY f.attnum) AS saved
+        FROM pg_attribute f WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = ''
+    ) a
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND c.relnamespace = (SELECT j.relnamespace FROM pg_class j WHERE j.oid = 'perdure.jobs'::regclass)
+        AND c.relname NOT IN ('migrations', 'installation', 'leaders', 'cancel_requests', 'job_progress')
+    -- Tables that refer to others come after them.
+    ORDER BY EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'), c.relname
+$$;
