@@ -114,6 +114,10 @@ def test_bulk_shows_what_matches_and_needs_a_yes(perdure: Command) -> None:
     assert asked.code == Exit.USAGE
     assert "3 jobs match" in asked.err
     assert jobs[0] in asked.err
+    assert (
+        "1 job matches and is to be changed (cancel)"
+        in perdure("job", "cancel", "--filter", "kind:app.one").err
+    )
     dry = perdure("job", "cancel", "--filter", "kind:app.*", "--dry-run", "--json").json
     assert (dry["schema"], dry["matched"], dry["dry_run"], dry["changed"]) == ("perdure.report/1", 3, True, 0)
     assert set(states(perdure).values()) == {"available"}

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from perdure.domain.settlement import ErrorReport, Failed
+from perdure.surfaces.cli.exits import CODES as ERROR_CODES
+from perdure.surfaces.web.refusals import CODES as HTTP_CODES
 from tests.support.system import System, new_id
 
 API = "/api/v1"
@@ -243,11 +245,11 @@ async def test_a_running_job_is_asked_to_stop_with_the_next_heartbeat(web: httpx
         ("/jobs/0199a000-0000-7000-8000-000000000000", 404, "PERDURE-2001"),
         ("/jobs?filter=colour:red", 400, "PERDURE-1009"),
         ("/jobs?cursor=nonsense", 400, "PERDURE-1002"),
-        ("/jobs?limit=0", 400, ""),
+        ("/jobs?limit=0", 400, "PERDURE-1001"),
         ("/queues?name=none", 404, "PERDURE-2001"),
         ("/events?cursor=2030-01-01T00:00:00%2B00:00~1", 400, "PERDURE-1002"),
         ("/events?actor=%00", 400, "PERDURE-1002"),
-        ("/nothing", 404, ""),
+        ("/nothing", 404, "PERDURE-2001"),
     ],
 )
 async def test_what_goes_wrong_is_a_problem_with_its_code(
@@ -258,6 +260,75 @@ async def test_what_goes_wrong_is_a_problem_with_its_code(
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["detail"]
+    assert problem["next_step"]
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "said"),
+    [
+        (
+            "/jobs",
+            {"content": b'{"kind": ', "headers": JSON},
+            ("PERDURE-1001", "body", "is not JSON: input data was truncated"),
+        ),
+        (
+            "/jobs",
+            {"content": b"kind=a"},
+            ("PERDURE-1001", "body", "is not JSON: invalid character (byte 0)"),
+        ),
+        ("/jobs", {}, ("PERDURE-1001", "body", "is missing")),
+        ("/jobs/0199a000-0000-7000-8000-000000000000/cancel", {}, ("PERDURE-1001", "body", "is missing")),
+        ("/jobs", {"json": [1]}, ("PERDURE-1001", "body", "expected `object`, got `array`")),
+        ("/jobs", {"json": {}}, ("PERDURE-1001", "kind", "is missing")),
+        (
+            "/jobs",
+            {"json": {"kind": "a", "priority": 9}},
+            ("PERDURE-1001", "priority", "expected `int` <= 5"),
+        ),
+        (
+            "/jobs",
+            {"json": {"kind": "a", "depends_on": ["x"]}},
+            ("PERDURE-1001", "depends_on[0]", "invalid UUID"),
+        ),
+        ("/jobs", {"json": {"kind": "a", "delay": "soon"}}, ("PERDURE-1002", "delay", "")),
+        (
+            "/jobs",
+            {"json": {"kind": "a"}, "headers": {"host": "elsewhere.example"}},
+            ("PERDURE-7004", "Host", "this server is not called elsewhere.example"),
+        ),
+    ],
+)
+async def test_a_refused_request_is_told_its_field_once_and_what_to_do(
+    web: httpx.AsyncClient, path: str, request_: dict[str, Any], said: tuple[str, str, str]
+) -> None:
+    answer = await web.post(f"{API}{path}", **request_)
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem, (code, field, why) = answer.json(), said
+    assert (problem["code"], problem["field"]) == (code, field)
+    assert problem["detail"].startswith(f"{field}: {why}")
+    assert problem["detail"].count(f"{field}:") == 1
+    assert problem["title"]
+    assert problem["next_step"]
+
+
+async def test_a_method_that_an_address_does_not_take_is_told_those_that_it_takes(
+    web: httpx.AsyncClient,
+) -> None:
+    answer = await web.put(f"{API}/jobs", json={})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (405, "PERDURE-7003")
+    assert problem["detail"] == "this address takes GET, OPTIONS, POST"
+    assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+
+
+def test_codes_that_only_http_has_are_no_codes_of_others() -> None:
+    ours = {str(code) for code in ERROR_CODES.values()}
+    assert {code for code in HTTP_CODES.values() if code not in ours} == {
+        f"PERDURE-700{n}" for n in range(1, 6)
+    }
 
 
 async def test_a_body_that_does_not_fit_names_the_field(web: httpx.AsyncClient) -> None:

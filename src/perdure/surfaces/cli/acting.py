@@ -100,7 +100,12 @@ async def in_bulk(every: Every, caution: Caution, shown: Shown) -> Exit:
     if preview.matched:
         for view in preview.sample[:SAMPLE]:
             tell(f"  {view.id}  {view.state}  {view.queue}  {view.kind}")
-        confirm(preview.matched, f"jobs match and are to be changed ({preview.verb})", yes=caution.yes)
+        confirm(
+            preview.matched,
+            f"jobs match and are to be changed ({preview.verb})",
+            yes=caution.yes,
+            one=f"job matches and is to be changed ({preview.verb})",
+        )
     report = await every(**by, dry_run=False)
     _show(report, shown)
     return exit_of(report)

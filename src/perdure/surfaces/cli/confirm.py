@@ -7,10 +7,11 @@ from perdure.domain.errors import InvalidOption
 from perdure.surfaces.cli.output import tell
 
 
-def confirm(count: int, effect: str, *, yes: bool) -> None:
-    """Let through `--yes` or, on a terminal, the count typed back. Raises InvalidOption otherwise."""
+def confirm(count: int, effect: str, *, yes: bool, one: str = "") -> None:
+    """Let through `--yes` or, on a terminal, the count typed back. `one` says the effect of a single one. Raises InvalidOption otherwise."""
     if yes or count == 0:
         return
+    effect = one if count == 1 and one else effect
     if not sys.stdin.isatty():
         raise InvalidOption(
             "yes",

@@ -88,7 +88,12 @@ async def rollback(
             m.name for m in reversed(migrations(settings.schema)) if m.number > to and m.name not in lacking
         ]
         if not dry_run and names:
-            confirm(len(names), "migrations will be undone, with the data of their tables", yes=yes)
+            confirm(
+                len(names),
+                "migrations will be undone, with the data of their tables",
+                yes=yes,
+                one="migration will be undone, with the data of its tables",
+            )
             names = await undo(settings.database_url.get_secret_value(), to=to, schema=settings.schema)
         _show(names, "applied" if dry_run else "undone", shown)
 

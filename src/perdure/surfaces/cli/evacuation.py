@@ -73,7 +73,12 @@ async def evacuate(
                 f"warning: {plan.stranded} of {plan.jobs} jobs will wait: no other worker takes them just now"
             )
         if not caution.dry_run:
-            confirm(plan.jobs, f"jobs of {plan.worker} will be moved", yes=caution.yes)
+            confirm(
+                plan.jobs,
+                f"jobs of {plan.worker} will be moved",
+                yes=caution.yes,
+                one=f"job of {plan.worker} will be moved",
+            )
             terms = Terms(grace=terms.grace, at_once=at_once)
             plan = await stores.evacuate.evacuate(worker_id, by, terms)
     show_one("perdure.evacuation/1", _record(plan), shown, key="worker_id")

@@ -100,7 +100,12 @@ async def adopt(
         if not caution.dry_run:
             alive = len(await stores.read.workers(alive_only=True))
             if why is None and alive:
-                confirm(alive, "workers will lose what they run and start anew", yes=caution.yes)
+                confirm(
+                    alive,
+                    "workers will lose what they run and start anew",
+                    yes=caution.yes,
+                    one="worker will lose what it runs and start anew",
+                )
             number = await stores.lineage.adopt(actor=caution.actor, reason=caution.reason)
     show_one(
         "perdure.adoption/1",

@@ -141,7 +141,12 @@ async def rebuild(
         now = await service.status()
         if not caution.dry_run:
             if fresh:
-                confirm(now.remembered, "executions are to be forgotten", yes=caution.yes)
+                confirm(
+                    now.remembered,
+                    "executions are to be forgotten",
+                    yes=caution.yes,
+                    one="execution is to be forgotten",
+                )
             now = await service.rebuild(fresh=fresh)
     show_one("perdure.memory/1", _status(now), shown, key="collection")
 

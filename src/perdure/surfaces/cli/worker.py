@@ -162,7 +162,12 @@ async def drain(
             return show_report(report, shown)
         ids = [view.worker.id for view in await stores.read.workers(alive_only=True)]
         if not caution.dry_run:
-            confirm(len(ids), "workers will finish what they run and end", yes=caution.yes)
+            confirm(
+                len(ids),
+                "workers will finish what they run and end",
+                yes=caution.yes,
+                one="worker will finish what it runs and end",
+            )
         return await on_each(ids, stores.act.drain, caution, shown)
 
 

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from perdure.domain.access import Identity
 from perdure.surfaces.web.authentication import Arrival, Authentication
 from perdure.surfaces.web.problems import Problem, problem_bytes
+from perdure.surfaces.web.refusals import CODES
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})
@@ -68,13 +69,16 @@ class Gate:
             return Problem(
                 status=421,
                 title="Unknown host",
-                detail=f"this server is not called {name or 'nothing'}",
+                code=CODES[421],
+                field="Host",
+                detail=f"Host: this server is not called {name or 'nothing'}",
                 next_step="add the name to the setting web_hosts",
             )
         if arrival.method not in SAFE_METHODS and _is_foreign(arrival.headers, host):
             return Problem(
                 status=403,
                 title="From another site",
+                code=CODES[403],
                 detail="a page of another site may not change anything here",
                 next_step="open the dashboard itself",
             )

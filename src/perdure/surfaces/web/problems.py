@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, NotAuthorizedException, ValidationException
+from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.response import Redirect
 
 from perdure.domain.errors import (
@@ -22,6 +22,7 @@ from perdure.domain.errors import (
 )
 from perdure.runtime.urls import masked_text
 from perdure.surfaces.cli.exits import code_of
+from perdure.surfaces.web.refusals import NEXT_STEPS, refusal_of
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -65,14 +66,17 @@ def problem_of(error: Exception) -> Problem:
             detail=masked_text(error.message),
             code=str(code_of(error)),
             field=getattr(error, "field", ""),
-            next_step=masked_text(error.next_step),
+            next_step=masked_text(error.next_step or NEXT_STEPS.get(status, "")),
         )
     if isinstance(error, HTTPException):
+        refusal = refusal_of(error)
         return Problem(
             status=error.status_code,
             title=HTTPStatus(error.status_code).phrase,
-            detail=_detail(error),
-            field=_field(error),
+            detail=masked_text(refusal.detail),
+            code=refusal.code,
+            field=refusal.field,
+            next_step=refusal.next_step,
         )
     log.error("a request failed in a way that should not happen", exc_info=error)
     return Problem(
@@ -119,22 +123,3 @@ def _to(request: Request[Any, Any, Any]) -> str:
 
     query = request.scope["query_string"].decode("latin-1")
     return urlencode({"to": request.scope["path"] + (f"?{query}" if query else "")})
-
-
-def _detail(error: HTTPException) -> str:
-    if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        parts = [
-            f"{part.get('key', '')}: {part.get('message', '')}"
-            for part in error.extra
-            if isinstance(part, dict)
-        ]
-        return "; ".join(parts) or "the request does not fit"
-    return error.detail or HTTPStatus(error.status_code).phrase
-
-
-def _field(error: HTTPException) -> str:
-    if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        for part in error.extra:
-            if isinstance(part, dict) and part.get("key"):
-                return str(part["key"])
-    return ""

@@ -12,6 +12,7 @@ from perdure.runtime.wiring import Stores
 from perdure.stores.postgres.requests import Kept
 from perdure.surfaces.web.gate import IDENTITY
 from perdure.surfaces.web.problems import MEDIA_TYPE, Problem, problem_bytes, problem_of
+from perdure.surfaces.web.refusals import CODES
 
 HEADER = b"idempotency-key"
 REPLAYED = (b"idempotency-replayed", b"true")
@@ -131,6 +132,7 @@ async def _repeat(send: Send, kept: Kept, digest: bytes) -> None:
     if kept.digest != digest:
         problem = Problem(
             status=422,
+            code=CODES[422],
             title="Unprocessable Content",
             detail="this Idempotency-Key was used for another request",
             field="Idempotency-Key",
@@ -140,6 +142,7 @@ async def _repeat(send: Send, kept: Kept, digest: bytes) -> None:
     elif kept.status is None:
         problem = Problem(
             status=409,
+            code=CODES[409],
             title="Conflict",
             detail="a request with this Idempotency-Key is under way",
             field="Idempotency-Key",

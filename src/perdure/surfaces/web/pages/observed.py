@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from perdure.domain.activity import Minute, QueueRate, ThroughputView
@@ -71,7 +72,10 @@ async def throughput(visit: Visit) -> ThroughputView:
     """The last hour by minutes: the past is asked for once a minute, the latest two minutes at every look."""
     activity, recent = visit.stores.activity, visit.web.recent
     if visit.as_of is not None:
-        return await activity.throughput(SPAN, as_of=visit.as_of)
+        # Whole minutes are counted already. The one that had begun is shown nowhere, so it stays empty.
+        begun = visit.as_of.replace(second=0, microsecond=0)
+        whole = await activity.throughput(SPAN, as_of=begun)
+        return replace(whole, minutes=(*whole.minutes, Minute(at=begun)))
     past, latest = await asyncio.gather(
         recent.get("past", lambda: activity.throughput(SPAN), HISTORY_KEPT_S),
         recent.get("latest", lambda: activity.throughput(FRESH), LATEST_KEPT_S),
