@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +25,15 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from benchmarks.state.results import Results
+from benchmarks.state.__main__ import Results
+from benchmarks.state.history import MARK
 from benchmarks.web.fixture import traffic, write
 from perdure.bench.servers import servers
+from perdure.runtime.duties import LEVELS_S, ROLL_UP_S
+from perdure.runtime.loops import every
 from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.levels import PostgresLevels
 from perdure.stores.postgres.migrations import migrate
 from perdure.stores.postgres.rollups import PostgresRollups
 from perdure.surfaces.web.serve import served
@@ -51,15 +55,37 @@ async def roll_up(url: str, results: Results) -> None:
         rounds.append((time.perf_counter() - at) * 1e3)
         if counted < 10:
             break
+    at = time.perf_counter()
+    await PostgresLevels(database).run_once()
+    results.tell("levels: all that lives counted by the leader", (time.perf_counter() - at) * 1e3, "ms")
     results.tell("rollups: a day made up for", time.perf_counter() - began, "s")
     results.tell("rollups: a round of the leader afterwards", rounds[-1], "ms")
     await database.close()
+
+
+@asynccontextmanager
+async def leader(url: str) -> AsyncIterator[None]:
+    """Counts beside the traffic, as often as whoever leads does."""
+    database = await PooledDatabase.open(url, application_name="bench", most=2)
+    rollups, levels = PostgresRollups(database), PostgresLevels(database)
+    duties = [
+        asyncio.create_task(every(ROLL_UP_S, rollups.run_once, name="rollups")),
+        asyncio.create_task(every(LEVELS_S, levels.run_once, name="levels")),
+    ]
+    try:
+        yield
+    finally:
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+        await database.close()
 
 
 async def paths(url: str) -> Sequence[str]:
     """The pages that are measured."""
     connection = await asyncpg.connect(url)
     letter = await connection.fetchval("SELECT job_id FROM perdure.dead_letter_queue LIMIT 1")
+    await connection.execute(MARK)
     await connection.close()
     then = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     queries = [f"/jobs?filter={one}" if one else "/jobs" for one in FILTERS]
@@ -151,7 +177,7 @@ async def measure(settings: Settings, options: argparse.Namespace) -> Results:
         results.tell(f"fixture of {options.live:,} live and {options.past:,} past jobs", seconds, "s")
     await roll_up(url, results)
     wanted = await paths(url)
-    async with traffic(url, options.rate) as done, served(settings) as server:
+    async with traffic(url, options.rate) as done, leader(url), served(settings) as server:
         address, began = server.address.rstrip("/"), time.monotonic()
         for path, one_page in (await pages(address, wanted, options.rounds)).items():
             times = one_page.times
@@ -159,6 +185,7 @@ async def measure(settings: Settings, options: argparse.Namespace) -> Results:
             shown = re.sub(r"as_of=\S+", "as_of=…", re.sub(r"[0-9a-f-]{36}", "ID", path))
             results.tell(f"{shown}: p95", p95, "ms", PAGE_P95_MS)
             results.tell(f"{shown}: longest", max(times), "ms", PAGE_MAX_MS)
+            results.tell(f"{shown}: quickest", min(times), "ms")
             if one_page.refused:
                 results.tell(f"{shown}: refused for want of time", one_page.refused, "", 0)
         results.tell("jobs a second meanwhile", done[0] / (time.monotonic() - began), "/s")

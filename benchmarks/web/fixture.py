@@ -9,12 +9,25 @@ from uuid import uuid4
 
 import asyncpg
 
-from benchmarks.state.history import CLAIM, ENQUEUE, LANES, MARK, SETTLE, WORKER
+from benchmarks.state.history import ENQUEUE, LANES, MARK, SETTLE, WORKER
 
 BATCH = 200_000
 HOURS = 20
 TICK_S = 0.5
 PARTITIONS = "SELECT perdure.make_partition(t, now() - d * interval '1 day') FROM unnest(ARRAY['jobs', 'job_executions']) t, generate_series(0, 1) d"
+CLAIM = """
+WITH heads AS (
+    SELECT c.job_id FROM perdure.lanes n CROSS JOIN LATERAL (
+        SELECT a.job_id FROM perdure.available_jobs a WHERE a.lane = n.lane AND a.band = 1 ORDER BY a.rank, a.job_id LIMIT $1 / 5
+    ) c
+), taken AS (
+    DELETE FROM perdure.available_jobs WHERE job_id = ANY (ARRAY(SELECT h.job_id FROM heads h)) RETURNING *
+)
+INSERT INTO perdure.leases (job_id, worker_id, process, lane, band, rank, run, attempt, crashes, interruptions, suspicion, available_at,
+    available_xid, deadline)
+SELECT t.job_id, $2, 0, t.lane, t.band, t.rank, t.run, t.attempt + 1, 0, 0, 0, t.available_at, t.xid, now() + interval '1 hour'
+FROM taken t
+"""
 INDEXES = """
 SELECT i.indexrelid::regclass::text AS name, replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ') AS made_by
 FROM pg_index i WHERE i.indrelid = 'perdure.job_executions'::regclass

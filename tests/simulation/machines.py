@@ -133,13 +133,6 @@ class NoRollups:
         return 0
 
 
-class NoAdvice:
-    """No kind follows advice here."""
-
-    async def run_once(self) -> None:
-        return None
-
-
 class SimulatedWorkers(ModelWorkers):
     """Remembers whose worker is whose."""
 
@@ -247,7 +240,6 @@ async def process_stores(
             workers=ModelWorkers(world.store, settles if isolated else reports),
             postgres=postgres,
             lineage=SameLineage(),
-            following=None,
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -277,7 +269,7 @@ async def supervise(world: "World") -> None:
             wishes=ModelControl(world.store, line),
             alerts=NoAlerts(),
             rollups=NoRollups(),
-            follow=NoAdvice(),
+            levels=NoRollups(),
             duties=duties,
             heartbeats=beats,
             suspects=postgres.suspects,

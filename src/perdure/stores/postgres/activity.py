@@ -49,7 +49,7 @@ class PostgresActivity:
         except asyncpg.QueryCanceledError:
             notes.append("attempts that ended: not counted within the time budget")
         try:
-            bounds = (id_at(since - SKEW), id_at(until + SKEW))
+            bounds = (since, until, id_at(since - SKEW), id_at(until + SKEW))
             enqueued = {
                 row["at"]: row["enqueued"] for row in await self._within(budget / 2, "enqueued", *bounds)
             }

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from itertools import groupby
 from time import monotonic
 from uuid import UUID
 
@@ -30,6 +29,7 @@ from perdure.domain.views import (
     WorkerView,
 )
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.levels import FEW, FRESH, level_counts
 from perdure.stores.postgres.rows import (
     Row,
     attempt_of,
@@ -37,7 +37,7 @@ from perdure.stores.postgres.rows import (
     edge_of,
     group_of,
     place_of,
-    queue_of,
+    queues_of,
     report_of,
     unserved_of,
     worker_view_of,
@@ -55,6 +55,7 @@ from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statem
 MILLISECOND = timedelta(milliseconds=1)
 SUSPECT_AFTER = timedelta(seconds=6)
 COUNTED = 100_000
+UNCOUNTED = 2**62
 AHEAD = 10_000
 HISTORY = 100
 EDGES = 1_000
@@ -69,12 +70,15 @@ TABLES = {
 BRIEF = timedelta(milliseconds=250)
 """What is left to a query at least when the parts before it have used up the budget."""
 
+LEVEL = ("level", (None, FRESH // MILLISECOND, FEW))
+
 STATUS_PARTS: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("vitals", "workers, leader and queues", (SUSPECT_AFTER // MILLISECOND,)),
     ("unserved", "jobs that no worker may take", (UNSERVED_COUNTED,)),
     ("dead_letters", "dead letters", (COUNTED,)),
     ("oldest_transaction", "oldest transaction", ()),
     ("last_minute", "rates", ()),
+    ("level", "levels", LEVEL[1]),
     ("estimates", "estimates", ()),
     ("counts", "counts", (COUNTED,)),
 )
@@ -85,7 +89,7 @@ class PostgresInsights:
 
     def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
         self._database = database
-        self._sql = statements("insights", schema)
+        self._sql = statements("insights", schema) | {"level": statements("levels", schema)["level"]}
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(criteria, limit, job_cursor(before))
@@ -134,12 +138,17 @@ class PostgresInsights:
         )
 
     async def counts(self, *, budget: timedelta) -> Sequence[CountView]:
+        (levels,) = await self._together(budget, LEVEL)
+        if levels:
+            return level_counts(levels[0])
         rows, estimates = await self._together(budget, ("counts", (COUNTED,)), ("estimates", ()))
         return _counts(rows, estimates)
 
     async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
-        (rows,) = await self._together(budget, ("queues", (name, COUNTED)))
-        return [queue_of(list(lanes), COUNTED) for _, lanes in groupby(rows, key=lambda row: row["name"])]
+        (levels,) = await self._together(budget, LEVEL)
+        lanes = levels[0]["lanes"] if levels else None
+        (rows,) = await self._together(budget, ("queues", (name, COUNTED, lanes)))
+        return queues_of(rows, UNCOUNTED if levels else COUNTED, approximate=bool(levels))
 
     async def workers(
         self, *, alive_only: bool, key: str | None = None, budget: timedelta
@@ -164,6 +173,8 @@ class PostgresInsights:
         found: dict[str, Sequence[Row]] = {}
         notes = []
         for name, what, values in STATUS_PARTS:
+            if name in {"counts", "estimates"} and found.get("level"):
+                continue
             left = timedelta(seconds=ends - monotonic())
             try:
                 found[name] = await self._within(max(left, BRIEF), name, *values)
@@ -278,10 +289,14 @@ def _status(found: Mapping[str, Sequence[Row]], notes: tuple[str, ...]) -> Statu
     rates = [
         RateView(outcome=Outcome(r["outcome"]), count=r["attempts"]) for r in found.get("last_minute", ())
     ]
-    known = "counts" in found and "estimates" in found
+    levels, known = found.get("level"), "counts" in found and "estimates" in found
     return StatusView(
         at=vitals["at"] if vitals else None,
-        counts=_counts(found["counts"], found["estimates"]) if known else None,
+        counts=level_counts(levels[0])
+        if levels
+        else _counts(found["counts"], found["estimates"])
+        if known
+        else None,
         last_minute=tuple(rates) if "last_minute" in found else None,
         oldest_available_s=vitals["oldest_s"] if vitals else None,
         workers_active=vitals["active"] if vitals else None,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
 from uuid import UUID
 
 import asyncpg
@@ -28,13 +27,15 @@ from perdure.domain.views import (
 from perdure.domain.worker import WorkerState
 from perdure.ports import Insights
 from perdure.stores.postgres.connections import Database
-from perdure.stores.postgres.insights import EDGES, HISTORY
+from perdure.stores.postgres.insights import EDGES, HISTORY, UNCOUNTED
+from perdure.stores.postgres.levels import FEW as FEW_LIVE
+from perdure.stores.postgres.levels import FRESH, level_counts, level_rates
 from perdure.stores.postgres.rows import (
     Row,
     attempt_of,
     detail_of,
     group_of,
-    queue_of,
+    queues_of,
     report_of,
     worker_view_of,
 )
@@ -51,7 +52,6 @@ FEW = 20_000
 """With more attempts ended since, jobs are looked for among all bodies and not among what has moved."""
 AT_ONCE = 60
 """So many candidates are looked at before asking whether the page is full: each costs more than in the present."""
-UNCOUNTED = 2**62
 FAILED = frozenset({JobState.RETRYABLE, JobState.CANCELLED, JobState.DISCARDED})
 RUNNING = frozenset({JobState.RUNNING})
 READY = frozenset({JobState.AVAILABLE, JobState.RUNNING})
@@ -127,6 +127,8 @@ class PastInsights:
         self._cut = cut
         self._sql = statements("past", schema)
         self._bounds = statements("insights", schema)
+        self._level_sql = statements("levels", schema)["level"]
+        self._levels: Sequence[Row] | None = None
         self._moved: int | None = None
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
@@ -164,12 +166,17 @@ class PastInsights:
         )
 
     async def counts(self, *, budget: timedelta) -> Sequence[CountView]:
+        level = await self._level(budget)
+        if level is not None:
+            return level_counts(level)
         (rows,) = await self._together(budget, ("counts", self._whole))
         return _counts(rows)
 
     async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
-        (rows,) = await self._together(budget, ("queues", (name, *self._whole, self._cut.at)))
-        return [queue_of(list(lanes), UNCOUNTED) for _, lanes in groupby(rows, key=lambda row: row["name"])]
+        level = await self._level(budget)
+        lanes = None if level is None else level["lanes"]
+        (rows,) = await self._together(budget, ("queues", (name, *self._whole, self._cut.at, lanes)))
+        return queues_of(rows, UNCOUNTED, approximate=level is not None)
 
     async def workers(
         self, *, alive_only: bool, key: str | None = None, budget: timedelta
@@ -193,19 +200,21 @@ class PastInsights:
 
     async def status(self, *, budget: timedelta) -> StatusView:
         at = self._cut.at
-        counts, rates = await self._together(
-            budget, ("counts", self._whole), ("last_minute", (self._cut.cut, at))
-        )
+        level, rates = await self._level(budget), []
+        if level is None:
+            (rates,) = await self._together(budget, ("last_minute", (self._cut.cut, at)))
         queues = await self.queues(None, budget=budget)
         workers = [view.worker.state for view in await self.workers(alive_only=True, budget=budget)]
-        views = _counts(counts)
+        views = tuple(await self.counts(budget=budget))
         oldest = [queue.oldest_available_s for queue in queues if queue.oldest_available_s is not None]
         return StatusView(
             at=at,
             counts=views,
             last_minute=tuple(
                 RateView(outcome=Outcome(row["outcome"]), count=row["attempts"]) for row in rates
-            ),
+            )
+            if level is None
+            else level_rates(level),
             oldest_available_s=max(oldest, default=None),
             workers_active=workers.count(WorkerState.ACTIVE),
             workers_draining=workers.count(WorkerState.DRAINING),
@@ -213,7 +222,7 @@ class PastInsights:
             workers_deaf=None,
             leader=None,
             dead_letters=sum(queue.depths[JobState.DISCARDED] for queue in queues),
-            dead_letters_approximate=False,
+            dead_letters_approximate=level is not None,
             queues_paused=tuple(queue.name for queue in queues if queue.paused),
             oldest_transaction_s=None,
         )
@@ -292,6 +301,14 @@ class PastInsights:
             return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
         return await self._within(budget, "next_of_states", states, *bounds, *self._whole)
 
+    async def _level(self, budget: timedelta) -> Row | None:
+        """The levels that the leader had counted last, where counting what stood at the cut would take long; they are seconds older."""
+        if self._levels is None:
+            few = -1 if await self._much_has_moved(budget) else FEW_LIVE
+            values = (self._cut.at, FRESH // MILLISECOND, few)
+            self._levels = await self._within(budget, self._level_sql, *values)
+        return self._levels[0] if self._levels else None
+
     async def _much_has_moved(self, budget: timedelta) -> bool:
         if self._moved is None:
             (row,) = await self._within(budget, "moved_since", self._cut.open_since, FEW)
@@ -305,8 +322,11 @@ class PastInsights:
         calls = (self._bound(budget), (self._bounds["by_index"], ()), (statement, values))
         return (await self._database.fetch_all(*calls))[2]
 
-    async def _within(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
-        return (await self._database.fetch_all(self._bound(budget), (self._sql[name], values)))[1]
+    async def _within(
+        self, budget: timedelta, name: str | Statement, *values: object
+    ) -> list[asyncpg.Record]:
+        statement = self._sql[name] if isinstance(name, str) else name
+        return (await self._database.fetch_all(self._bound(budget), (statement, values)))[1]
 
     async def _together(
         self, budget: timedelta, *calls: tuple[str, tuple[object, ...]]

@@ -1,7 +1,9 @@
 """Rows of the reading statements as views."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
 from typing import Any, Protocol
 
 import msgspec
@@ -233,6 +235,13 @@ def group_of(row: Row) -> GroupView:
         cause=row["cause"],
         error=report_of(row["error"]),
     )
+
+
+def queues_of(rows: Sequence[Row], most: int, *, approximate: bool = False) -> list[QueueView]:
+    """The queues of the rows of `queues`, available jobs having been counted to `most`."""
+    by_name = groupby(rows, key=lambda row: row["name"])
+    views = [queue_of(list(lanes), most) for _, lanes in by_name]
+    return [replace(view, approximate=True) for view in views] if approximate else views
 
 
 def queue_of(rows: Sequence[Row], most: int) -> QueueView:

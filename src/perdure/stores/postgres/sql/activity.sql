@@ -1,29 +1,54 @@
 -- Activity: how much was enqueued and ended, minute by minute, and what was done by whom.
 
 -- name: ended(since, until)
--- Attempts that ended, for each minute and outcome; the index over the times of the history bounds what is read.
-SELECT date_bin('1 minute', e.settled_at, timestamptz '2000-01-01 00:00Z') AS at,
-    count(*) FILTER (WHERE e.outcome = 'completed') AS completed,
-    count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed,
-    count(*) FILTER (WHERE e.outcome NOT IN ('completed', 'failed', 'timed_out', 'crashed')) AS other
+-- Attempts that ended, for each minute and outcome; the index over the times of the history bounds what is read. Many are not counted here
+-- but by the leader, up to the last seconds.
+WITH lately AS MATERIALIZED (SELECT c.* FROM perdure.counted_since(:since::timestamptz) c WHERE c.at < :until::timestamptz)
+SELECT date_bin('1 minute', l.at, timestamptz '2000-01-01 00:00Z') AS at,
+    coalesce(sum(l.jobs) FILTER (WHERE l.what = 'completed'), 0)::bigint AS completed,
+    coalesce(sum(l.jobs) FILTER (WHERE l.what IN ('failed', 'timed_out', 'crashed')), 0)::bigint AS failed,
+    coalesce(sum(l.jobs) FILTER (WHERE l.what NOT IN ('enqueued', 'completed', 'failed', 'timed_out', 'crashed')), 0)::bigint AS other
+FROM lately l GROUP BY 1
+UNION ALL
+SELECT date_bin('1 minute', e.settled_at, timestamptz '2000-01-01 00:00Z'),
+    count(*) FILTER (WHERE e.outcome = 'completed'),
+    count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')),
+    count(*) FILTER (WHERE e.outcome NOT IN ('completed', 'failed', 'timed_out', 'crashed'))
 FROM perdure.job_executions e
-WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL
+WHERE e.settled_at >= :since AND e.settled_at < :until AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately)
 GROUP BY 1;
 
--- name: enqueued(first, last)
--- Jobs enqueued, for each minute; ids carry the time of their making, so the primary key bounds what is read.
-SELECT date_bin('1 minute', j.enqueued_at, timestamptz '2000-01-01 00:00Z') AS at, count(*) AS enqueued
-FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.id < :last::uuid GROUP BY 1;
+-- name: enqueued(since, until, first, last)
+-- Jobs enqueued, for each minute; ids carry the time of their making, so the primary key bounds what is read. Many are counted as above.
+WITH lately AS MATERIALIZED (SELECT c.* FROM perdure.counted_since(:since::timestamptz) c WHERE c.at < :until::timestamptz)
+SELECT date_bin('1 minute', l.at, timestamptz '2000-01-01 00:00Z') AS at, sum(l.jobs)::bigint AS enqueued
+FROM lately l WHERE l.what = 'enqueued' GROUP BY 1
+UNION ALL
+SELECT date_bin('1 minute', j.enqueued_at, timestamptz '2000-01-01 00:00Z'), count(*)
+FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.id < :last::uuid AND NOT EXISTS (SELECT FROM lately) GROUP BY 1;
 
 -- name: queue_rates(first)
--- What each queue got and ended during the last minute; `first` is an id below those of jobs of that minute.
+-- What each queue got and ended during the last minute; `first` is an id below those of jobs of that minute. Of many, what the leader has
+-- counted of the last whole minute.
+WITH lately AS MATERIALIZED (
+    SELECT c.* FROM (
+        SELECT r.*, max(r.at) OVER () AS newest FROM perdure.counted_since(now() - interval '70 seconds') r
+    ) c WHERE c.at > c.newest - interval '1 minute'
+)
 SELECT n.queue, sum(c.arrived)::bigint AS arrived, sum(c.ended)::bigint AS ended, sum(c.failed)::bigint AS failed
 FROM (
-    SELECT e.lane, 0 AS arrived, count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')) AS ended,
-        count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed
-    FROM perdure.job_executions e WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL GROUP BY e.lane
+    SELECT l.lane, coalesce(sum(l.jobs) FILTER (WHERE l.what = 'enqueued'), 0) AS arrived,
+        coalesce(sum(l.jobs) FILTER (WHERE l.what NOT IN ('enqueued', 'released', 'interrupted')), 0) AS ended,
+        coalesce(sum(l.jobs) FILTER (WHERE l.what IN ('failed', 'timed_out', 'crashed')), 0) AS failed
+    FROM lately l GROUP BY l.lane
     UNION ALL
-    SELECT j.lane, count(*), 0, 0 FROM perdure.jobs j WHERE j.id >= :first::uuid AND j.enqueued_at > now() - interval '1 minute' GROUP BY j.lane
+    SELECT e.lane, 0, count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')),
+        count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed'))
+    FROM perdure.job_executions e
+    WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.lane
+    UNION ALL
+    SELECT j.lane, count(*), 0, 0 FROM perdure.jobs j
+    WHERE j.id >= :first::uuid AND j.enqueued_at > now() - interval '1 minute' AND NOT EXISTS (SELECT FROM lately) GROUP BY j.lane
 ) c JOIN perdure.lanes n ON n.lane = c.lane GROUP BY n.queue ORDER BY n.queue;
 
 -- name: events(before_at, before_xid, before_key, event, actor, queue, since, until, most)

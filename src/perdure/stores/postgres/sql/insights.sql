@@ -262,12 +262,13 @@ LEFT JOIN pg_class parent ON parent.oid = i.inhparent
 WHERE c.relkind = 'r' AND c.relnamespace = (SELECT b.relnamespace FROM pg_class b WHERE b.oid = to_regclass('perdure.jobs'))
 GROUP BY 1;
 
--- name: queues(name, most)
+-- name: queues(name, most, lanes)
 -- One row for each lane of each queue: its depths, available ones counted to `most` and one more, the oldest available job
--- and the workers that serve it. The oldest is found at the heads of the bands, which are in order of waiting.
+-- and the workers that serve it. The oldest is found at the heads of the bands, which are in order of waiting. With `lanes` (from
+-- `levels`) nothing is counted.
 SELECT q.name, q.paused_at, coalesce(q.paused_by, '') AS paused_by, l.lane, l.kind, l.labels, coalesce(d.pending, 0) AS pending,
     coalesce(d.scheduled, 0) AS scheduled, coalesce(d.retryable, 0) AS retryable, coalesce(d.running, 0) AS running,
-    coalesce(d.discarded, 0) AS discarded, coalesce(d.parked, 0) AS parked, a.available, h.oldest,
+    coalesce(d.discarded, 0) AS discarded, coalesce(d.parked, 0) AS parked, coalesce(d.available, a.available) AS available, h.oldest,
     extract(epoch FROM now() - h.oldest)::float8 AS oldest_s,
     (SELECT coalesce(array_agg(w.id), '{}') FROM perdure.workers w
     WHERE w.state = 'active' AND q.name = ANY (w.queues) AND l.kind = ANY (w.kinds) AND l.labels <@ w.labels) AS serving,
@@ -278,17 +279,21 @@ LEFT JOIN (
     SELECT x.lane, count(*) FILTER (WHERE x.state = 'pending') AS pending, count(*) FILTER (WHERE x.state = 'scheduled') AS scheduled,
         count(*) FILTER (WHERE x.state = 'retryable') AS retryable, count(*) FILTER (WHERE x.state = 'running') AS running,
         count(*) FILTER (WHERE x.state = 'discarded') AS discarded, count(*) FILTER (WHERE x.state = 'parked') AS parked,
-        min(x.since) FILTER (WHERE x.state = 'parked') AS parked_at
+        NULL::bigint AS available, min(x.since) FILTER (WHERE x.state = 'parked') AS parked_at
     FROM (
         SELECT b.lane, 'pending' AS state, b.since FROM perdure.blocked_jobs b
         UNION ALL SELECT s.lane, CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END, s.since FROM perdure.scheduled_jobs s
         UNION ALL SELECT r.lane, 'running', r.claimed_at FROM perdure.leases r
         UNION ALL SELECT p.lane, 'parked', p.available_at FROM perdure.parked_jobs p
         UNION ALL SELECT g.lane, 'discarded', g.dead_at FROM perdure.dead_letter_queue g
-    ) x GROUP BY x.lane
+    ) x WHERE :lanes::jsonb IS NULL GROUP BY x.lane
+    UNION ALL
+    SELECT x.lane, x.pending, x.scheduled, x.retryable, x.running, x.discarded, x.parked, x.available, NULL
+    FROM jsonb_to_recordset(:lanes) AS x (lane integer, pending bigint, scheduled bigint, retryable bigint, running bigint,
+        discarded bigint, parked bigint, available bigint)
 ) d ON d.lane = l.lane
 CROSS JOIN LATERAL (
-    SELECT count(*) AS available FROM (SELECT FROM perdure.available_jobs v WHERE v.lane = l.lane LIMIT :most::integer + 1) c
+    SELECT count(*) AS available FROM (SELECT FROM perdure.available_jobs v WHERE v.lane = l.lane AND :lanes IS NULL LIMIT :most::integer + 1) c
 ) a
 CROSS JOIN LATERAL (
     SELECT least(d.parked_at, (
@@ -370,9 +375,17 @@ WHERE (:before_at::timestamptz IS NULL OR (d.dead_at <= :before_at AND (d.dead_a
 ORDER BY d.dead_at DESC, d.job_id DESC;
 
 -- name: last_minute()
--- How attempts ended during the last minute.
-SELECT e.outcome, count(*) AS attempts FROM perdure.job_executions e
-WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL GROUP BY e.outcome ORDER BY e.outcome;
+-- How attempts ended during the last minute; of many, during the last whole minute that the leader has counted.
+WITH lately AS MATERIALIZED (
+    SELECT c.* FROM (
+        SELECT r.*, max(r.at) OVER () AS newest FROM perdure.counted_since(now() - interval '70 seconds') r
+    ) c WHERE c.at > c.newest - interval '1 minute'
+)
+SELECT l.what::perdure.outcome AS outcome, sum(l.jobs)::bigint AS attempts FROM lately l WHERE l.what <> 'enqueued' GROUP BY 1
+UNION ALL
+SELECT e.outcome, count(*) FROM perdure.job_executions e
+WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.outcome
+ORDER BY 1;
 
 -- name: vitals(suspect_ms)
 -- The workers, the leader of the duties, the oldest available job and the paused queues.

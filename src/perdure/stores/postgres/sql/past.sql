@@ -230,16 +230,22 @@ FROM perdure.standings_at(:cut::text::pg_snapshot, :newest::uuid, :open_since::t
 UNION ALL
 SELECT 'bodies', count(*) FROM perdure.jobs j WHERE j.id <= :newest AND perdure.seen(j.xid, :cut::text::pg_snapshot);
 
--- name: queues(name, cut, newest, open_since, at)
--- One row for each lane of each queue that was there, as for the present. Pauses and resumptions take turns, so that
+-- name: queues(name, cut, newest, open_since, at, lanes)
+-- One row for each lane of each queue that was there, as for the present, with `lanes` without counting. Pauses and resumptions take turns, so that
 -- those since the cut, whatever their order, tell from the present whether a queue was paused.
 WITH standings AS MATERIALIZED (
     SELECT s.lane, count(*) FILTER (WHERE s.state = 'pending') AS pending, count(*) FILTER (WHERE s.state = 'scheduled') AS scheduled,
         count(*) FILTER (WHERE s.state = 'retryable') AS retryable, count(*) FILTER (WHERE s.state = 'running') AS running,
         count(*) FILTER (WHERE s.state = 'available') AS available, min(s.since) FILTER (WHERE s.state = 'available') AS oldest
-    FROM perdure.standings_at(:cut::text::pg_snapshot, :newest::uuid, :open_since::timestamptz) s GROUP BY s.lane
+    FROM perdure.standings_at(:cut::text::pg_snapshot, :newest::uuid, :open_since::timestamptz) s WHERE :lanes::jsonb IS NULL GROUP BY s.lane
+    UNION ALL
+    SELECT x.lane, x.pending, x.scheduled, x.retryable, x.running, x.available + x.parked, x.oldest
+    FROM jsonb_to_recordset(:lanes) AS x (lane integer, pending bigint, scheduled bigint, retryable bigint, running bigint,
+        available bigint, parked bigint, oldest timestamptz)
 ), letters AS MATERIALIZED (
-    SELECT d.lane, count(*) AS discarded FROM perdure.letters_at(:cut::text::pg_snapshot) d GROUP BY d.lane
+    SELECT d.lane, count(*) AS discarded FROM perdure.letters_at(:cut::text::pg_snapshot) d WHERE :lanes IS NULL GROUP BY d.lane
+    UNION ALL
+    SELECT x.lane, x.discarded FROM jsonb_to_recordset(:lanes) AS x (lane integer, discarded bigint)
 ), fleet AS MATERIALIZED (
     SELECT DISTINCT ON (h.worker_id) h.* FROM perdure.worker_history h WHERE perdure.seen(h.xid, :cut::text::pg_snapshot)
     ORDER BY h.worker_id, h.state DESC, h.at DESC
