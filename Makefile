@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check fmt bench bench-health bench-memory bench-peers bench-state bench-web dist clean pictures
+.PHONY: help setup demo test check fmt bench bench-health bench-loss bench-memory bench-peers bench-state bench-web dist clean pictures
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ pictures: setup ## take the pictures of the documentation anew (needs chromium)
 
 bench-state: setup ## look back on, save and bring back a million jobs; fails when a limit is missed [ARGS=...]
 	$(BIN)/python -m benchmarks.state $(ARGS)
+
+bench-loss: setup ## lose a million jobs under load and bring them back; fails when one is missing [ARGS=...]
+	$(BIN)/python -m benchmarks.state.loss $(ARGS)
 
 bench-web: setup ## time every page over a large past and under traffic; fails when a limit is missed [ARGS=...]
 	$(BIN)/python -m benchmarks.web $(ARGS)

@@ -11,9 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import psutil
 from pydantic import SecretStr
 
 from benchmarks.state.history import write_history
+from benchmarks.state.results import Results, watched
 from perdure.bench.servers import servers
 from perdure.runtime.settings import Settings
 from perdure.services.read import Read
@@ -39,38 +38,6 @@ PAGE_MS, SNAPSHOT_S, RESTORE_S, MEMORY_MB, SHARE = 200.0, 30.0, 60.0, 250.0, 0.2
 CHANGE = 100
 REPEATS = 7
 SECOND_DATABASE = "perdure_bench_restored"
-
-
-@dataclass
-class Results:
-    """The figures, each beside its limit."""
-
-    missed: list[str] = field(default_factory=list)
-
-    def tell(self, what: str, value: float, unit: str, limit: float | None = None) -> None:
-        over = limit is not None and value > limit
-        if over:
-            self.missed.append(what)
-        mark = "MISSED" if over else "ok" if limit is not None else ""
-        bound = "" if limit is None else f"limit {limit:g} {unit}"
-        print(f"  {what:<58} {value:>10.1f} {unit:<4} {bound:<16} {mark}", flush=True)
-
-
-@contextmanager
-def watched() -> Iterator[Callable[[], float]]:
-    """How far the memory of this process grew at most, in MB."""
-    process, peak, over = psutil.Process(), [0.0], asyncio.Event()
-    start = process.memory_info().rss
-
-    async def watch() -> None:
-        while not over.is_set():
-            peak[0] = max(peak[0], (process.memory_info().rss - start) / 1e6)
-            await asyncio.sleep(0.05)
-
-    watching = asyncio.ensure_future(watch())
-    yield lambda: peak[0]
-    over.set()
-    watching.cancel()
 
 
 async def timed(ask: Callable[[], Awaitable[Any]]) -> float:

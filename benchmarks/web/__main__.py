@@ -25,8 +25,8 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from benchmarks.state.__main__ import Results
 from benchmarks.state.history import MARK
+from benchmarks.state.results import Results
 from benchmarks.web.fixture import traffic, write
 from perdure.bench.servers import servers
 from perdure.runtime.duties import LEVELS_S, ROLL_UP_S

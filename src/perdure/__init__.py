@@ -8,6 +8,7 @@ from perdure.version import __version__
 if TYPE_CHECKING:
     from perdure.domain.context import Context
     from perdure.domain.errors import ClaimLost, DuplicateJob, JobFailed, PerdureError, ResultTimeout
+    from perdure.domain.follow_advice import FollowAdvice
     from perdure.domain.job import Dependency, JobState, OnParentFailure
     from perdure.domain.kind import job
     from perdure.domain.retry import Backoff, Cancel, Delays, Fixed, GiveUp, RetryAfter, Snooze
@@ -23,6 +24,7 @@ __all__ = [
     "Dependency",
     "DuplicateJob",
     "Fixed",
+    "FollowAdvice",
     "GiveUp",
     "Handle",
     "JobFailed",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "perdure.domain.context": ("Context",),
     "perdure.domain.errors": ("ClaimLost", "DuplicateJob", "JobFailed", "PerdureError", "ResultTimeout"),
+    "perdure.domain.follow_advice": ("FollowAdvice",),
     "perdure.domain.job": ("Dependency", "JobState", "OnParentFailure"),
     "perdure.domain.kind": ("job",),
     "perdure.domain.retry": ("Backoff", "Cancel", "Delays", "Fixed", "GiveUp", "RetryAfter", "Snooze"),

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from perdure.domain.advice import Attempt
+from perdure.domain.following import InForce, Wish
 from perdure.domain.snapshot import Manifest, Part, RecordedCut
 from perdure.ports import Insights
 
@@ -22,6 +23,44 @@ class Attempts(Protocol):
         self, kind: str, *, within: timedelta, limit: int, budget: timedelta
     ) -> Sequence[Attempt]:
         """The newest ended attempts of a kind, at most `limit`, from as short a span as has enough. Raises NotFound and DatabaseUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """What a kind follows of the advice on it, and what it goes by since when; None when it has always been its own."""
+
+    wish: Wish
+    now: InForce
+    changed_at: datetime | None
+    stood: timedelta | None
+
+
+class FollowedAdvice(Protocol):
+    """What kinds follow of the advice on them, and the values in force."""
+
+    async def wish(self, wishes: Sequence[Wish]) -> None:
+        """Write down what kinds follow from now on."""
+        ...
+
+    async def in_force(self, kinds: Sequence[str]) -> Mapping[str, InForce]:
+        """The values of those of the kinds that do not go by their own."""
+        ...
+
+    async def due(self, *, every: timedelta, forgotten: timedelta) -> Following | None:
+        """The kind to be looked at next: not looked at for `every`, and wished for by some worker within `forgotten`."""
+        ...
+
+    async def of_kind(self, kind: str) -> Following | None:
+        """What one kind follows; None when it follows nothing."""
+        ...
+
+    async def looked(self, kind: str) -> None:
+        """Nothing was to be changed for a kind."""
+        ...
+
+    async def change(self, kind: str, before: InForce, after: InForce, *, actor: str) -> bool:
+        """Put values in force and record why; false when they are not what they were `before` any more."""
         ...
 
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from perdure.domain.errors import InvalidOption, NotEmpty, NotFound, SnapshotsUnavailable, SnapshotUnusable
 from perdure.domain.job import JobState
 from perdure.domain.settlement import Completed
-from perdure.domain.snapshot import Manifest, SnapshotKind, to_prune
+from perdure.domain.snapshot import Manifest, Part, SnapshotKind, to_prune
 from perdure.runtime.saving import AutomaticSnapshots, policy_of
 from perdure.runtime.settings import Settings
 from perdure.services.snapshot import Progress, Snapshots
@@ -169,6 +169,26 @@ async def test_a_system_goes_on_after_the_loss_of_its_database(
     # A second life can be saved and restored again, and remembers the first.
     again = await Snapshots(PostgresArchive(empty_database_url), snapshots._vault).create()
     assert (again.era, again.installation) == (1, manifest.installation)
+
+
+async def test_nobody_finds_a_table_to_write_into_before_all_rows_are_back(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """Producers that wait for the lost database try all the while; a job of theirs in the empty tables would refuse the restore."""
+    await system.add_many(3)
+    manifest = await snapshots.create()
+    producer = await asyncpg.connect(empty_database_url)
+    seen: list[str | None] = []
+
+    async def lines(manifest: Manifest, part: Part) -> AsyncIterator[bytes]:
+        seen.append(await producer.fetchval("SELECT to_regclass('perdure.jobs')::text"))
+        async for piece in snapshots._lines(manifest, part):
+            yield piece
+
+    await PostgresArchive(empty_database_url).bring_back([manifest], lines, fork=False, actor="test")
+    assert set(seen) == {None}
+    assert await producer.fetchval("SELECT count(*) FROM perdure.jobs") == 3
+    await producer.close()
 
 
 async def test_an_increment_holds_what_was_written_in_a_subtransaction_while_its_base_was_taken(

@@ -133,6 +133,13 @@ class NoRollups:
         return 0
 
 
+class NoAdvice:
+    """No kind follows advice here."""
+
+    async def run_once(self) -> None:
+        return None
+
+
 class SimulatedWorkers(ModelWorkers):
     """Remembers whose worker is whose."""
 
@@ -240,6 +247,7 @@ async def process_stores(
             workers=ModelWorkers(world.store, settles if isolated else reports),
             postgres=postgres,
             lineage=SameLineage(),
+            following=None,
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -269,6 +277,7 @@ async def supervise(world: "World") -> None:
             wishes=ModelControl(world.store, line),
             alerts=NoAlerts(),
             rollups=NoRollups(),
+            follow=NoAdvice(),
             levels=NoRollups(),
             duties=duties,
             heartbeats=beats,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from perdure.domain.durations import parse_duration
 from perdure.domain.errors import InvalidOption
+from perdure.domain.follow_advice import FollowAdvice
 from perdure.domain.job import PRIORITIES, WAITING, JobState, OnParentFailure
 from perdure.domain.retry import RetryPolicy
 
@@ -121,6 +122,15 @@ def checked_policy(value: Any, field: str = "retry") -> RetryPolicy:
     return policy
 
 
+def checked_following(value: Any, field: str = "follow_advice") -> FollowAdvice | None:
+    """What follows advice, or nothing."""
+    if value is not None and not isinstance(value, FollowAdvice):
+        raise InvalidOption(
+            field, f"{value!r} is no FollowAdvice", next_step='pass FollowAdvice(timeout_at_least="10s")'
+        )
+    return value
+
+
 def checked_word(value: Any, field: str = "on_duplicate") -> OnDuplicate:
     """One of the two answers to a duplicate."""
     if value not in get_args(OnDuplicate):
@@ -166,5 +176,6 @@ CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
     "inherit_priority": checked_flag,
     "crash_limit": _crash_limit,
     "encrypted": checked_flag,
+    "follow_advice": checked_following,
 }
 """The check of each option by its name; it gives the value as it is kept."""

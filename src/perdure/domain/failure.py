@@ -104,7 +104,8 @@ def _failed_by_policy(
 ) -> Failed:
     """A failure whose wait is `delay` or the policy's. A policy is the user's code: where it fails itself, the default one decides."""
     try:
-        return _failed(report, _wait(delay, allowance), allowance, timed_out=timed_out, cause=cause)
+        failed = _failed(report, _wait(delay, allowance), allowance, timed_out=timed_out, cause=cause)
+        return failed if delay is None else replace(failed, wished=True)
     except Exception as fault:  # noqa: BLE001 - whatever it is, the attempt has ended and must be told
         told = report_of(fault)
         why = f"its retry policy failed, so the default one decided: {told.type}: {told.message}"

@@ -23,6 +23,7 @@ from perdure.domain.bounds import CHECKS, Key, OnDuplicate, checked_name
 from perdure.domain.context import Context
 from perdure.domain.durations import Duration
 from perdure.domain.errors import InvalidOption
+from perdure.domain.follow_advice import FollowAdvice
 from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT, JobState, OnParentFailure
 from perdure.domain.payload import Payload, Result
 from perdure.domain.retry import Backoff, RetryPolicy
@@ -60,6 +61,7 @@ class KindOptions:
     inherit_priority: bool = True
     crash_limit: int | None = None
     encrypted: bool = False
+    follow_advice: FollowAdvice | None = None
 
 
 class JobOptions(TypedDict, total=False):
@@ -86,6 +88,7 @@ class JobOptions(TypedDict, total=False):
     inherit_priority: bool
     crash_limit: int | None
     encrypted: bool
+    follow_advice: FollowAdvice | None
 
 
 class Kind(Generic[P, R_co]):
@@ -220,7 +223,15 @@ def _checked(options: JobOptions) -> KindOptions:
         raise InvalidOption(
             "unique_states", "says when a key counts, but there is no unique_key and no unique_for"
         )
+    _check_following(checked)
     return checked
+
+
+def _check_following(options: KindOptions) -> None:
+    follow = options.follow_advice
+    least = None if follow is None else follow.timeout_at_least
+    if least is not None and options.timeout is not None and least > options.timeout:
+        raise InvalidOption("follow_advice", "its timeout_at_least is longer than the timeout of the kind")
 
 
 job = JobDecorator({})

@@ -51,11 +51,12 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The handler raised, or ran out of time; `retry_in` is its own wish, `give_up` forbids another attempt."""
+    """The handler raised, or ran out of time; `give_up` forbids another attempt, `wished` says that it chose `retry_in` itself."""
 
     error: ErrorReport
     retry_in: timedelta
     give_up: bool = False
+    wished: bool = False
     timed_out: bool = False
     cause: str = ""
 

@@ -26,6 +26,7 @@ from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.event_loop import quick_loop
 from perdure.runtime.exported import export
+from perdure.runtime.following import Followed, FollowingRunner
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.loops import every
@@ -47,6 +48,7 @@ from perdure.services.execution import Attempt, Execution, Group, Limits, Runner
 
 REPORT_S = 1.0
 IDLE_S = 5.0
+ADVICE_S = 60.0
 LOST_GRACE_S = 2.0
 YOUNG_MAX = 20_000
 """New objects after which garbage is looked for: a claimed batch alone makes more than the default of 700."""
@@ -104,7 +106,8 @@ class Child:
                 ),
                 on_settled=self._count,
             )
-            groups = self._groups(kinds, partial(self._line_of, stores))
+            followed = Followed(kinds, stores.following)
+            groups = self._groups(kinds, partial(self._line_of, stores), followed)
             self._tally = Tally(completion)
             self._slots = {group: group.capacity for group in groups}
             self._execution = self._execution_of(stores, groups)
@@ -114,6 +117,8 @@ class Child:
                 self._settings.suspect_after_s, partial(self._look_at_worker, stores), name="worker"
             )
             helpers = [asyncio.create_task(task) for task in (self._obey(), self._report(), watch)]
+            if followed:
+                helpers.append(asyncio.create_task(every(ADVICE_S, followed.refresh, name="advice")))
             await self._execution.run()
             if self._stopping is not None:
                 await self._stopping
@@ -134,7 +139,7 @@ class Child:
         encode = encoding(attempt.lease, settings.keyring, settings.max_payload_bytes)
         return AttemptLine(attempt, stores.leases, settings.schema, encode=encode)
 
-    def _groups(self, kinds: Kinds, line_of: Any) -> list[Group]:
+    def _groups(self, kinds: Kinds, line_of: Any, followed: Followed) -> list[Group]:
         settings, most = self._settings, self._settings.max_payload_bytes
         runners: dict[str, tuple[Runner, int]] = {
             "async": (LoopRunner(kinds, line_of, max_payload=most), settings.concurrency),
@@ -161,7 +166,9 @@ class Child:
             if names:
                 scope = Scope(queues=settings.queues, kinds=names, labels=settings.labels)
                 slots = 1 if self._orders.isolated else capacity
-                opening = SealedRunner(runner, kinds, settings.keyring)
+                opening: Runner = SealedRunner(runner, kinds, settings.keyring)
+                if followed:
+                    opening = FollowingRunner(opening, followed)
                 groups.append(Group(scope, slots, NotedRunner(opening, running), self._limits()))
         return groups
 

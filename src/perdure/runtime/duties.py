@@ -39,6 +39,7 @@ RESTORE_LOOK_S = 10.0
 MEMORY_LOOK_S = 5.0
 MODEL_LOOK_S = 30.0
 ROLL_UP_S = 20.0
+ADVICE_LOOK_S = 20.0
 LEVELS_S = 10.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
@@ -105,6 +106,7 @@ class Duties:
         self._training = TrainingProcess(settings, stores.models)
         self._watch_s = settings.sample_interval_s
         self._rollups = stores.rollups
+        self._follow = stores.follow
         self._levels = stores.levels
         self._alerting = Alerting(settings, stores.alerts)
         self._alert_interval_s = settings.alert_interval_s
@@ -139,6 +141,7 @@ class Duties:
                 (UPKEEP_LOOK_S, self._keep_up, "upkeep"),
                 (self._watch_s, self._look_after, "health"),
                 (ROLL_UP_S, self._roll_up, "rollups"),
+                (ADVICE_LOOK_S, self._follow_advice, "advice"),
                 (LEVELS_S, self._count_levels, "levels"),
                 (self._alert_interval_s, self._look_for_alerts, "alerts"),
                 (MESSAGES_S, self._send_messages, "messages"),
@@ -228,6 +231,12 @@ class Duties:
         """The minutes that are over are counted, for the charts."""
         if self._term is not None:
             await self._rollups.run_once()
+
+    async def _follow_advice(self) -> None:
+        """Time-outs and retry delays of kinds that wish it follow what their history says."""
+        if self._term is not None and (done := await self._follow.run_once()) is not None:
+            now = {"timeout_s": done.after.timeout_s, "retry_s": done.after.retry_s}
+            log.info("follows advice", kind=done.kind, why=done.after.why, **now)
 
     async def _count_levels(self) -> None:
         """What lives and what came lately is counted, for pages over many jobs."""

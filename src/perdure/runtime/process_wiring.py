@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from perdure.ports import Dispatch, Lineage, Scope
 from perdure.runtime.dispatching import quickest_dispatch
+from perdure.runtime.following import following_of_leader
 from perdure.runtime.settings import Settings
+from perdure.services.follow import Follow
 from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.evacuation import PostgresEvacuations
+from perdure.stores.postgres.following import PostgresFollowing
 from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.keeping import PostgresKeeping
 from perdure.stores.postgres.leases import PostgresLeases
@@ -40,6 +43,7 @@ class ProcessStores:
     dispatch: Dispatch
     postgres: PostgresDispatch
     lineage: PostgresLineage
+    following: PostgresFollowing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class SupervisorStores:
     lineage: Lineage
     alerts: PostgresAlerts
     rollups: PostgresRollups
+    follow: Follow
     levels: PostgresLevels
     duties: DedicatedDatabase
     heartbeats: DedicatedDatabase
@@ -104,6 +109,7 @@ async def process_stores(
             workers=PostgresWorkers(settles if isolated else reports, schema=settings.schema),
             postgres=postgres,
             lineage=lineage,
+            following=PostgresFollowing(settles if isolated else reports, schema=settings.schema),
             dispatch=await quickest_dispatch(settings, postgres, stack),
         )
 
@@ -139,6 +145,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             lineage=PostgresLineage(beats, schema=settings.schema),
             alerts=PostgresAlerts(upkeep, schema=settings.schema),
             rollups=PostgresRollups(upkeep, schema=settings.schema),
+            follow=following_of_leader(settings, upkeep),
             levels=PostgresLevels(upkeep, schema=settings.schema),
             duties=duties,
             heartbeats=beats,

@@ -15,7 +15,13 @@ from perdure.domain.errors import Conflict, NotEmpty, SnapshotUnusable
 from perdure.domain.snapshot import Manifest, Part, RecordedCut, SnapshotKind
 from perdure.state_ports import PartsOf, Saved
 from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect, translated
-from perdure.stores.postgres.migrations import migrate, migrations, missing, require_current
+from perdure.stores.postgres.migrations import (
+    apply_missing,
+    migrating,
+    migrations,
+    missing,
+    require_current,
+)
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
@@ -171,13 +177,18 @@ class PostgresArchive:
         newest = chain[-1]
         self.refuse_newer(newest)
         with translated():
-            await migrate(self._url, schema=self._schema)
-            connection = await connect(self._url, application_name="perdure restore")
-            try:
+            async with migrating(
+                self._url, schema=self._schema, application_name="perdure restore"
+            ) as connection:
+                lacking = await missing(connection, schema=self._schema)
+                if len(lacking) < len(migrations()):
+                    await apply_missing(connection, schema=self._schema)
+                # Where there is no schema yet, it appears together with its rows: producers that wait for the
+                # database to come back find nothing to write into before that, and none of their jobs is in the way.
                 async with connection.transaction():
+                    if len(lacking) == len(migrations()):
+                        await apply_missing(connection, schema=self._schema)
                     return await self._write(connection, chain, parts, fork=fork, actor=actor)
-            finally:
-                await connection.close()
 
     def refuse_newer(self, manifest: Manifest) -> None:
         """Raise SnapshotUnusable for a snapshot of a schema that this program does not know."""

@@ -172,6 +172,24 @@ CREATE TABLE perdure.execution_memory (
     CONSTRAINT execution_memory_pkey PRIMARY KEY (collection)
 ) WITH (fillfactor=50);
 
+CREATE TABLE perdure.followed_advice (
+    kind text NOT NULL,
+    timeout_least_ms bigint,
+    timeout_most_ms bigint,
+    retry_most_ms bigint,
+    wished_at timestamp with time zone NOT NULL DEFAULT now(),
+    timeout_ms bigint,
+    retry_ms bigint,
+    ran_out integer NOT NULL DEFAULT 0,
+    ran_out_of integer NOT NULL DEFAULT 0,
+    why text NOT NULL DEFAULT ''::text,
+    changed_at timestamp with time zone,
+    looked_at timestamp with time zone,
+    CONSTRAINT followed_advice_retry_ms_check CHECK ((retry_ms > 0)),
+    CONSTRAINT followed_advice_timeout_ms_check CHECK ((timeout_ms > 0)),
+    CONSTRAINT followed_advice_pkey PRIMARY KEY (kind)
+);
+
 CREATE TABLE perdure.forgotten_jobs (
     epoch integer NOT NULL,
     job_id uuid NOT NULL,
@@ -735,20 +753,36 @@ CREATE OR REPLACE FUNCTION perdure.available_jobs_at(cut pg_snapshot, newest uui
  LANGUAGE sql
  STABLE ROWS 100000
 AS $function$
-    SELECT p.job_id, perdure.rank_of(s.since, j.priority), s.since,
-        coalesce(n.xid, perdure.waited_since(p.job_id, s.run, cut)), j.lane, perdure.band_of(j.priority, 0::smallint), s.run, s.attempt,
-        s.crashes, s.interruptions, j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)
-    FROM perdure.standings_at(cut, newest, open_since) p
-    JOIN perdure.jobs j ON j.id = p.job_id
-    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
-    LEFT JOIN LATERAL (
-        SELECT x.xid FROM (
-            (SELECT 1 AS place, e.available_xid AS xid FROM perdure.job_executions e
-            WHERE e.job_id = p.job_id AND NOT perdure.seen(e.settle_xid, cut) ORDER BY e.run, e.settled_at, e.settle_xid LIMIT 1)
-            UNION ALL SELECT 2, r.available_xid FROM perdure.live_row(p.job_id) r
-        ) x WHERE perdure.seen(x.xid, cut) ORDER BY x.place LIMIT 1
-    ) n ON true
-    WHERE p.state = 'available'
+    WITH ended AS MATERIALIZED (
+        SELECT e.job_id, e.available_at, e.available_xid, e.claim_xid, e.run, e.attempt, e.token
+        FROM perdure.next_ended_at(cut, newest, open_since) e
+    )
+    SELECT a.job_id, a.rank, a.available_at, a.xid, a.lane, a.band, a.run, a.attempt, a.crashes, a.interruptions, a.gated
+    FROM perdure.available_jobs a
+    WHERE a.job_id <= newest AND perdure.seen(a.xid, cut) AND NOT EXISTS (SELECT FROM ended e WHERE e.job_id = a.job_id)
+    UNION ALL
+    SELECT p.job_id, p.rank, p.available_at, p.xid, p.lane, p.band, p.run, p.attempt, p.crashes, p.interruptions, true
+    FROM perdure.parked_jobs p
+    WHERE p.job_id <= newest AND perdure.seen(p.xid, cut) AND NOT EXISTS (SELECT FROM ended e WHERE e.job_id = p.job_id)
+    UNION ALL
+    SELECT m.job_id, perdure.rank_of(m.available_at, j.priority), m.available_at, m.xid, j.lane, perdure.band_of(j.priority, 0::smallint),
+        m.run, m.attempt, m.crashes, m.interruptions,
+        j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)
+    FROM (
+        SELECT l.job_id, l.available_at, l.available_xid AS xid, l.run, (l.attempt - 1)::smallint AS attempt, l.crashes, l.interruptions
+        FROM perdure.leases l
+        WHERE l.job_id <= newest AND perdure.seen(l.available_xid, cut) AND NOT perdure.seen(l.claim_xid, cut)
+            AND NOT EXISTS (SELECT FROM ended e WHERE e.job_id = l.job_id)
+        UNION ALL
+        SELECT e.job_id, e.available_at, e.available_xid, e.run, CASE WHEN e.token IS NULL THEN e.attempt ELSE e.attempt - 1 END::smallint,
+            c.crashes, c.interruptions
+        FROM ended e CROSS JOIN LATERAL perdure.counts_before(e.job_id, e.run, cut) c
+        WHERE perdure.seen(e.available_xid, cut) AND perdure.seen(e.claim_xid, cut) IS NOT TRUE
+        UNION ALL
+        SELECT u.job_id, u.since, perdure.waited_since(u.job_id, u.run, cut), u.run, u.attempt, u.crashes, u.interruptions
+        FROM perdure.looked_up_at(cut, newest, open_since) u WHERE u.state = 'available'
+    ) m
+    JOIN perdure.jobs j ON j.id = m.job_id
 $function$
 ;
 
@@ -779,21 +813,24 @@ CREATE OR REPLACE FUNCTION perdure.blocked_jobs_at(cut pg_snapshot, newest uuid,
  STABLE ROWS 100000
 AS $function$
     WITH edges AS MATERIALIZED (
-        SELECT d.child_id, count(*) AS waiting FROM perdure.job_dependencies_at(cut, newest, open_since) d
+        SELECT d.child_id, count(*)::integer AS waiting FROM perdure.job_dependencies_at(cut, newest, open_since) d
         WHERE d.state = 'waiting' GROUP BY d.child_id
     )
-    SELECT p.job_id, coalesce(e.waiting, 0)::integer, coalesce(s.run_at, v.run_at), s.since, perdure.waited_since(p.job_id, s.run, cut), j.lane,
-        j.priority, s.run, j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)
-    FROM perdure.standings_at(cut, newest, open_since) p
-    JOIN perdure.jobs j ON j.id = p.job_id
-    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
-    LEFT JOIN edges e ON e.child_id = p.job_id
+    SELECT b.job_id, coalesce(e.waiting, 0), b.run_at, b.since, b.xid, b.lane, b.priority, b.run, b.gated
+    FROM perdure.blocked_jobs b LEFT JOIN edges e ON e.child_id = b.job_id
+    WHERE b.job_id <= newest AND perdure.seen(b.xid, cut)
+    UNION ALL
+    SELECT u.job_id, coalesce(e.waiting, 0), coalesce(u.run_at, v.run_at), u.since, perdure.waited_since(u.job_id, u.run, cut), j.lane,
+        j.priority, u.run, j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)
+    FROM perdure.looked_up_at(cut, newest, open_since) u
+    JOIN perdure.jobs j ON j.id = u.job_id
+    LEFT JOIN edges e ON e.child_id = u.job_id
     LEFT JOIN LATERAL (
-        SELECT coalesce((SELECT f.run_at FROM perdure.live_row(p.job_id) f WHERE f.state = 'scheduled'), (
+        SELECT coalesce((SELECT f.run_at FROM perdure.live_row(u.job_id) f WHERE f.state = 'scheduled'), (
             SELECT (v.detail ->> 'run_at')::timestamptz FROM perdure.job_events v
-            WHERE v.job_id = p.job_id AND v.detail ? 'scheduled_xid' AND NOT perdure.seen(v.xid, cut) ORDER BY v.at LIMIT 1)) AS run_at
+            WHERE v.job_id = u.job_id AND v.detail ? 'scheduled_xid' AND NOT perdure.seen(v.xid, cut) ORDER BY v.at LIMIT 1)) AS run_at
     ) v ON true
-    WHERE p.state = 'pending'
+    WHERE u.state = 'pending'
 $function$
 ;
 
@@ -883,6 +920,19 @@ AS $function$
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.counts_before(of_job uuid, of_run smallint, cut pg_snapshot)
+ RETURNS TABLE(crashes smallint, interruptions smallint)
+ LANGUAGE sql
+ STABLE ROWS 1
+AS $function$
+    SELECT coalesce(max(l.crashes), 0::smallint), coalesce(max(l.interruptions), 0::smallint) FROM (
+        SELECT e.crashes, e.interruptions FROM perdure.job_executions e
+        WHERE e.job_id = of_job AND e.run = of_run AND perdure.seen(e.settle_xid, cut)
+        ORDER BY e.settled_at DESC, e.settle_xid DESC LIMIT 1
+    ) l
+$function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.counts_in(states smallint, state perdure.job_state)
  RETURNS boolean
  LANGUAGE sql
@@ -902,9 +952,17 @@ CREATE OR REPLACE FUNCTION perdure.dead_letter_queue_at(cut pg_snapshot, newest 
  LANGUAGE sql
  STABLE
 AS $function$
-    SELECT d.job_id, d.dead_at, perdure.waited_since(d.job_id, d.run, cut), d.lane, d.run, d.attempt, d.crashes, d.interruptions, d.outcome,
-        d.fingerprint, d.cause, d.error
-    FROM perdure.letters_at(cut) d WHERE d.job_id <= newest
+    SELECT e.job_id, e.settled_at, e.settle_xid, e.lane, e.run, e.attempt, e.crashes, e.interruptions, e.outcome,
+        coalesce(nullif(e.error ->> 'fingerprint', ''), e.outcome::text), coalesce(e.cause, ''), e.error
+    FROM perdure.standings_at(cut, newest, open_since) s
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM perdure.job_executions x WHERE x.job_id = s.job_id AND perdure.seen(x.settle_xid, cut)
+        ORDER BY x.run DESC, x.settled_at DESC, x.settle_xid DESC LIMIT 1
+    ) e
+    WHERE s.state = 'discarded' AND e.state = 'discarded' AND NOT EXISTS (
+        SELECT FROM perdure.job_events v WHERE v.job_id = e.job_id AND v.event = 'dead_letter_discarded'
+            AND (v.detail ->> 'run')::smallint = e.run AND perdure.seen(v.xid, cut)
+    )
 $function$
 ;
 
@@ -1382,6 +1440,9 @@ CREATE OR REPLACE FUNCTION perdure.job_dependencies_at(cut pg_snapshot, newest u
  LANGUAGE sql
  STABLE ROWS 100000
 AS $function$
+    WITH standings AS MATERIALIZED (
+        SELECT s.job_id, s.state FROM perdure.standings_at(cut, newest, open_since) s
+    )
     SELECT d.child_id, d.parent_id, d.on_failure, CASE
         WHEN EXISTS (
             SELECT FROM perdure.job_executions e WHERE e.job_id = d.parent_id AND perdure.seen(e.settle_xid, cut) AND e.settled_at >= j.enqueued_at
@@ -1389,13 +1450,15 @@ AS $function$
         ) OR EXISTS (
             SELECT FROM perdure.job_events v WHERE v.job_id = d.child_id AND v.detail ? 'delay_ms' AND perdure.seen(v.xid, cut)
         ) THEN 'satisfied'
-        WHEN p.state IS NULL THEN d.state::text
-        WHEN p.state = 'completed' OR (d.on_failure = 'run' AND p.state IN ('cancelled', 'discarded')) THEN 'satisfied'
+        WHEN p.state IS NULL THEN CASE WHEN EXISTS (
+            SELECT FROM perdure.job_executions e WHERE e.job_id = d.parent_id AND e.state = 'completed' AND perdure.seen(e.settle_xid, cut)
+        ) THEN 'satisfied' ELSE d.state::text END
+        WHEN d.on_failure = 'run' AND p.state IN ('cancelled', 'discarded') THEN 'satisfied'
         WHEN d.on_failure = 'cancel' AND p.state IN ('cancelled', 'discarded') THEN 'cancelled'
         ELSE 'waiting' END::perdure.edge_state
     FROM perdure.job_dependencies d
     JOIN perdure.jobs j ON j.id = d.child_id AND perdure.seen(j.xid, cut)
-    LEFT JOIN LATERAL perdure.standing_at(d.parent_id, cut) p ON true
+    LEFT JOIN standings p ON p.job_id = d.parent_id
     WHERE d.child_id <= newest
 $function$
 ;
@@ -1443,21 +1506,21 @@ CREATE OR REPLACE FUNCTION perdure.leases_at(cut pg_snapshot, newest uuid, open_
  LANGUAGE sql
  STABLE ROWS 10000
 AS $function$
-    SELECT p.job_id, s.token, s.worker_id, perdure.rank_of(h.available_at, j.priority), h.available_at, h.claimed_at, 'infinity'::timestamptz,
-        h.available_xid, h.claim_xid, h.process, j.lane, perdure.band_of(j.priority, 0::smallint), s.run, s.attempt, s.crashes,
-        s.interruptions, 0::smallint, h.slot, j.unique_states, h.isolated, j.unique_key, h.concurrency_key
-    FROM perdure.standings_at(cut, newest, open_since) p
-    JOIN perdure.jobs j ON j.id = p.job_id
-    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
-    CROSS JOIN LATERAL (
-        SELECT l.available_at, l.claimed_at, l.available_xid, l.claim_xid, l.process, l.slot, l.isolated, l.concurrency_key
-        FROM perdure.leases l WHERE l.job_id = p.job_id AND l.token = s.token
+    SELECT h.job_id, h.token, h.worker_id, perdure.rank_of(h.available_at, j.priority), h.available_at, h.claimed_at, 'infinity'::timestamptz,
+        h.available_xid, h.claim_xid, h.process, j.lane, perdure.band_of(j.priority, 0::smallint), h.run, h.attempt, h.crashes,
+        h.interruptions, 0::smallint, h.slot, j.unique_states, h.isolated, j.unique_key, h.concurrency_key
+    FROM (
+        SELECT l.job_id, l.token, l.worker_id, l.available_at, l.claimed_at, l.available_xid, l.claim_xid, l.process, l.run, l.attempt, l.crashes,
+            l.interruptions, l.slot, l.isolated, l.concurrency_key
+        FROM perdure.leases l WHERE l.job_id <= newest AND perdure.seen(l.claim_xid, cut)
         UNION ALL
-        SELECT e.available_at, e.claimed_at, e.available_xid, e.claim_xid, e.process, e.slot, e.isolated, e.concurrency_key
-        FROM perdure.job_executions e WHERE e.job_id = p.job_id AND e.token = s.token
-        LIMIT 1
+        SELECT e.job_id, e.token, e.worker_id, e.available_at, e.claimed_at, e.available_xid, e.claim_xid, e.process, e.run, e.attempt, c.crashes,
+            c.interruptions, e.slot, e.isolated, e.concurrency_key
+        FROM perdure.next_ended_at(cut, newest, open_since) e
+        CROSS JOIN LATERAL perdure.counts_before(e.job_id, e.run, cut) c
+        WHERE perdure.seen(e.claim_xid, cut)
     ) h
-    WHERE p.state = 'running'
+    JOIN perdure.jobs j ON j.id = h.job_id
 $function$
 ;
 
@@ -1562,6 +1625,19 @@ BEGIN
     missing := ARRAY(SELECT p.id FROM unnest(promised) AS p (id) WHERE NOT EXISTS (SELECT FROM perdure.jobs j WHERE j.id = p.id));
     RETURN NEXT;
 END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.looked_up_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)
+ RETURNS TABLE(job_id uuid, lane integer, state perdure.job_state, run smallint, attempt smallint, crashes smallint, interruptions smallint, since timestamp with time zone, run_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT p.job_id, j.lane, s.state, s.run, s.attempt, s.crashes, s.interruptions, s.since, s.run_at
+    FROM perdure.plain_standings_at(cut, newest, open_since) p
+    JOIN perdure.jobs j ON j.id = p.job_id AND perdure.seen(j.xid, cut)
+    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
+    WHERE p.state IS NULL
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.made_at(id uuid)
@@ -1728,6 +1804,17 @@ CREATE OR REPLACE FUNCTION perdure.new_job_id()
 RETURN (((lpad(to_hex(((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric))::bigint), 12, '0'::text) || '7'::text) || substr(replace((gen_random_uuid())::text, '-'::text, ''::text), 14)))::uuid
 ;
 
+CREATE OR REPLACE FUNCTION perdure.next_ended_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)
+ RETURNS SETOF perdure.job_executions
+ LANGUAGE sql
+ STABLE ROWS 100000
+AS $function$
+    SELECT DISTINCT ON (e.job_id) e.* FROM perdure.job_executions e
+    WHERE e.settled_at >= open_since AND e.job_id <= newest AND NOT perdure.seen(e.settle_xid, cut)
+    ORDER BY e.job_id, e.run, e.settled_at, e.settle_xid
+$function$
+;
+
 CREATE OR REPLACE FUNCTION perdure.number_fits(value numeric, comparison text, numbers numeric[])
  RETURNS boolean
  LANGUAGE sql
@@ -1807,6 +1894,39 @@ BEGIN
         VALUES ('epoch_opened', opener, cause, jsonb_build_object('epoch', opened, 'released', freed));
     RETURN opened;
 END $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.plain_standings_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)
+ RETURNS TABLE(job_id uuid, lane integer, state perdure.job_state, since timestamp with time zone)
+ LANGUAGE sql
+ STABLE ROWS 100000
+AS $function$
+    WITH ended AS MATERIALIZED (
+        SELECT e.job_id, e.lane, CASE WHEN perdure.seen(e.claim_xid, cut) THEN 'running' WHEN perdure.seen(e.available_xid, cut) THEN 'available'
+            END::perdure.job_state AS state, e.claimed_at, e.available_at
+        FROM perdure.next_ended_at(cut, newest, open_since) e
+    ), there AS (
+        SELECT l.job_id, l.lane, CASE WHEN perdure.seen(l.claim_xid, cut) THEN 'running' WHEN perdure.seen(l.available_xid, cut) THEN 'available'
+            END::perdure.job_state AS state, CASE WHEN perdure.seen(l.claim_xid, cut) THEN l.claimed_at ELSE l.available_at END AS since
+        FROM perdure.leases l WHERE l.job_id <= newest
+        UNION ALL
+        SELECT a.job_id, a.lane, CASE WHEN perdure.seen(a.xid, cut) THEN 'available'::perdure.job_state END, a.available_at
+        FROM perdure.available_jobs a WHERE a.job_id <= newest
+        UNION ALL
+        SELECT p.job_id, p.lane, CASE WHEN perdure.seen(p.xid, cut) THEN 'available'::perdure.job_state END, p.available_at
+        FROM perdure.parked_jobs p WHERE p.job_id <= newest
+        UNION ALL
+        SELECT s.job_id, s.lane, CASE WHEN perdure.seen(s.xid, cut)
+            THEN CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END::perdure.job_state END, s.since
+        FROM perdure.scheduled_jobs s WHERE s.job_id <= newest
+        UNION ALL
+        SELECT b.job_id, b.lane, CASE WHEN perdure.seen(b.xid, cut) THEN 'pending'::perdure.job_state END, b.since
+        FROM perdure.blocked_jobs b WHERE b.job_id <= newest
+    )
+    SELECT e.job_id, e.lane, e.state, CASE WHEN e.state = 'running' THEN e.claimed_at ELSE e.available_at END FROM ended e
+    UNION ALL
+    SELECT t.job_id, t.lane, t.state, t.since FROM there t WHERE NOT EXISTS (SELECT FROM ended e WHERE e.job_id = t.job_id)
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.queues_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)
@@ -2144,11 +2264,14 @@ AS $function$
         WHEN c.relname = 'job_executions' THEN format('NOT perdure.seen(t.settle_xid, %L)', base)
         WHEN c.relname = 'moments' THEN format('t.at > %L', base_at)
         WHEN c.relname IN ('available_jobs', 'parked_jobs', 'scheduled_jobs', 'blocked_jobs', 'leases', 'dead_letter_queue',
-            'job_dependencies', 'unique_keys') THEN format('perdure.in_order(perdure.written_by(t.xmin)) >= %s', perdure.in_order(pg_snapshot_xmin(base)))
+            'job_dependencies', 'unique_keys') THEN format(
+                'CASE WHEN t.xmin::text::bigint >= %s THEN %s ELSE %s END + t.xmin::text::bigint >= %s',
+                n.next & 4294967295, (n.next >> 32 << 32) - 4294967296, n.next >> 32 << 32, perdure.in_order(pg_snapshot_xmin(base)))
         ELSE 'true' END),
         (SELECT sum(greatest(p.reltuples, 0))::bigint FROM pg_class p WHERE p.oid = c.oid OR p.oid IN (
             SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid))
     FROM pg_class c
+    CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) n
     CROSS JOIN LATERAL (
         SELECT array_agg(f.attname::text ORDER BY f.attnum) AS names, string_agg(CASE
             WHEN f.atttypid = 'xid8'::regtype THEN format('perdure.aged(t.%I, %s)', f.attname, era)
@@ -2170,13 +2293,15 @@ CREATE OR REPLACE FUNCTION perdure.scheduled_jobs_at(cut pg_snapshot, newest uui
  LANGUAGE sql
  STABLE ROWS 100000
 AS $function$
-    SELECT p.job_id, coalesce(s.run_at, s.since), s.since, perdure.waited_since(p.job_id, s.run, cut), j.lane, j.priority, s.run, s.attempt,
-        s.crashes, s.interruptions, s.state = 'retryable',
+    SELECT s.job_id, s.run_at, s.since, s.xid, s.lane, s.priority, s.run, s.attempt, s.crashes, s.interruptions, s.retry, s.gated
+    FROM perdure.scheduled_jobs s WHERE s.job_id <= newest AND perdure.seen(s.xid, cut)
+    UNION ALL
+    SELECT u.job_id, coalesce(u.run_at, u.since), u.since, perdure.waited_since(u.job_id, u.run, cut), j.lane, j.priority, u.run, u.attempt,
+        u.crashes, u.interruptions, u.state = 'retryable',
         j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true)
-    FROM perdure.standings_at(cut, newest, open_since) p
-    JOIN perdure.jobs j ON j.id = p.job_id
-    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
-    WHERE p.state IN ('scheduled', 'retryable')
+    FROM perdure.looked_up_at(cut, newest, open_since) u
+    JOIN perdure.jobs j ON j.id = u.job_id
+    WHERE u.state IN ('scheduled', 'retryable')
 $function$
 ;
 
@@ -2377,38 +2502,29 @@ CREATE OR REPLACE FUNCTION perdure.standings_at(cut pg_snapshot, newest uuid, op
  LANGUAGE sql
  STABLE ROWS 100000
 AS $function$
-    WITH moved AS MATERIALIZED (
-        SELECT e.job_id, e.lane, e.claimed_at, e.available_at, perdure.seen(e.claim_xid, cut) AS ran, perdure.seen(e.available_xid, cut) AS ready
-        FROM perdure.job_executions e
-        WHERE e.settled_at >= open_since AND e.job_id <= newest AND NOT perdure.seen(e.settle_xid, cut)
-        UNION ALL
-        SELECT l.job_id, l.lane, l.claimed_at, l.available_at, perdure.seen(l.claim_xid, cut), perdure.seen(l.available_xid, cut)
-        FROM perdure.leases l WHERE l.job_id <= newest
-        UNION ALL
-        SELECT a.job_id, a.lane, NULL, a.available_at, false, perdure.seen(a.xid, cut) FROM perdure.available_jobs a WHERE a.job_id <= newest
-        UNION ALL
-        SELECT p.job_id, p.lane, NULL, p.available_at, false, perdure.seen(p.xid, cut) FROM perdure.parked_jobs p WHERE p.job_id <= newest
-    ), others AS (
-        SELECT m.job_id FROM moved m WHERE m.ran IS NOT TRUE AND m.ready IS NOT TRUE
-        UNION
-        SELECT s.job_id FROM perdure.scheduled_jobs s WHERE s.job_id <= newest
-        UNION
-        SELECT b.job_id FROM perdure.blocked_jobs b WHERE b.job_id <= newest
-        UNION
-        SELECT e.job_id FROM perdure.job_executions e
-        WHERE e.state IN ('cancelled', 'discarded') AND e.job_id <= newest AND perdure.seen(e.settle_xid, cut)
-        EXCEPT
-        SELECT m.job_id FROM moved m WHERE m.ran OR m.ready
+    WITH plain AS MATERIALIZED (
+        SELECT p.* FROM perdure.plain_standings_at(cut, newest, open_since) p
     )
-    SELECT m.job_id, m.lane, CASE WHEN m.ran THEN 'running' ELSE 'available' END::perdure.job_state,
-        CASE WHEN m.ran THEN m.claimed_at ELSE m.available_at END
-    FROM moved m WHERE m.ran OR m.ready
+    SELECT p.job_id, p.lane, p.state, p.since FROM plain p WHERE p.state IS NOT NULL
     UNION ALL
-    SELECT o.job_id, j.lane, s.state, s.since
-    FROM others o
-    JOIN perdure.jobs j ON j.id = o.job_id AND perdure.seen(j.xid, cut)
-    CROSS JOIN LATERAL perdure.standing_at(o.job_id, cut) s
-    WHERE s.state <> 'completed'
+    SELECT p.job_id, j.lane, s.state, s.since
+    FROM plain p
+    JOIN perdure.jobs j ON j.id = p.job_id AND perdure.seen(j.xid, cut)
+    CROSS JOIN LATERAL perdure.standing_at(p.job_id, cut) s
+    WHERE p.state IS NULL AND s.state <> 'completed'
+    UNION ALL
+    SELECT d.job_id, j.lane, l.state, l.settled_at
+    FROM (
+        SELECT DISTINCT e.job_id FROM perdure.job_executions e
+        WHERE e.state IN ('cancelled', 'discarded') AND e.job_id <= newest AND perdure.seen(e.settle_xid, cut)
+            AND NOT EXISTS (SELECT FROM plain p WHERE p.job_id = e.job_id)
+    ) d
+    JOIN perdure.jobs j ON j.id = d.job_id AND perdure.seen(j.xid, cut)
+    CROSS JOIN LATERAL (
+        SELECT x.state, x.settled_at FROM perdure.job_executions x WHERE x.job_id = d.job_id AND perdure.seen(x.settle_xid, cut)
+        ORDER BY x.run DESC, x.settled_at DESC, x.settle_xid DESC LIMIT 1
+    ) l
+    WHERE l.state <> 'completed'
 $function$
 ;
 
@@ -2488,14 +2604,19 @@ CREATE OR REPLACE FUNCTION perdure.unique_keys_at(cut pg_snapshot, newest uuid, 
  LANGUAGE sql
  STABLE
 AS $function$
+    WITH standings AS MATERIALIZED (
+        SELECT s.job_id, s.state FROM perdure.standings_at(cut, newest, open_since) s
+    )
     SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, j.unique_until
     FROM perdure.jobs j
-    CROSS JOIN LATERAL perdure.standing_at(j.id, cut) s
+    LEFT JOIN standings s ON s.job_id = j.id
     LEFT JOIN perdure.unique_keys u ON u.key = j.unique_key AND u.job_id = j.id
     WHERE j.unique_key IS NOT NULL AND j.id <= newest AND perdure.seen(j.xid, cut) AND (j.unique_until IS NULL OR j.unique_until > open_since)
-        AND perdure.counts_in(j.unique_states, s.state)
-        AND (s.state NOT IN ('completed', 'cancelled', 'discarded') OR perdure.counts_in(j.unique_states, 'running') OR s.attempt = 0
-            OR u.job_id IS NOT NULL)
+        AND perdure.counts_in(j.unique_states, coalesce(s.state, 'completed'))
+        AND (coalesce(s.state, 'completed') NOT IN ('completed', 'cancelled', 'discarded') OR (
+            EXISTS (SELECT FROM perdure.job_executions e WHERE e.job_id = j.id AND perdure.seen(e.settle_xid, cut))
+            AND (perdure.counts_in(j.unique_states, 'running') OR u.job_id IS NOT NULL
+                OR (SELECT a.attempt FROM perdure.standing_at(j.id, cut) a) = 0)))
     ORDER BY j.unique_key, u.job_id IS NULL, j.enqueued_at DESC, j.id DESC
 $function$
 ;

@@ -12,6 +12,7 @@ from perdure.surfaces.cli.session import opened, settings_of
 
 if TYPE_CHECKING:
     from perdure.domain.advice import Advice, Share
+    from perdure.state_ports import Following
 
 app = App(name="kind", help="Learn from how the jobs of a kind went.")
 
@@ -22,7 +23,8 @@ async def advise(
 ) -> None:
     """Tell what to expect of a kind and how to set it: duration, failures, time-out, retry delay, workers; each with its evidence.
 
-    At most 10,000 attempts are read, the newest. Nothing is changed, and nothing is advised from too few attempts.
+    At most 10,000 attempts are read, the newest. Nothing is changed, and nothing is advised from too few attempts. Of a kind that
+    follows advice by itself it is told what it goes by, since when and why.
 
     Parameters
     ----------
@@ -32,16 +34,21 @@ async def advise(
         How far back attempts count, such as `7d`.
     """
     from perdure.runtime.advising import advising
+    from perdure.stores.postgres.following import PostgresFollowing
 
     span = parse_duration(within, "within")
     async with opened(connection) as stores:
-        found = await advising(stores.database, settings_of(connection)).kind(kind, within=span)
+        settings = settings_of(connection)
+        found = await advising(stores.database, settings).kind(kind, within=span)
+        following = await PostgresFollowing(stores.database, schema=settings.schema).of_kind(kind)
     if shown.format in {"auto", "table"}:
-        show_one("perdure.advice/1", _in_words(found), shown, key="kind")
+        told = {**_in_words(found), "follows": "" if following is None else _follows(following)}
+        show_one("perdure.advice/1", told, shown, key="kind")
         return
     record = record_of(found)
     if found.failure is not None:
         record["failure"] = {**record_of(found.failure), "bounds": list(found.failure.bounds)}
+    record["follows"] = None if following is None else record_of(following)
     show_one("perdure.advice/1", {"kind": record.pop("kind"), **record}, shown, key="kind")
 
 
@@ -121,3 +128,18 @@ def _workers(advice: "Advice") -> str:
         f"{labels}: {_of(told.failed)} failed, median {_s(told.median_s)};"
         f" elsewhere {_of(told.others)}, {_s(told.others_median_s)}"
     )
+
+
+def _follows(following: "Following") -> str:
+    wish, now = following.wish, following.now
+    told = []
+    if wish.timeout_least_s is not None:
+        most = "" if wish.timeout_most_s is None else f" to {_s(wish.timeout_most_s)}"
+        value = "its own" if now.timeout_s is None else _s(now.timeout_s)
+        told.append(f"time-out: {value}, within {_s(wish.timeout_least_s)}{most}")
+    if wish.retry_most_s is not None:
+        value = "its own" if now.retry_s is None else f"at least {_s(now.retry_s)}"
+        told.append(f"retry delay: {value}, up to {_s(wish.retry_most_s)}")
+    if following.changed_at is not None:
+        told.append(f"since {following.changed_at:%Y-%m-%d %H:%M}, as {now.why}")
+    return "; ".join(told)

@@ -60,25 +60,33 @@ async def migrate(database_url: str, *, schema: str = DEFAULT_SCHEMA) -> list[st
 
     Raises SchemaTooNew when the database knows migrations that this program does not.
     """
-    async with _locked(database_url, schema) as connection:
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
-        await connection.execute(in_schema(_TABLE, schema))
-        applied = await _applied(connection, schema)
-        known = migrations(schema)
-        _refuse_newer(applied, known)
-        done = []
-        for migration in known:
-            if migration.number not in applied:
-                async with connection.transaction():
-                    await connection.execute(migration.up)
-                    await connection.execute(in_schema(_record(migration), schema))
-                done.append(migration.name)
-        return done
+    async with migrating(database_url, schema=schema) as connection:
+        return await apply_missing(connection, schema=schema)
+
+
+async def apply_missing(connection: asyncpg.Connection, *, schema: str = DEFAULT_SCHEMA) -> list[str]:
+    """As `migrate`, on a connection of `migrating`; in a transaction of the caller all steps commit with it.
+
+    Raises SchemaTooNew.
+    """
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+    await connection.execute(in_schema(_TABLE, schema))
+    applied = await _applied(connection, schema)
+    known = migrations(schema)
+    _refuse_newer(applied, known)
+    done = []
+    for migration in known:
+        if migration.number not in applied:
+            async with connection.transaction():
+                await connection.execute(migration.up)
+                await connection.execute(in_schema(_record(migration), schema))
+            done.append(migration.name)
+    return done
 
 
 async def rollback(database_url: str, *, to: int, schema: str = DEFAULT_SCHEMA) -> list[str]:
     """Undo the migrations above number `to`, newest first, and give their names."""
-    async with _locked(database_url, schema) as connection:
+    async with migrating(database_url, schema=schema) as connection:
         applied = await _applied(connection, schema)
         undone = []
         for migration in reversed(migrations(schema)):
@@ -88,6 +96,21 @@ async def rollback(database_url: str, *, to: int, schema: str = DEFAULT_SCHEMA) 
                     await connection.execute(in_schema(_FORGET, schema), migration.number)
                 undone.append(migration.name)
         return undone
+
+
+@asynccontextmanager
+async def migrating(
+    database_url: str, *, schema: str = DEFAULT_SCHEMA, application_name: str = "perdure migrate"
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside which nobody else changes this schema; a second caller waits for the first."""
+    connection = await connect(database_url, application_name=application_name)
+    try:
+        await connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended($1, 0))", f"perdure migrate {schema}"
+        )
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def missing(connection: asyncpg.Connection, *, schema: str = DEFAULT_SCHEMA) -> list[str]:
@@ -143,15 +166,3 @@ def _refuse_newer(applied: set[int], known: list[Migration]) -> None:
 
 def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
-
-
-@asynccontextmanager
-async def _locked(database_url: str, schema: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(database_url, application_name="perdure migrate")
-    try:
-        await connection.execute(
-            "SELECT pg_advisory_lock(hashtextextended($1, 0))", f"perdure migrate {schema}"
-        )
-        yield connection
-    finally:
-        await connection.close()

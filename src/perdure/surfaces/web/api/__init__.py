@@ -6,7 +6,17 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from perdure.domain.access import Permission
-from perdure.surfaces.web.api import alerts, evacuation, jobs, memory, operation, settling, shared, workers
+from perdure.surfaces.web.api import (
+    alerts,
+    evacuation,
+    jobs,
+    kinds,
+    memory,
+    operation,
+    settling,
+    shared,
+    workers,
+)
 from perdure.surfaces.web.routing import PERMISSION
 
 
@@ -27,5 +37,6 @@ def handlers() -> list[ControllerRouterHandler]:
         *operation.HANDLERS,
         *shared.HANDLERS,
         *memory.HANDLERS,
+        *kinds.HANDLERS,
         *alerts.HANDLERS,
     ]
