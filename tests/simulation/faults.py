@@ -27,6 +27,7 @@ KINDS = (
     "PostgreSQL crashes after a claim", "PostgreSQL hangs", "connections break", "messages are lost", "messages are slow",
     "Redis crashes", "Redis is flushed", "Redis goes back in time", "worker is drained", "clock jumps",
 )  # fmt: skip
+COME_BACK_WITHIN_S = 4.0
 REDIS_ONLY = {kind for kind in KINDS if "Redis" in kind}
 
 
@@ -160,7 +161,12 @@ def _messages_are_slow(world: "World", host: Host, fault: Fault) -> Callable[[],
 def _postgresql_crashes(world: "World", host: Host, fault: Fault) -> Callable[[], None]:
     lost = world.postgres.crash(unflushed_s=(fault.which % 4) * 0.2)
     world.tell("claims lost", lost)
-    return world.postgres.restart
+
+    def mend() -> None:
+        world.postgres.restart()
+        _hosts_come_back(world)
+
+    return mend
 
 
 def _postgresql_crashes_after_a_claim(world: "World", host: Host, fault: Fault) -> Callable[[], None]:
@@ -175,7 +181,18 @@ def _postgresql_crashes_after_a_claim(world: "World", host: Host, fault: Fault) 
 
 def _postgresql_hangs(world: "World", host: Host, fault: Fault) -> Callable[[], None]:
     world.postgres.frozen = True
-    return world.postgres.thaw
+
+    def mend() -> None:
+        world.postgres.thaw()
+        _hosts_come_back(world)
+
+    return mend
+
+
+def _hosts_come_back(world: "World") -> None:
+    """One after the other, as their clients try again: whoever is first sees the others silent, though nothing ails them."""
+    for one in world.hosts:
+        one.postgres_again_at = world.loop.time() + world.random.random() * COME_BACK_WITHIN_S
 
 
 def _connections_break(world: "World", host: Host, fault: Fault) -> None:

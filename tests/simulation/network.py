@@ -37,6 +37,7 @@ class Host:
     name: str
     processes: list[Process] = field(default_factory=list)
     cut_from_postgres: bool = False
+    postgres_again_at: float = 0.0
     cut_from_redis: bool = False
     clock_off_s: float = 0.0
 
@@ -182,7 +183,8 @@ class Line:
             return
         if answer.done() and not (late and postgres.up and self.network.happens(0.5)):
             return
-        if not postgres.up or self.network.happens(weather.request_lost):
+        here = postgres.up and self.network.loop.time() >= self.host.postgres_again_at
+        if not here or self.network.happens(weather.request_lost):
             self.lose("the server does not answer")
             return
         try:

@@ -38,6 +38,7 @@ from tests.support.model_store import LeaseRow, ModelStore
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCH_US = int(EPOCH.timestamp()) * 1_000_000
+VERDICTS_WITHIN_S = 8.0
 DRAINED_WITHIN_S = 240.0
 CRASH_LIMIT = 3
 INTERRUPTION_LIMIT = 50
@@ -365,7 +366,9 @@ class World:
         )  # all: a pooler is in between
         for fault in faults.draw(self.random, redis=self.redis_used):
             self.loop.call_at(fault.at, self._begin, fault, context=self.network.servers)
-            self._faults_end = max(self._faults_end, fault.at + fault.lasts + 1.0)
+            # After a long one the world goes on until whoever would judge wrongly has judged.
+            after = VERDICTS_WITHIN_S if fault.lasts > self.settings.dead_after_s else 1.0
+            self._faults_end = max(self._faults_end, fault.at + fault.lasts + after)
         self.loop.call_at(self._faults_end, self._heal, context=self.network.servers)
         last = self._faults_end + DRAINED_WITHIN_S
         try:
