@@ -81,6 +81,7 @@ class Completion:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._closing = False
+        self._failing = False
 
     def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None:
         """Hand in an attempt that has ended; `started` and `finished` are of the monotonic clock."""
@@ -98,8 +99,11 @@ class Completion:
 
     @property
     def full(self) -> bool:
-        """Whether as many results wait as a crash may repeat; no new attempts should start."""
-        return self.unsettled >= self._bounds.unsettled_max
+        """Whether no new attempts should start: as many results wait as a crash may repeat, or none can be settled now.
+
+        A process may have kept the connection that it claims with and lost the other: what it claimed would be held up.
+        """
+        return self._failing or self.unsettled >= self._bounds.unsettled_max
 
     async def room(self) -> None:
         """Wait until `full` no longer holds."""
@@ -126,12 +130,13 @@ class Completion:
             batch = self._in_flight = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 await self._settle(batch)
-                pause = 0.0
+                pause, self._failing = 0.0, False
             except Exception as error:
                 # Results are never dropped for an error that may pass: they wait, and claims stop when too many do.
                 if not isinstance(error, Unavailable):
                     log.exception("results could not be settled; trying again", count=len(batch))
                 self._waiting.extendleft(reversed(batch))
+                self._failing = True
                 pause = min(LONGEST_PAUSE_S, pause * 2 or 0.05)
                 await asyncio.sleep(pause)
             finally:
