@@ -13,7 +13,7 @@ def test_a_leaking_worker_is_foretold_and_its_health_explained(perdure: Command,
         async with system_on(database_url) as system:
             await tells(system, await system.worker("leaking"), leak=1.0)
             await tells(system, await system.worker("sound"))
-            await watch_of(system).run_once(0.0)
+            await watch_of(system).run_once()
 
     asyncio.run(prepare())
     found = perdure("worker", "predict", "leaking", "--json").json

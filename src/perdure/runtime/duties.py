@@ -223,7 +223,7 @@ class Duties:
         """How well the workers are, by what they told last."""
         if self._term is None:
             return
-        report = await self._watch.run_once(asyncio.get_running_loop().time())
+        report = await self._watch.run_once()
         if report.evacuated:
             log.warning("evacuates before it fails", workers=[str(one) for one in report.evacuated])
 

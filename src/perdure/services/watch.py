@@ -20,6 +20,7 @@ from perdure.ports import By
 PAUSE = timedelta(minutes=2)
 """Between two evacuations that nobody asked for."""
 
+ACTOR = "perdure"
 GRACE = timedelta(seconds=30)
 MANY = 10_007
 """A prime, so that no pattern in ids decides which workers are in the shadow."""
@@ -53,6 +54,10 @@ class Evacuations(Protocol):
     """As much of evacuations as is needed here."""
 
     async def holdings(self, worker_id: UUID) -> Sequence[Holding]: ...
+
+    async def asked_within(self, pause: timedelta, actor: str) -> bool:
+        """Whether somebody asked for an evacuation in so long; the events tell, so that a new leader knows too."""
+        ...
 
     async def evacuate(self, worker_id: UUID, *, grace: timedelta, most: int, by: By) -> bool: ...
 
@@ -96,10 +101,9 @@ class Watch:
         self._champion = champion
         self._care = care
         self._steady = Steady()
-        self._evacuated_at: float | None = None
 
-    async def run_once(self, now: float) -> WatchReport:
-        """Predict, score and note; `now` is a moment in seconds of a clock that does not jump."""
+    async def run_once(self) -> WatchReport:
+        """Predict, score and note."""
         living = await self._vitals.living()
         recent, fleet = await self._vitals.recent(), await self._vitals.fleet()
         predict = await self._champion.predictor()
@@ -124,7 +128,7 @@ class Watch:
         )
         evacuated: Sequence[WorkerId] = ()
         if self._care.evacuates:
-            evacuated = await self._evacuate(living, predictions, sick - spared, now)
+            evacuated = await self._evacuate(living, predictions, sick - spared)
         return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated)
 
     async def _evacuate(
@@ -132,19 +136,13 @@ class Watch:
         living: Sequence[Vitals],
         predictions: Mapping[WorkerId, Prediction],
         sick: set[WorkerId],
-        now: float,
     ) -> Sequence[WorkerId]:
         """Evacuate the worst of the sick, if others can take all that it holds; one in two minutes, and while most are well."""
-        if self._evacuated_at is not None and now - self._evacuated_at < PAUSE.total_seconds():
+        failing = [one for one in sick if predictions[one].probability >= EVACUATE_AT]
+        if not failing or 2 * len(sick) > len(living) or await self._evacuations.asked_within(PAUSE, ACTOR):
             return ()
-        if 2 * len(sick) > len(living):
-            return ()
-        worst = sorted(sick, key=lambda one: -predictions[one].probability)
-        for worker_id in worst:
-            if predictions[worker_id].probability >= EVACUATE_AT and await self._let_go(
-                worker_id, living, predictions[worker_id], sick
-            ):
-                self._evacuated_at = now
+        for worker_id in sorted(failing, key=lambda one: -predictions[one].probability):
+            if await self._let_go(worker_id, living, predictions[worker_id], sick):
                 return (worker_id,)
         return ()
 
@@ -163,7 +161,7 @@ class Watch:
         reason = f"fails within {HORIZON.total_seconds():.0f} s with {prediction.probability:.0%}: {why}"
         try:
             return await self._evacuations.evacuate(
-                worker_id, grace=GRACE, most=1, by=By(actor="perdure", reason=reason)
+                worker_id, grace=GRACE, most=1, by=By(actor=ACTOR, reason=reason)
             )
         except (Conflict, NotFound):  # another is being evacuated, or this one has gone by itself
             return False

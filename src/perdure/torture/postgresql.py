@@ -150,7 +150,8 @@ async def deaf_to_postgres(place: Place) -> None:
     )
 )
 async def crowded(place: Place) -> None:
-    await place.goes_on(within_s=30)  # workers that have no connection yet would rightly wait until the crowd leaves
+    # Workers that have no connection yet would rightly wait until the crowd leaves.
+    await place.goes_on(within_s=30)
     sessions = await crowd(place.servers.database_url)
     try:
         place.expect(sessions, "no session was left to take")

@@ -48,6 +48,10 @@ class PostgresEvacuations:
             next_step="wait until they are done, or allow more at once",
         )
 
+    async def asked_within(self, pause: timedelta, actor: str) -> bool:
+        rows = await self._database.fetch(self._sql["asked_within"], pause // MILLISECOND, actor)
+        return bool(rows[0]["asked"])
+
     async def holdings(self, worker_id: UUID) -> Sequence[Holding]:
         return [
             Holding(queue=row["queue"], kind=row["kind"], labels=tuple(row["labels"]), jobs=row["jobs"])

@@ -35,6 +35,13 @@ WITH evacuated AS (
 )
 SELECT e.id, pg_notify(:channel::text, e.id::text) FROM evacuated e;
 
+-- name: asked_within(pause_ms, actor)
+-- Whether this actor has asked for an evacuation within so long.
+SELECT EXISTS (
+    SELECT FROM perdure.job_events e
+    WHERE e.at > now() - :pause_ms::bigint * interval '1 millisecond' AND e.event = 'worker_evacuating' AND e.actor = :actor::text
+) AS asked;
+
 -- name: standing(worker_id)
 -- Why a worker was not changed: what it does, and whether it is cordoned or being evacuated.
 SELECT w.state, w.cordoned_at IS NOT NULL AS cordoned, w.evacuate_by IS NOT NULL AS evacuated FROM perdure.workers w WHERE w.id = :worker_id;
