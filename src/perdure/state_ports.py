@@ -10,6 +10,7 @@ from uuid import UUID
 from perdure.domain.advice import Attempt
 from perdure.domain.following import InForce, Wish
 from perdure.domain.snapshot import Manifest, Part, RecordedCut
+from perdure.domain.snapshot_sealing import Chunks
 from perdure.ports import Insights
 
 PartsOf: TypeAlias = Callable[[Manifest, Part], AsyncIterator[bytes]]
@@ -168,12 +169,12 @@ class Vault(Protocol):
     Names are paths with slashes.
     """
 
-    def writing(self, name: str) -> AbstractAsyncContextManager[Inlet]:
-        """Write a compressed file piece by piece; it is there when the context has ended without an error."""
+    def writing(self, name: str, sealer: Chunks | None = None) -> AbstractAsyncContextManager[Inlet]:
+        """Write a compressed file, sealed or plain, piece by piece; it is there when the context has ended without an error."""
         ...
 
     def reading(self, name: str) -> AsyncIterator[bytes]:
-        """Read a compressed file piece by piece, as it is stored."""
+        """Read such a file piece by piece, as it is stored. Raises ValueError when it is not there."""
         ...
 
     def plain(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

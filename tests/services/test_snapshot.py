@@ -23,6 +23,7 @@ from perdure.runtime.settings import Settings
 from perdure.services.snapshot import Progress, Snapshots
 from perdure.stores.objects.vault import ObjectVault
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
+from tests.support.snapshots import damage, manifest_of
 from tests.support.store import Store
 from tests.support.system import System, system_on
 from tests.support.writers import Writers
@@ -244,17 +245,6 @@ async def test_a_live_system_is_never_restored_over(
     assert await system.state(job) == "available"
 
 
-def damage(path: Path, how: str) -> None:
-    data = bytearray(path.read_bytes())
-    if how == "flipped":
-        data[len(data) // 2] ^= 1
-    elif how == "truncated":
-        del data[-3:]
-    elif how == "longer":
-        data += b"\0"
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("how", ["flipped", "truncated", "longer"])
 @pytest.mark.parametrize("part", ["jobs", "job_executions", "lanes"])
 async def test_a_damaged_file_is_named_before_anything_is_touched(
@@ -362,23 +352,6 @@ async def test_progress_is_told_and_a_place_that_cannot_be_used_is_named(
     nowhere = Snapshots(PostgresArchive(database_url), ObjectVault("/proc/version/snapshots"))
     with pytest.raises(SnapshotsUnavailable, match="cannot be used"):
         await nowhere.create()
-
-
-def manifest_of(number: int, *, automatic: bool, base: str | None = None) -> Manifest:
-    return Manifest(
-        id=f"s{number}",
-        kind=SnapshotKind.FULL,
-        cut="1:1:",
-        saved_cut="1:1:",
-        at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number),
-        era=0,
-        installation=UUID(int=1),
-        migration=1,
-        parts=(),
-        days=(),
-        base=base,
-        automatic=automatic,
-    )
 
 
 def test_only_automatic_snapshots_are_pruned_and_none_that_another_builds_on() -> None:

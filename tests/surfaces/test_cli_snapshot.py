@@ -8,6 +8,7 @@ import asyncpg
 
 from perdure.surfaces.cli.exits import Exit
 from tests.support.command import Command
+from tests.support.snapshots import OLD
 
 
 def sql(perdure: Command, statement: str) -> object:
@@ -150,3 +151,32 @@ def test_at_is_the_same_as_the_option(perdure: Command) -> None:
         assert ended.code == Exit.USAGE, words
         assert "does not look back" in ended.err
     assert perdure("at", "soon", "job", "list").code == Exit.USAGE
+
+
+def test_an_encrypted_snapshot_at_a_terminal(perdure: Command, empty_database_url: str) -> None:
+    """Its key stands in the list; without it nothing is restored, the key is named, and what to do."""
+    enqueue(perdure)
+    keys = perdure.with_variables(PERDURE_ENCRYPTION_KEYS=OLD)
+    sealing = keys.with_variables(PERDURE_SNAPSHOT_ENCRYPTION="true")
+    missing = perdure.with_variables(PERDURE_SNAPSHOT_ENCRYPTION="true")("snapshot", "create")
+    assert missing.code == Exit.CONFIG
+    assert "PERDURE_ENCRYPTION_KEYS" in missing.err
+    made = sealing("snapshot", "create", "--json").json
+    assert made["encrypted_with"] == "old"
+    increment = sealing("snapshot", "create", "--base", "newest", "--json").json
+    plain = perdure("snapshot", "create", "--json").json
+    assert plain["encrypted_with"] is None
+    rows = perdure("snapshot", "list", "-o", "csv", "--fields", "id,encrypted_with").out.splitlines()
+    assert rows[1:] == [f"{plain['id']},", f"{increment['id']},old", f"{made['id']},old"]
+    assert perdure("snapshot", "show", made["id"], "--json").json["encrypted_with"] == "old"
+    into = ("--to-database", empty_database_url)
+    for words in (("verify", made["id"]), ("restore", increment["id"], *into, "--dry-run")):
+        locked = perdure("snapshot", *words)
+        assert locked.code == Exit.REFUSED
+        assert "PERDURE-3009" in locked.err
+        assert "add `old:...` to encryption_keys" in locked.err
+    in_place = perdure("restore", "plan", "--snapshot", made["id"])
+    assert in_place.code == Exit.REFUSED
+    assert "the key 'old', which is not here" in in_place.err
+    assert sealing("snapshot", "restore", plain["id"], *into).code == Exit.REFUSED
+    assert keys("snapshot", "restore", increment["id"], *into, "--json").json["rows"]["jobs"] == 1

@@ -20,6 +20,7 @@
     │   ├── IllegalTransition       the job's state does not allow this
     │   ├── DuplicateJob            another job holds the unique key
     │   ├── SnapshotUnusable        a snapshot that is damaged, half, too new or of another system
+    │   │   └── SnapshotLocked          its key is not here
     │   ├── ModelUnusable           a model that is damaged, was changed or is of another system
     │   └── NotEmpty                a restore would write over what is there
     ├── ResultUnavailable       a job that ended without a result, or has not ended in time
@@ -202,6 +203,14 @@ class SnapshotUnusable(Conflict):
         super().__init__(f"{where}: {why}", next_step=next_step)
         self.snapshot = snapshot
         self.part = part
+
+
+class SnapshotLocked(SnapshotUnusable):
+    """A snapshot was encrypted with a key that is not here; `key` is the id of that key. Nothing was touched."""
+
+    def __init__(self, snapshot: str, key: str, why: str, *, next_step: str) -> None:
+        super().__init__(snapshot, why, next_step=next_step)
+        self.key = key
 
 
 class ModelUnusable(Conflict):

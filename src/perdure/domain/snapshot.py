@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from perdure.domain.errors import SnapshotUnusable
 
 FORMAT = "perdure.snapshot/1"
+MANIFEST = "manifest.json"
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 
@@ -33,12 +34,22 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """With which of the keys the files are sealed; the fingerprint tells it from another key of its id, both are in hexadecimal."""
+
+    key: str
+    fingerprint: str
+    salt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a snapshot is; written last, so that a snapshot without one is half.
 
     `cut` tells which transactions are in it, as the database of that era numbered them; `saved_cut` in the numbers of
     the files. `days` are the day partitions that the rows need. A `recorded` increment was drawn from the history, up to
     a cut of the past: of the tables whose rows come and go it has all that they held then, so that nothing older counts.
+    Digests are those of the files as they are stored, sealed where there is an `encryption`.
     """
 
     id: str
@@ -56,6 +67,7 @@ class Manifest:
     recorded: bool = False
     took_s: float = 0.0
     server: str = ""
+    encryption: Encryption | None = None
     format: str = FORMAT
 
     @property
@@ -83,6 +95,15 @@ class HalfSnapshot:
     """A snapshot that was begun and has no manifest: it is being written, or its writer died. It is never restored."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How two snapshots differ, by table: rows in the first, rows in the second."""
+
+    first: str
+    second: str
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def checked_id(id: str) -> str:
@@ -122,6 +143,24 @@ def chain_of(id: str, manifests: Sequence[Manifest]) -> list[Manifest]:
             raise SnapshotUnusable(id, what, next_step="see `perdure snapshot list`")
         if chain and manifest.installation != chain[-1].installation:
             raise SnapshotUnusable(id, f"builds on {wanted}, which is of another system")
+        if chain and (manifest.encryption is None) != (chain[-1].encryption is None):
+            what = (
+                f"builds on {wanted}, and only one of them is encrypted; one was put there by somebody else"
+            )
+            raise SnapshotUnusable(id, what)
         chain.append(manifest)
         wanted = manifest.base
     return chain[::-1]
+
+
+def difference(first: Manifest, second: Manifest) -> Difference:
+    """How many rows each table had in two full snapshots. Raises SnapshotUnusable for an increment."""
+    for each in (first, second):
+        if each.kind is not SnapshotKind.FULL:
+            raise SnapshotUnusable(each.id, "has only what is new in it", next_step="compare full snapshots")
+    before, after = ({part.name: part.rows for part in each.parts} for each in (first, second))
+    return Difference(
+        first=first.id,
+        second=second.id,
+        rows={name: (before.get(name, 0), after.get(name, 0)) for name in sorted(before | after)},
+    )

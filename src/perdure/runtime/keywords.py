@@ -67,6 +67,7 @@ class SettingKeywords(TypedDict, total=False):
     prefetch_ms: int
     max_payload_bytes: int
     encryption_keys: "str | SecretStr"
+    snapshot_encryption: bool
     crash_limit: int
     interruption_limit: int
     deadline_grace_s: float

@@ -22,7 +22,7 @@ def snapshots_of(settings: Settings) -> Snapshots:
     from perdure.stores.objects.vault import ObjectVault
 
     place = settings.snapshots or str((settings.data_dir / "snapshots").expanduser().absolute())
-    return Snapshots(archive_of(settings), ObjectVault(place))
+    return Snapshots(archive_of(settings), ObjectVault(place), settings.sealing)
 
 
 def policy_of(interval: timedelta, keep: int) -> SnapshotPolicy:

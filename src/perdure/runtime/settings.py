@@ -336,7 +336,7 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
                 f"leader_ttl_s = {self.leader_ttl_s:g} s is longer than dead_after_s = {self.dead_after_s:g} s: "
                 "when the leader dies, dead workers are noticed later than that"
             )
-        return (*found, *misspelt_variables(type(self)))
+        return (*found, *self.unwise_encryption, *misspelt_variables(type(self)))
 
 
 def origins(settings: Settings) -> dict[str, Origin]:

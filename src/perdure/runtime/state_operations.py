@@ -101,7 +101,7 @@ class StateOperations(MemoryOperations):
         chosen = options or InPlaceOptions()
         async with self._restoring() as restoring:
             if isinstance(at, str):
-                cut = await restoring.cuts.of_snapshot(await snapshots_of(self._app.settings).get(at))
+                cut = await restoring.cuts.of_snapshot(await snapshots_of(self._app.settings).trusted(at))
             else:
                 cut = await restoring.cuts.of_time(at)
             return await restoring.service.plan(cut, by, scope=chosen.scope, conflicts=chosen.conflicts)

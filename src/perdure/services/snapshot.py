@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -20,6 +20,9 @@ from perdure.domain.errors import (
 )
 from perdure.domain.snapshot import (
     FORMAT,
+    MANIFEST,
+    Difference,
+    Encryption,
     HalfSnapshot,
     Manifest,
     Part,
@@ -27,11 +30,13 @@ from perdure.domain.snapshot import (
     SnapshotKind,
     chain_of,
     checked_id,
+    difference,
     to_prune,
 )
+from perdure.domain.snapshot_sealing import PLAIN, SnapshotCipher, SnapshotSealing
 from perdure.state_ports import Archive, Frozen, Saved, Vault
 
-MANIFEST = "manifest.json"
+CODE = "manifest.hmac"
 BEGUN = "begun.json"
 
 
@@ -82,39 +87,38 @@ class Reach:
         return (self.asked - self.at).total_seconds()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How two snapshots differ, by table: rows in the first, rows in the second."""
-
-    first: str
-    second: str
-    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
 Heard = Callable[[Progress], None]
+Seen = Callable[[bytes], None]
 
 
 def unheard(_: Progress) -> None:
     """For callers that do not follow the progress."""
 
 
+def unseen(_: bytes) -> None:
+    """For callers that need no piece as it is stored."""
+
+
 class Snapshots:
     """Takes and keeps snapshots of one database in one vault.
 
     A snapshot is a folder of the vault: one compressed file for each table and, written last, the manifest. Without a
-    manifest it is half, and never offered.
+    manifest it is half, and never offered. Whatever acts on an encrypted one needs its key; lists and comparisons tell what
+    the manifests say.
     """
 
-    def __init__(self, archive: Archive, vault: Vault) -> None:
+    def __init__(self, archive: Archive, vault: Vault, sealing: SnapshotSealing = PLAIN) -> None:
         self._archive = archive
         self._vault = vault
+        self._sealing = sealing
 
     async def create(
         self, *, base: str | None = None, automatic: bool = False, heard: Heard = unheard
     ) -> Manifest:
         """Save everything that is committed now, or what was written since `base`; nobody who works is held up.
 
-        Raises SnapshotsUnavailable, DatabaseUnavailable or SnapshotUnusable (for the base).
+        Raises SnapshotsUnavailable, DatabaseUnavailable, SnapshotUnusable (for the base), and InvalidSettings where it is to be
+        encrypted without a key.
         """
         earlier = None if base is None else (await self._chain(base))[-1]
         return await self._take(earlier, automatic=automatic, heard=heard)
@@ -136,15 +140,13 @@ class Snapshots:
 
     async def get(self, id: str) -> Manifest:
         """One snapshot. Raises NotFound and SnapshotUnusable."""
-        data = await self._vault.get(f"{checked_id(id)}/{MANIFEST}")
-        if data is None:
-            raise NotFound("snapshot", id, next_step="see `perdure snapshot list`")
-        try:
-            manifest = msgspec.json.decode(data, type=Manifest)
-        except msgspec.DecodeError as error:
-            raise SnapshotUnusable(id, f"cannot be read: {error}", part=MANIFEST) from error
-        if manifest.format != FORMAT or manifest.id != id:
-            raise SnapshotUnusable(id, f"is not a {FORMAT} of this id", part=MANIFEST)
+        return _read(id, await self._manifest(id))
+
+    async def trusted(self, id: str) -> Manifest:
+        """One snapshot, to act on it: who wrote it had its key, where it is encrypted. Raises NotFound, SnapshotUnusable and SnapshotLocked."""
+        data = await self._manifest(id)
+        manifest = _read(id, data)
+        self._sealing.refuse_untrusted(manifest, data, await self._vault.get(f"{id}/{CODE}"))
         return manifest
 
     async def newest_before(self, moment: datetime) -> Manifest:
@@ -166,7 +168,7 @@ class Snapshots:
     async def verify(self, id: str, *, heard: Heard = unheard) -> Sequence[Manifest]:
         """Read every file again that `id` needs and compare length, digest and number of rows; gives what was read.
 
-        Raises SnapshotUnusable, which names the part.
+        Raises SnapshotUnusable, which names the part, and SnapshotLocked, which names the key.
         """
         chain = await self._chain(id)
         for manifest in chain:
@@ -182,7 +184,7 @@ class Snapshots:
     ) -> Restored:
         """Bring a snapshot back into an empty database: every file is checked before the database is touched.
 
-        The restore is whole or leaves nothing. A fork is paused. Raises SnapshotUnusable and NotEmpty.
+        The restore is whole or leaves nothing. A fork is paused. Raises SnapshotUnusable, SnapshotLocked and NotEmpty.
         """
         began = monotonic()
         chain = await self.verify(id, heard=heard)
@@ -224,6 +226,7 @@ class Snapshots:
         automatic snapshot; without that database up to the snapshot. Raises what `reach` and `restore` raise.
         """
         reach = await self.reach(moment)
+        await self._chain(reach.snapshot.id)
         await into.refuse_full()
         wanted = reach.snapshot
         if reach.recorded is not None:
@@ -233,18 +236,7 @@ class Snapshots:
 
     async def diff(self, first: str, second: str) -> Difference:
         """How many rows each table had in two full snapshots. Raises NotFound, and SnapshotUnusable for an increment."""
-        rows: list[dict[str, int]] = []
-        for each in (first, second):
-            manifest = await self.get(each)
-            if manifest.kind is not SnapshotKind.FULL:
-                raise SnapshotUnusable(each, "has only what is new in it", next_step="compare full snapshots")
-            rows.append({part.name: part.rows for part in manifest.parts})
-        names = sorted(rows[0].keys() | rows[1].keys())
-        return Difference(
-            first=first,
-            second=second,
-            rows={name: (rows[0].get(name, 0), rows[1].get(name, 0)) for name in names},
-        )
+        return difference(await self.get(first), await self.get(second))
 
     async def delete(self, id: str) -> None:
         """Delete a snapshot, whole or half, its manifest first. Raises NotFound, and SnapshotUnusable while another builds on it."""
@@ -266,12 +258,14 @@ class Snapshots:
     async def _take(self, base: Manifest | RecordedCut | None, *, automatic: bool, heard: Heard) -> Manifest:
         began = monotonic()
         earlier = base.base if isinstance(base, RecordedCut) else base
+        encryption = self._sealing.of_new(earlier)
         async with self._archive.frozen(base) as frozen:
             named = f"{frozen.at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
             await self._vault.put(
                 f"{named}/{BEGUN}", msgspec.json.encode({"format": FORMAT, "id": named, "at": frozen.at})
             )
-            parts = await self._save(named, frozen, heard)
+            cipher = None if encryption is None else self._sealing.cipher(named, encryption)
+            parts = await self._save(named, frozen, cipher, heard)
         manifest = Manifest(
             id=named,
             kind=SnapshotKind.FULL if earlier is None else SnapshotKind.INCREMENTAL,
@@ -288,13 +282,24 @@ class Snapshots:
             recorded=isinstance(base, RecordedCut),
             took_s=round(monotonic() - began, 3),
             server=frozen.server,
+            encryption=encryption,
         )
-        await self._vault.put(f"{named}/{MANIFEST}", msgspec.json.format(msgspec.json.encode(manifest)))
+        written = msgspec.json.format(msgspec.json.encode(manifest))
+        if cipher is not None:
+            await self._vault.put(f"{named}/{CODE}", cipher.code(written))
+        await self._vault.put(f"{named}/{MANIFEST}", written)
         return manifest
 
     async def _chain(self, id: str) -> Sequence[Manifest]:
         await self.get(id)
-        return chain_of(id, await self.list())
+        found = chain_of(id, await self.list())
+        return chain_of(id, [await self.trusted(manifest.id) for manifest in found])
+
+    async def _manifest(self, id: str) -> bytes:
+        data = await self._vault.get(f"{checked_id(id)}/{MANIFEST}")
+        if data is None:
+            raise NotFound("snapshot", id, next_step="see `perdure snapshot list`")
+        return data
 
     async def _folders(self) -> dict[str, set[str]]:
         folders: dict[str, set[str]] = {}
@@ -304,12 +309,15 @@ class Snapshots:
                 folders.setdefault(folder, set()).add(file)
         return folders
 
-    async def _save(self, id: str, frozen: Frozen, heard: Heard) -> Sequence[Part]:
+    async def _save(
+        self, id: str, frozen: Frozen, cipher: SnapshotCipher | None, heard: Heard
+    ) -> Sequence[Part]:
         """All parts, the largest first, so that the copies end together."""
         done: dict[str, Part] = {}
 
         async def save(saved: Saved) -> None:
-            async with self._vault.writing(f"{id}/{saved.name}.copy.zst") as inlet:
+            sealer = None if cipher is None else cipher.sealer(saved.name)
+            async with self._vault.writing(_file(id, saved.name, cipher), sealer) as inlet:
                 rows = await frozen.copy(saved, inlet.write)
             stored = inlet.stored
             done[saved.name] = Part(
@@ -331,28 +339,51 @@ class Snapshots:
     async def _verify(self, manifest: Manifest, part: Part) -> None:
         digest, stored, size, rows = hashlib.sha256(), 0, 0, 0
 
-        async def counted() -> AsyncIterator[bytes]:
+        def count(piece: bytes) -> None:
             nonlocal stored
-            async for piece in self._vault.reading(f"{manifest.id}/{part.name}.copy.zst"):
-                digest.update(piece)
-                stored += len(piece)
-                yield piece
+            digest.update(piece)
+            stored += len(piece)
 
-        try:
-            async for plain in self._vault.plain(counted()):
-                size += len(plain)
-                rows += plain.count(b"\n")
-        except ValueError as error:
-            raise SnapshotUnusable(manifest.id, str(error), part=part.name) from error
+        async for plain in self._lines(manifest, part, count):
+            size += len(plain)
+            rows += plain.count(b"\n")
         found = (stored, digest.hexdigest(), size, rows)
         if found != (part.stored_bytes, part.digest, part.bytes, part.rows):
             raise SnapshotUnusable(
                 manifest.id, "is not what the manifest says; it was changed or cut off", part=part.name
             )
 
-    async def _lines(self, manifest: Manifest, part: Part) -> AsyncIterator[bytes]:
-        async for plain in self._vault.plain(self._vault.reading(f"{manifest.id}/{part.name}.copy.zst")):
-            yield plain
+    async def _lines(self, manifest: Manifest, part: Part, seen: Seen = unseen) -> AsyncIterator[bytes]:
+        """What COPY reads; `seen` gets each piece as it is stored. Raises SnapshotUnusable."""
+        try:
+            async for plain in self._vault.plain(self._opened(manifest, part, seen)):
+                yield plain
+        except ValueError as error:
+            raise SnapshotUnusable(manifest.id, str(error), part=part.name) from error
+
+    async def _opened(self, manifest: Manifest, part: Part, seen: Seen) -> AsyncIterator[bytes]:
+        sealed = manifest.encryption
+        opener = sealed and self._sealing.cipher(manifest.id, sealed).opener(part.name)
+        async for piece in self._vault.reading(_file(manifest.id, part.name, sealed)):
+            seen(piece)
+            if opened := opener.update(piece) if opener else piece:
+                yield opened
+        if opener:
+            yield opener.end()
+
+
+def _file(id: str, part: str, sealed: Encryption | SnapshotCipher | None) -> str:
+    return f"{id}/{part}.copy.zst{'.sealed' if sealed else ''}"
+
+
+def _read(id: str, data: bytes) -> Manifest:
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise SnapshotUnusable(id, f"cannot be read: {error}", part=MANIFEST) from error
+    if manifest.format != FORMAT or manifest.id != id:
+        raise SnapshotUnusable(id, f"is not a {FORMAT} of this id", part=MANIFEST)
+    return manifest
 
 
 def _lost(error: PerdureError) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from perdure.domain.errors import InvalidSettings, SnapshotsUnavailable
+from perdure.domain.snapshot_sealing import Chunks
 from perdure.state_ports import Stored
 
 try:
@@ -49,10 +50,10 @@ class ObjectVault:
             raise InvalidSettings("snapshots", f"{place!r} cannot be used: {error}") from error
 
     @asynccontextmanager
-    async def writing(self, name: str) -> "AsyncIterator[CompressedFile]":
+    async def writing(self, name: str, sealer: Chunks | None = None) -> "AsyncIterator[CompressedFile]":
         with _translated(self._place):
             file = await asyncio.to_thread(self._opened, name)
-            inlet = CompressedFile(file)
+            inlet = CompressedFile(file, sealer)
             try:
                 yield inlet
                 await inlet.end()
@@ -64,7 +65,10 @@ class ObjectVault:
 
     async def reading(self, name: str) -> AsyncIterator[bytes]:
         with _translated(self._place):
-            file = await asyncio.to_thread(self._files.open, self._path(name), "rb", block_size=BUFFER)
+            try:
+                file = await asyncio.to_thread(self._files.open, self._path(name), "rb", block_size=BUFFER)
+            except FileNotFoundError:
+                raise ValueError("it is not there") from None
             try:
                 while piece := await asyncio.to_thread(file.read, PIECE):
                     yield piece
@@ -147,8 +151,9 @@ def _discard(file: Any) -> None:
 class CompressedFile:
     """A file of the vault that is being written."""
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: Any, sealer: Chunks | None = None) -> None:
         self._writer = writer
+        self._sealer = sealer
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._digest = hashlib.sha256()
         self._plain = self._kept = 0
@@ -158,14 +163,19 @@ class CompressedFile:
         await self._keep(self._compressor.compress(data))
 
     async def end(self) -> None:
-        """Write what the compressor still holds."""
+        """Write what the compressor and the cipher still hold."""
         await self._keep(self._compressor.flush())
+        if self._sealer is not None:
+            await self._store(self._sealer.end())
 
     @property
     def stored(self) -> Stored:
         return Stored(bytes=self._plain, stored_bytes=self._kept, digest=self._digest.hexdigest())
 
     async def _keep(self, piece: bytes) -> None:
+        await self._store(piece if self._sealer is None else self._sealer.update(piece))
+
+    async def _store(self, piece: bytes) -> None:
         if piece:
             self._digest.update(piece)
             self._kept += len(piece)

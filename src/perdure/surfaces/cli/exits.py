@@ -80,6 +80,7 @@ CODES: Mapping[str, ErrorCode] = {
     "NotEmpty": ErrorCode(3006, Exit.REFUSED),
     "SnapshotUnusable": ErrorCode(3007, Exit.REFUSED),
     "ModelUnusable": ErrorCode(3008, Exit.REFUSED),
+    "SnapshotLocked": ErrorCode(3009, Exit.REFUSED),
     "ResultUnavailable": ErrorCode(4001, Exit.FAILED),
     "JobFailed": ErrorCode(4002, Exit.FAILED),
     "ResultTimeout": ErrorCode(4003, Exit.TIMED_OUT),

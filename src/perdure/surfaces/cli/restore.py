@@ -327,7 +327,7 @@ async def _cut(restoring: "Restoring", source: Source, connection: Connection) -
     from perdure.runtime.saving import snapshots_of
 
     saved = snapshots_of(settings_of(connection, snapshots=source.snapshots))
-    return await restoring.cuts.of_snapshot(await saved.get(source.snapshot))
+    return await restoring.cuts.of_snapshot(await saved.trusted(source.snapshot))
 
 
 def _choice(word: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ COLUMNS = (
     Column("rows", "ROWS", right=True),
     Column("stored_bytes", "BYTES", right=True),
     Column("automatic", "AUTOMATIC"),
+    Column("encrypted_with", "KEY"),
     Column("base", "BASE"),
 )
 DIFFERENCES = (
@@ -136,7 +137,7 @@ async def show(
 async def verify(
     snapshot: str, *, snapshots: Place = None, connection: Connection = AS_SET, shown: Shown = AS_USUAL
 ) -> None:
-    """Read a snapshot again, and those it builds on: every length, digest and number of rows. Exit code 4 names the part that is wrong.
+    """Read a snapshot again, and those it builds on: every length, digest and number of rows. Exit code 4 names the part that is wrong, or the key that is missing.
 
     Parameters
     ----------
@@ -343,12 +344,13 @@ def _heard(progress: "Progress") -> None:
 
 def _record(manifest: "Manifest") -> Record:
     record = record_of(manifest)
-    for name in ("parts", "days", "cut", "format"):
+    for name in ("parts", "days", "cut", "format", "encryption"):
         del record[name]
     return {
         "id": record.pop("id"),
         "state": "whole",
         "rows": manifest.rows,
         "stored_bytes": manifest.stored_bytes,
+        "encrypted_with": manifest.encryption and manifest.encryption.key,
         **record,
     }
