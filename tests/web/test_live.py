@@ -9,7 +9,10 @@ import pytest
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.surfaces.web.live import Live, Recent
+from perdure.surfaces.web.pages.frame import environment
+from perdure.surfaces.web.serve import served
 from tests.support.system import System
+from tests.support.waiting import eventually
 from tests.support.web import web_settings
 
 SOON_S = 20
@@ -165,8 +168,6 @@ async def test_one_who_gives_up_does_not_take_the_answer_from_others() -> None:
 
 async def test_a_page_changes_while_it_is_watched(database_url: str, system: System) -> None:
     """Over a real connection: what is enqueued appears, and one rendering serves both who watch."""
-    from perdure.surfaces.web.serve import served
-
     async with (
         served(web_settings(database_url, web_port=0)) as server,
         httpx.AsyncClient(base_url=server.address, timeout=SOON_S) as client,
@@ -185,3 +186,33 @@ async def test_a_page_changes_while_it_is_watched(database_url: str, system: Sys
                     break
         unknown = await client.get("/live", params={"page": "/nowhere"})
         assert unknown.status_code == 404
+
+
+async def test_templates_are_ready_before_somebody_asks(database_url: str) -> None:
+    """The first visitor after a start of the server waits for no compiler."""
+    environment.cache_clear()
+
+    async def ready() -> bool:
+        made = environment()
+        wanted = set(made.list_templates(extensions=["html"]))
+        return {name for _, name in list(made.cache or ())} >= wanted
+
+    async with served(web_settings(database_url, web_port=0)):
+        assert await eventually(ready)
+
+
+async def test_a_server_that_stops_waits_for_nobody_who_watches(database_url: str) -> None:
+    """The stream comes to its end, and is not cut off after the time that answers under way are given."""
+    async with (
+        served(web_settings(database_url, web_port=0)) as server,
+        httpx.AsyncClient(base_url=server.address, timeout=SOON_S) as client,
+        client.stream("GET", "/live", params={"page": "/queues"}) as stream,
+    ):
+        lines = stream.aiter_lines()
+        async with asyncio.timeout(SOON_S):
+            async for line in lines:
+                if line.startswith("data: <"):
+                    break
+            server.stop()
+            assert [line async for line in lines if "event: trouble" in line] == []
+            await server.ended()

@@ -188,6 +188,8 @@ class PostgresInsights:
         search.take(candidates, rows)
 
     async def _stretch(self, search: Search, budget: timedelta) -> None:
+        if search.lately and await self._stretch_of_lately(search, budget):
+            return
         if search.by_body or search.tried:
             name, values = (
                 ("next_fitting", search.fitting()) if search.by_body else ("next_tried", search.trying())
@@ -200,6 +202,16 @@ class PostgresInsights:
             name, values = following
             following = [row["id"] for row in await self._by_index(budget, name, *values)]
         search.take(following, await self._matching(budget, search, following))
+
+    async def _stretch_of_lately(self, search: Search, budget: timedelta) -> bool:
+        """A stretch by when attempts ended; false when there are too many for that, or when it took too long before."""
+        search.lately = False
+        candidates, until = window(await self._by_index(budget, "tried_since", *search.trying_since()))
+        if until is not None:
+            return False
+        search.take_until(candidates, None, await self._matching(budget, search, candidates))
+        search.lately = True
+        return True
 
     async def _matching(
         self, budget: timedelta, search: Search, candidates: Sequence[UUID]

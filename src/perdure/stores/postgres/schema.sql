@@ -670,6 +670,8 @@ CREATE INDEX job_events_job ON ONLY perdure.job_events USING btree (job_id) WHER
 
 CREATE INDEX job_executions_ended_badly ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['cancelled'::perdure.job_state, 'discarded'::perdure.job_state]));
 
+CREATE INDEX job_executions_ended_lately ON ONLY perdure.job_executions USING btree (settled_at) WHERE (state <> 'completed'::perdure.job_state);
+
 CREATE INDEX job_executions_job ON ONLY perdure.job_executions USING btree (job_id);
 
 CREATE INDEX job_executions_order ON ONLY perdure.job_executions USING brin (perdure.in_order(settle_xid)) WITH (pages_per_range='32', autosummarize='on');

@@ -32,6 +32,9 @@ LOOKED_AT_MOST = 100_000
 WINDOW = 1_000
 """So many bodies are looked at first where most are expected not to fit."""
 
+FEW_ENDED = 20_000
+"""No more attempts than this are looked at to find those that ended since a moment."""
+
 UNFINISHED = "The time budget ended the search here; ask on with the cursor, or narrow the filter."
 SEARCHED = f"Searched the newest {LOOKED_AT_MOST:,} jobs; ask on with the cursor, or narrow the filter."
 SEARCHED_ON = f"Searched {LOOKED_AT_MOST:,} more jobs; ask on with the cursor, or narrow the filter."
@@ -80,6 +83,8 @@ class Search:
         self._looked_at = 0
         self._enough = GROWTH * (limit + 1)  # candidates that are taken at once where few are expected to fit
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
+        self.lately = self.tried and criteria.since is not None
+        """Whether what is wanted may be found by when attempts ended, until that proves to be too many."""
 
     @property
     def states(self) -> frozenset[JobState]:
@@ -128,7 +133,12 @@ class Search:
 
     def trying(self) -> tuple[object, ...]:
         """The values for `next_tried`, which gives those of the next stretch whose attempt left an error that fits."""
-        return (*self._bounds, self._enough, *self._of("error"), *self._of("fingerprint"))
+        return (*self._bounds, self._enough, *_bound(self._criteria.since), *self._errors)
+
+    def trying_since(self) -> tuple[object, ...]:
+        """The values for `tried_since`, which gives all those that are left, where few attempts have ended so since then."""
+        before, _, _ = self._bounds
+        return (before, self._enough, *_bound(self._criteria.since), FEW_ENDED, *self._errors)
 
     def wanted(self, candidates: Sequence[UUID]) -> tuple[object, ...]:
         """The values for `matching`."""
@@ -165,6 +175,10 @@ class Search:
             return JobPage(jobs=jobs)
         note = (SEARCHED if self._first else SEARCHED_ON) if self.spent else UNFINISHED
         return JobPage(jobs=jobs, cursor=str(self._below or LAST), complete=False, note=note)
+
+    @property
+    def _errors(self) -> tuple[object, ...]:
+        return (*self._of("error"), *self._of("fingerprint"))
 
     @property
     def _bounds(self) -> tuple[UUID, UUID, int]:

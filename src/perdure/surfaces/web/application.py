@@ -1,5 +1,6 @@
 """Puts the web face together: routes, what they share, and the gate in front of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from perdure.surfaces.web.authentication import Authentication, Nobody, authenti
 from perdure.surfaces.web.context import Web
 from perdure.surfaces.web.description import AnyJson, description
 from perdure.surfaces.web.gate import LOOPBACK_NAMES, Gate
+from perdure.surfaces.web.live import Live
+from perdure.surfaces.web.pages.frame import compile_templates
 from perdure.surfaces.web.problems import answer_problem
 from perdure.surfaces.web.repeats import LONGEST_BODY, Repeats
 from perdure.surfaces.web.routing import authorised
@@ -28,17 +31,22 @@ STREAMS = ["/live", f"{API}/stream"]
 
 
 def web_application(
-    app: Perdure, *, authentication: Authentication | None = None, anywhere: bool = False
+    app: Perdure,
+    *,
+    authentication: Authentication | None = None,
+    anywhere: bool = False,
+    live: Live | None = None,
 ) -> ASGIApp:
     """The web face of an application object, as one ASGI application to be served or mounted anywhere.
 
     Who may come in is said by `authentication`, or else by the settings. Without any, only callers on this machine are let
-    in, unless `anywhere` says otherwise. Raises InvalidSettings.
+    in, unless `anywhere` says otherwise. Who serves it can end the streams of `live` before the server waits for their end.
+    Raises InvalidSettings.
     """
     settings = app.settings
     chosen = authentication or authentication_of(settings, anywhere=anywhere)
     hosts = settings.web_hosts or (LOOPBACK_NAMES if isinstance(chosen, Nobody) and not anywhere else ())
-    web = Web(app, chosen)
+    web = Web(app, chosen, live or Live())
     inner = Repeats(_litestar(web), web)
     return Gate(inner, chosen, hosts, read_only=settings.web_read_only)
 
@@ -61,19 +69,21 @@ def _litestar(web: Web) -> Litestar:
         plugins=[AnyJson()],
         compression_config=CompressionConfig(backend="gzip", gzip_compress_level=5, exclude=STREAMS),
         request_max_body_size=LONGEST_BODY,
-        lifespan=[_closing],
+        lifespan=[_living],
         state=State({"web": web}, deep_copy=False),
         logging_config=None,
     )
 
 
 @asynccontextmanager
-async def _closing(app: Litestar) -> AsyncIterator[None]:
+async def _living(app: Litestar) -> AsyncIterator[None]:
     web: Web = app.state.web
+    compiling = asyncio.create_task(asyncio.to_thread(compile_templates))
     try:
         yield
     finally:
         await web.close()
+        await compiling
 
 
 def _web(state: State) -> Web:

@@ -31,11 +31,11 @@ class _Opened:
 class Web:
     """Opens the services at first use, so that a database that is away makes requests fail and not the server."""
 
-    def __init__(self, app: Perdure, authentication: Authentication) -> None:
+    def __init__(self, app: Perdure, authentication: Authentication, live: Live) -> None:
         self.app = app
         self.authentication = authentication
         self.started_at = monotonic()
-        self.live = Live()
+        self.live = live
         self.recent = Recent()
         self.undertakings = Undertakings()
         self.metrics = Metrics()

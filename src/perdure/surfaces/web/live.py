@@ -45,6 +45,7 @@ class Live:
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self._interval_s = interval_s
         self._views: dict[object, _View] = {}
+        self._ended = False
 
     @property
     def views(self) -> int:
@@ -67,10 +68,20 @@ class Live:
                 except TimeoutError:
                     yield ": still here\n\n"
                     continue
+                if self._ended:
+                    return
                 seen = view.version
                 yield view.message
         finally:
             self._leave(key, view)
+
+    async def end(self) -> None:
+        """End all streams at once: a page that was watched asks again by itself until a server answers."""
+        self._ended = True
+        for view in list(self._views.values()):
+            async with view.changed:
+                view.version += 1
+                view.changed.notify_all()
 
     async def close(self) -> None:
         """End all rendering."""

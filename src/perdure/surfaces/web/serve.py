@@ -17,6 +17,7 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.wiring import connected
 from perdure.surfaces.web.application import web_application
 from perdure.surfaces.web.authentication import is_loopback
+from perdure.surfaces.web.live import Live
 
 GRACE_S = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -54,8 +55,9 @@ async def served(
     sock = listening(settings.web_host, settings.web_port)
     app = Perdure(settings)
     try:
-        face = web_application(app, anywhere=anywhere)
-        server = Server(face, sock, settings.web_host, prefix)
+        live = Live()
+        face = web_application(app, anywhere=anywhere, live=live)
+        server = Server(face, sock, settings.web_host, prefix, live)
         try:
             yield server
         finally:
@@ -69,7 +71,7 @@ async def served(
 class Server:
     """One server that runs from its making on, until it is stopped."""
 
-    def __init__(self, face: ASGIApp, sock: socket.socket, host: str, prefix: str) -> None:
+    def __init__(self, face: ASGIApp, sock: socket.socket, host: str, prefix: str, live: Live) -> None:
         config = uvicorn.Config(
             face,
             root_path=prefix,
@@ -83,7 +85,7 @@ class Server:
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{sock.getsockname()[1]}{prefix}/"
-        self._server = _Server(config)
+        self._server = _Server(config, live)
         self._task = asyncio.create_task(self._server.serve([sock]))
 
     def stop(self) -> None:
@@ -104,7 +106,15 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own handling of signals: whoever starts it decides."""
+    """uvicorn without its own handling of signals: whoever starts it decides. What is watched ends first, it would not by itself."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._live.end()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

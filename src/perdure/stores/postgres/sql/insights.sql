@@ -36,9 +36,9 @@ WHERE j.id < :before AND j.id >= coalesce((SELECT b.id FROM bound b), :floor)
 ORDER BY j.id DESC LIMIT :most)
 UNION ALL SELECT b.id, true FROM bound b;
 
--- name: next_tried(before, floor, span, most, errors, errors_folded, fingerprints, fingerprints_folded)
+-- name: next_tried(before, floor, span, most, since, since_ms, errors, errors_folded, fingerprints, fingerprints_folded)
 -- Of the next `span` attempts below `before`, in the order of their jobs, that left a job in another state than completed, those whose error
--- fits, at most `most`; `past` as above. A job may come twice.
+-- fits and that were enqueued since then, at most `most`; `past` as above. A job may come twice.
 WITH bound AS MATERIALIZED (
     SELECT c.id FROM (
         (SELECT e.job_id AS id FROM perdure.job_executions e
@@ -53,21 +53,49 @@ WITH bound AS MATERIALIZED (
     SELECT coalesce((SELECT b.id FROM bound b), :floor) AS id
 )
 (SELECT t.job_id AS id, false AS past FROM (
-    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    SELECT e.job_id, e.error, e.cause, e.outcome, e.settled_at FROM perdure.job_executions e
     WHERE e.state IN ('cancelled', 'discarded') AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
     UNION ALL
-    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    SELECT e.job_id, e.error, e.cause, e.outcome, e.settled_at FROM perdure.job_executions e
     WHERE e.state = 'retryable' AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
     UNION ALL
-    SELECT e.job_id, e.error, e.cause, e.outcome FROM perdure.job_executions e
+    SELECT e.job_id, e.error, e.cause, e.outcome, e.settled_at FROM perdure.job_executions e
     WHERE e.state IN ('pending', 'scheduled', 'available') AND e.job_id < :before AND e.job_id >= (SELECT g.id FROM begin g)
 ) t
 WHERE (:errors::text[] IS NULL OR perdure.text_fits(t.error ->> 'type', :errors_folded::boolean, :errors)
         OR perdure.text_fits(t.error ->> 'message', :errors_folded, :errors) OR perdure.text_fits(t.cause, :errors_folded, :errors))
     AND (:fingerprints::text[] IS NULL OR perdure.text_fits(
         coalesce(nullif(t.error ->> 'fingerprint', ''), t.outcome::text), :fingerprints_folded::boolean, :fingerprints))
+    AND ((:since::timestamptz IS NULL AND :since_ms::bigint IS NULL) OR (
+        t.settled_at >= coalesce(:since, now() - :since_ms * interval '1 millisecond') - interval '5 minutes'
+        AND EXISTS (SELECT FROM perdure.jobs j
+            WHERE j.id = t.job_id AND j.enqueued_at >= coalesce(:since, now() - :since_ms * interval '1 millisecond'))))
 ORDER BY t.job_id DESC LIMIT :most)
 UNION ALL SELECT b.id, true FROM bound b;
+
+-- name: tried_since(before, most, since, since_ms, few, errors, errors_folded, fingerprints, fingerprints_folded)
+-- The jobs below `before` that were enqueued since a moment and that an attempt left in another state than completed with an error that fits,
+-- at most `most`: all that there are, found by when such attempts ended. Where more than `few` did since then, `before` itself with `past`
+-- and nothing else: the walk above finds a page sooner. No attempt ends before its job came, unless the clock of the server was set back: five
+-- minutes are allowed for that.
+WITH bound AS MATERIALIZED (
+    SELECT coalesce(:since::timestamptz, now() - :since_ms::bigint * interval '1 millisecond') AS since
+), many AS MATERIALIZED (
+    SELECT count(*) > :few::integer AS so FROM (
+        SELECT FROM perdure.job_executions e
+        WHERE e.state <> 'completed' AND e.settled_at >= (SELECT b.since FROM bound b) - interval '5 minutes' LIMIT :few + 1
+    ) c
+)
+(SELECT DISTINCT t.job_id AS id, false AS past FROM perdure.job_executions t
+WHERE NOT (SELECT m.so FROM many m)
+    AND t.state <> 'completed' AND t.settled_at >= (SELECT b.since FROM bound b) - interval '5 minutes' AND t.job_id < :before::uuid
+    AND (:errors::text[] IS NULL OR perdure.text_fits(t.error ->> 'type', :errors_folded::boolean, :errors)
+        OR perdure.text_fits(t.error ->> 'message', :errors_folded, :errors) OR perdure.text_fits(t.cause, :errors_folded, :errors))
+    AND (:fingerprints::text[] IS NULL OR perdure.text_fits(
+        coalesce(nullif(t.error ->> 'fingerprint', ''), t.outcome::text), :fingerprints_folded::boolean, :fingerprints))
+    AND EXISTS (SELECT FROM perdure.jobs j WHERE j.id = t.job_id AND j.enqueued_at >= (SELECT b.since FROM bound b))
+ORDER BY 1 DESC LIMIT :most)
+UNION ALL SELECT :before, true FROM many m WHERE m.so;
 
 -- name: next_of_states(states, before, floor, span)
 -- The ids of the next jobs below `before` that are or have been in one of these states. A job may come twice.

@@ -155,6 +155,13 @@ def environment() -> Environment:
     return made
 
 
+def compile_templates() -> None:
+    """Make all templates ready, so that the first visitors after a start do not wait for it: some 300 ms of work."""
+    made = environment()
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
+
+
 def render(visit: Visit, content: Content, *, live: bool = False) -> str:
     """A whole page, or the part of it that lives."""
     name, shown = content
