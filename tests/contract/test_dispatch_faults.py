@@ -202,7 +202,7 @@ async def test_a_server_that_is_no_use_is_left_aside_and_taken_up_again(
         before = monotonic()
         (lease,) = await dispatch.claim(claimer(), SCOPE, limit=5)
         assert lease.job_id == first.id
-        assert dispatch.failures == 1
+        assert dispatch.failures >= 1
         await store.add(new_job())
         assert len(await dispatch.claim(claimer(), SCOPE, limit=5)) == 1
         assert monotonic() - before < 3

@@ -356,6 +356,17 @@ async def test_a_queue_is_paused_and_resumed_once(system: System) -> None:
         assert len(await system.claim()) == (event == "queue_resumed")
 
 
+async def test_a_queue_that_is_served_and_had_no_job_yet_is_paused(system: System) -> None:
+    """As before a release that will fill it; a name that nobody serves is a slip."""
+    await system.worker()
+    assert (await system.act.pause("default", dry_run=True, **BY)).matched == 1
+    assert (await system.act.pause("default", **BY)).outcomes == {ActOutcome.DONE: 1}
+    await system.add()
+    assert await system.claim() == []
+    with pytest.raises(NotFound):
+        await system.act.pause("defualt", **BY)
+
+
 async def test_a_worker_drains(system: System) -> None:
     worker = await system.worker()
     assert (await system.act.drain(worker, dry_run=True, **BY)).changed == 0

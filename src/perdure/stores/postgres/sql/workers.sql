@@ -1,7 +1,10 @@
 -- The rows of the workers and their heartbeats.
 
 -- name: register(id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
--- Write the row of a worker that starts.
+-- Write the row of a worker that starts. The queues that it serves are known from then on, also before their first job: they can be paused.
+WITH served AS (
+    INSERT INTO perdure.queues (name) SELECT DISTINCT q.name FROM unnest(:queues::text[]) AS q (name) ORDER BY 1 ON CONFLICT DO NOTHING
+)
 INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
 VALUES (:id, :name, :host, :pid, :type, :queues, :kinds, :labels, :capacity, :processes, :version)
 ON CONFLICT (id) DO NOTHING;
