@@ -1,7 +1,7 @@
 """Levels: what the leader counts is what counting would tell, and pages over many jobs tell it at any moment."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from perdure.domain.job import JobState
 from perdure.services.activity import Activity
 from perdure.stores.postgres import insights, past
 from perdure.stores.postgres.activity import PostgresActivity
-from perdure.stores.postgres.levels import KEPT_DAYS, PostgresLevels
+from perdure.stores.postgres.levels import BIN, KEPT_DAYS, PostgresLevels
 from tests.support.system import System, failure, system_on
 
 MOVED = """
@@ -122,13 +122,9 @@ async def test_rates_tell_the_same_from_what_the_leader_counts(system: System) -
     await system.add_many(6)
     await system.run()
     await system.run(failure())
-    await system.sql.execute(
-        "UPDATE perdure.job_executions SET settled_at = settled_at - interval '20 seconds'"
-    )
-    await system.sql.execute("UPDATE perdure.jobs SET enqueued_at = enqueued_at - interval '20 seconds'")
     activity = Activity(PostgresActivity(system.database))
     status, (rate,) = await system.read.status(), await activity.queue_rates()
-    await PostgresLevels(system.database).run_once()
+    await PostgresLevels(system.database).run_once(datetime.now(UTC) + BIN)
     await system.sql.execute("UPDATE perdure.recent_counts SET jobs = jobs * 2000 WHERE what <> 'counted'")
     await system.sql.execute(
         "INSERT INTO perdure.recent_counts SELECT min(at) - interval '10 seconds', 0, 'counted', 0 FROM perdure.recent_counts"
