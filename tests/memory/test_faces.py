@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -101,6 +102,10 @@ async def test_the_operations_of_the_specification(store: Store, app: Perdure) -
     (alike,) = await app.state.similar_patterns(first.id, 0.8)
     assert (alike.execution.job_id, alike.similarity > 0.8) == (second.id, True)
     assert list(await app.state.similar_patterns(first.id, 0.999)) == []
+    status = await app.state.memory_status()
+    assert (status.searchable, status.remembered, status.behind) == (True, 2, 2)
+    assert (await app.state.rebuild_memory()).remembered == 2
+    assert (await app.state.rebuild_memory(fresh=True)).remembered == 0
 
 
 async def test_without_a_qdrant_the_way_out_is_named(database_url: str, tmp_path: Path) -> None:
@@ -162,6 +167,10 @@ def test_the_commands_find_show_and_rebuild(perdure: Command, database_url: str)
     ] == ["app.b"]
     assert perdure("search", "reset", "--since", "1h", "--outcome", "completed").out == ""
     assert [row[3] for row in perdure("job", "similar", mine).rows] == ["app.b"]
+    (context,) = perdure("memory", "show", mine, "--json").json["items"]
+    assert (context["kind"], context["error"]) == ("app.a", found[0]["error"])
+    assert perdure("memory", "store", mine, "--json").json["items"] == [context]
+    assert perdure("memory", "store", str(UUID(int=1))).code == Exit.NOT_FOUND
     status = perdure("memory", "status", "--json").json
     assert (status["state"], status["remembered"], status["behind"]) == ("ok", 2, 0)
     assert perdure("memory", "rebuild", "--fresh").code == Exit.USAGE, "nobody can be asked here"

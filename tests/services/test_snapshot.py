@@ -15,17 +15,20 @@ import pytest
 from pydantic import SecretStr
 
 from perdure.domain.errors import InvalidOption, NotEmpty, NotFound, SnapshotsUnavailable, SnapshotUnusable
-from perdure.domain.job import JobState
+from perdure.domain.job import JobState, UniqueRule
 from perdure.domain.settlement import Completed
 from perdure.domain.snapshot import Manifest, Part, SnapshotKind, to_prune
 from perdure.runtime.saving import AutomaticSnapshots, policy_of
 from perdure.runtime.settings import Settings
+from perdure.services.guard import Guard
 from perdure.services.snapshot import Progress, Snapshots
 from perdure.stores.objects.vault import ObjectVault
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
-from tests.support.snapshots import damage, manifest_of
+from perdure.stores.postgres.lineage import PostgresLineage
+from tests.support.snapshots import NOWHERE, damage, manifest_of
 from tests.support.store import Store
 from tests.support.system import System, system_on
+from tests.support.waiting import eventually
 from tests.support.writers import Writers
 
 WRITING_FAILS = """
@@ -172,6 +175,61 @@ async def test_a_system_goes_on_after_the_loss_of_its_database(
     assert (again.era, again.installation) == (1, manifest.installation)
 
 
+async def test_numbers_that_the_database_gives_go_on_after_those_brought_back(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """A lane of a new kind, the first thing after a restore, takes no number of those that were there."""
+    for kind in ("app.a", "app.b", "app.c"):
+        await system.add(kind)
+    manifest = await snapshots.create()
+    await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        await restored.add("app.new")
+        assert await restored.sql.fetchval("SELECT count(*) FROM perdure.lanes") == 4
+
+
+async def test_who_remembers_more_than_the_snapshot_goes_on_and_tells_what_is_lost(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """Whoever brings a snapshot back adopts it, so that nobody is halted; leases of before are void, and their jobs hold their keys again."""
+    producer = Guard(PostgresLineage(system.database), who="producer", marks=True)
+    waiting = {JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE}
+    await system.add(unique=UniqueRule(key="k", states=frozenset(waiting)))
+    (lease,) = await system.claim()
+    manifest = await snapshots.create()
+    lost = await system.add()
+    producer.note([lost])
+    await producer.look()
+    await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        later = Guard(PostgresLineage(restored.database), who="producer", memory=producer.memory)
+        later.note([lost])
+        await later.look()
+        told = await restored.sql.fetch("SELECT job_id, lost FROM perdure.forgotten_jobs")
+        assert [tuple(row) for row in told] == [(lost, "enqueue")]
+        assert await restored.sql.fetchval("SELECT job_id FROM perdure.unique_keys") == lease.job_id
+        settled = await restored.end(lease, Completed(result="1"))
+        assert (settled.accepted, await restored.state(lease.job_id)) == (frozenset(), "available")
+
+
+async def test_whether_a_parent_ended_unseen_is_found_out_anew(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """The transactions that the saved rows speak of are over, and their numbers are older than all of the restored database."""
+    await system.add(after=[await system.add()])
+    manifest = await snapshots.create()
+    await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        assert await restored.count("blocked_jobs", "NOT verified") == 1
+
+        async def verified() -> bool:
+            await restored.jobs.resolve(limit=10)
+            await restored.sql.execute("UPDATE perdure.blocked_jobs SET look_at = now() WHERE NOT verified")
+            return await restored.count("blocked_jobs", "verified") == 1
+
+        await eventually(verified)
+
+
 async def test_nobody_finds_a_table_to_write_into_before_all_rows_are_back(
     system: System, snapshots: Snapshots, empty_database_url: str
 ) -> None:
@@ -245,22 +303,20 @@ async def test_a_live_system_is_never_restored_over(
     assert await system.state(job) == "available"
 
 
-@pytest.mark.parametrize("how", ["flipped", "truncated", "longer"])
+@pytest.mark.parametrize("how", ["flipped", "truncated", "longer", "gone"])
 @pytest.mark.parametrize("part", ["jobs", "job_executions", "lanes"])
 async def test_a_damaged_file_is_named_before_anything_is_touched(
-    system: System, snapshots: Snapshots, folder: Path, empty_database_url: str, how: str, part: str
+    system: System, snapshots: Snapshots, folder: Path, how: str, part: str
 ) -> None:
+    """Not even a connection is opened: there is no such database."""
     await system.add_many(20)
     await system.run()
     manifest = await snapshots.create()
     assert [each.id for each in await snapshots.verify(manifest.id)] == [manifest.id]
     damage(folder / manifest.id / f"{part}.copy.zst", how)
     with pytest.raises(SnapshotUnusable, match=part) as refused:
-        await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
+        await snapshots.restore(manifest.id, NOWHERE, fork=False, actor="test")
     assert refused.value.part == part
-    connection = await asyncpg.connect(empty_database_url)
-    assert await connection.fetchval("SELECT to_regnamespace('perdure')") is None
-    await connection.close()
 
 
 @pytest.mark.parametrize(

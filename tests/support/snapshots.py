@@ -6,12 +6,15 @@ from pathlib import Path
 from uuid import UUID
 
 from perdure.domain.snapshot import Manifest, SnapshotKind
+from perdure.stores.postgres.archive import PostgresArchive
 
 OLD, NEW = (
     f"{name}:{base64.b64encode(bytes([number] * 32)).decode()}"
     for number, name in enumerate(("old", "new"), start=1)
 )
 KEYS = f"{NEW},{OLD}"
+NOWHERE = PostgresArchive("postgresql://nobody@127.0.0.1:1/nothing")
+"""A database that whoever touches it cannot reach."""
 
 
 def manifest_of(number: int, *, automatic: bool, base: str | None = None) -> Manifest:
@@ -32,6 +35,9 @@ def manifest_of(number: int, *, automatic: bool, base: str | None = None) -> Man
 
 
 def damage(path: Path, how: str) -> None:
+    if how == "gone":
+        path.unlink()
+        return
     data = bytearray(path.read_bytes())
     if how == "flipped":
         data[len(data) // 2] ^= 1

@@ -17,7 +17,7 @@ from perdure.domain.errors import PastUnknown
 from perdure.domain.execution_memory import SimilarExecution
 from perdure.domain.job import JobState
 from perdure.domain.restore import MEANINGS, Action, Phase, Restore, RestoreScope
-from perdure.runtime.state_operations import InPlaceOptions
+from perdure.runtime.restore_operations import InPlaceOptions
 from perdure.services.check import Check
 from perdure.services.restore import HOLD
 

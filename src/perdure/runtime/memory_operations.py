@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from perdure.domain.execution_memory import ExecutionContext, SimilarExecution, Wanted
+from perdure.domain.execution_memory import ExecutionContext, MemoryStatus, SimilarExecution, Wanted
 from perdure.services.execution_memory import NOTHING, ExecutionMemory
 from perdure.services.shared_memory import SharedMemory
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MemoryOperations:
-    """storeExecutionContext, retrieveExecutionContext, searchSimilarExecutions and findSimilarPatterns; a part of `app.state`."""
+    """storeExecutionContext, retrieveExecutionContext, searchSimilarExecutions, findSimilarPatterns and their companions; a part of `app.state`."""
 
     def __init__(self, app: "Perdure") -> None:
         self._app = app
@@ -44,6 +44,20 @@ class MemoryOperations:
     ) -> Sequence[SimilarExecution]:
         """Executions of other jobs that are at least so much like this job's last failure. Raises NotFound and MemoryUnavailable."""
         return await (await self._memory()).similar(job_id, Wanted(least=minimum), limit=limit)
+
+    async def memory_status(self) -> MemoryStatus:
+        """How much is remembered, where, by which embedder, and how far it is behind; of one that does not answer, why.
+
+        Raises MemoryUnavailable where there is none.
+        """
+        return await (await self._memory()).status()
+
+    async def rebuild_memory(self, *, fresh: bool = False) -> MemoryStatus:
+        """Have the leader read the history from its beginning again; with `fresh` what is remembered is dropped first, also what history lacks by now.
+
+        Raises MemoryUnavailable.
+        """
+        return await (await self._memory()).rebuild(fresh=fresh)
 
     async def _memory(self) -> ExecutionMemory:
         return await (await self._app.stores()).memory.service()

@@ -38,6 +38,11 @@ COLUMNS = (
     Column("error", "ERROR", "red"),
     Column("fixed_by", "FIXED BY"),
 )
+CONTEXT_COLUMNS = (
+    Column("run", "RUN", right=True),
+    Column("attempt", "ATTEMPT", right=True),
+    *COLUMNS[2:],
+)
 
 
 @Parameter(name="*")
@@ -152,6 +157,34 @@ async def rebuild(
 
 
 @app.command
+async def show(job: str, /, *, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> None:
+    """Show what is remembered of a job, the newest attempt first.
+
+    Parameters
+    ----------
+    job
+        Id of the job.
+    """
+    async with opened(connection) as stores:
+        found = await (await stores.memory.service()).contexts(id_of(job))
+    _show_contexts(found, shown)
+
+
+@app.command
+async def store(job: str, /, *, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> None:
+    """Remember the ended attempts of a job now, whatever the share; else the leader of the workers does so by itself.
+
+    Parameters
+    ----------
+    job
+        Id of the job.
+    """
+    async with opened(connection) as stores:
+        found = await (await stores.memory.service()).store(id_of(job))
+    _show_contexts(found, shown)
+
+
+@app.command
 def serve(*, port: int = 0, connection: Connection = AS_SET) -> int:
     """Run Qdrant's engine for the data folder, until Ctrl-C; for one machine, not the Qdrant server.
 
@@ -185,13 +218,26 @@ def show_similar(found: "Sequence[SimilarExecution]", shown: Shown) -> None:
     )
 
 
+def _show_contexts(found: "Sequence[ExecutionContext]", shown: Shown) -> None:
+    records = [{**record_of(each), **_told(each)} for each in found]
+    listing = Listing(
+        schema="perdure.execution_contexts/1",
+        item="perdure.execution_context/1",
+        columns=CONTEXT_COLUMNS,
+        records=records,
+        key="token",
+    )
+    show_list(listing, shown)
+
+
 def _similar(found: "SimilarExecution") -> Record:
+    return {**flattened(record_of(found), "execution"), **_told(found.execution)}
+
+
+def _told(context: "ExecutionContext") -> Record:
     from perdure.domain.execution_memory import fixed_by
 
-    record = flattened(record_of(found), "execution")
-    context = found.execution
     return {
-        **record,
         "settled_at": moment_of(context.settled_at),
         "error": error_of(context),
         "fixed_by": fixed_by(context),
