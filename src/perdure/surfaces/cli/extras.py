@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from perdure.domain.errors import InvalidSettings
 
-MODULES = {"web": frozenset({"litestar", "uvicorn", "jinja2", "markupsafe", "prometheus_client"})}
+MODULES = {
+    "web": frozenset({"litestar", "uvicorn", "jinja2", "markupsafe", "prometheus_client"}),
+    "top": frozenset({"textual"}),
+}
 """What each extra brings."""
 
 

@@ -26,6 +26,7 @@ COMMANDS = (
     ("dlq", "dlq:app", "See what gave up, replay or discard it."),
     ("serve", "serve:serve", "Serve the dashboard, the HTTP API, metrics and probes."),
     ("status", "status:status", "The system on one screen; the exit code is its state."),
+    ("top", "top:top", "Queues, workers, jobs and alerts on a screen that lives; needs a terminal."),
     ("snapshot", "snapshot:app", "Save everything, check it, and bring it back into an empty database."),
     ("shared", "shared:app", "Read and write the memory that workers and programs share."),
     (
