@@ -1,6 +1,7 @@
 """Runners tell how an attempt has ended whatever fails around its handler; one untold would keep its place for ever."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -115,3 +116,36 @@ async def test_an_attempt_that_is_stopped_after_its_handler_has_ended_ends_for_t
     run.attempt.stop_reason = StopReason.CANCELLED
     run.runner.stop(run.attempt)
     assert isinstance(await run.ending(), Cancelled)
+
+
+@MODES
+async def test_an_attempt_that_is_stopped_before_its_first_step_is_told(mode: str) -> None:
+    """A claim and a cancel that arrive together: a task that is cancelled before it begins runs no line of its own."""
+    run = Run(mode, attempt_at(f"tells_{mode}"), Refusing(DatabaseUnavailable("away")))
+    run.attempt.stop_reason = StopReason.CANCELLED
+    run.runner.stop(run.attempt)
+    assert isinstance(await run.ending(), Cancelled | Completed)
+
+
+async def test_a_handler_for_which_no_thread_can_be_started_is_told_and_never_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool keeps the call in its line, where the next thread would find it."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = Refusing(RuntimeError("never asked"))
+    runner = ThreadRunner(KINDS, lambda given: AttemptLine(given, store, "perdure"), 2)
+    endings: asyncio.Queue[tuple[Attempt, Ending | None]] = asyncio.Queue()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        attempt = attempt_at("tells_thread")
+        runner.start(attempt, lambda *told: endings.put_nowait(told))
+    first, ending = await asyncio.wait_for(endings.get(), 30)
+    assert (first, type(ending)) == (attempt, Failed)
+    later = attempt_at("tells_thread")
+    runner.start(later, lambda *told: endings.put_nowait(told))
+    assert await asyncio.wait_for(endings.get(), 30) == (later, Completed())
+    await runner.close()
+    assert store.asked == 1

@@ -276,3 +276,16 @@ async def test_a_ring_that_comes_while_a_claim_is_under_way_is_answered_by_anoth
     await until(lambda: late.job_id in process.handlers.started)
     await process.execution.drain(0)
     await running
+
+
+async def test_time_limits_hold_until_the_end_of_a_drain() -> None:
+    """A process that is recycled waits for what runs, however long; one hung handler must not keep it for ever."""
+    hung, stuck = lease(timeout_ms=200), asyncio.Event()
+    process = Process([hung], stuck=lambda attempt: stuck.set())
+    running = asyncio.create_task(process.execution.run())
+    await until(lambda: process.handlers.started)
+    draining = asyncio.create_task(process.execution.drain(float("inf"), "the process is recycled"))
+    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(stuck.wait(), 30)
+    await asyncio.wait_for(draining, 10)
+    assert process.results.endings == {hung.job_id: failure(message="too long")}

@@ -1,4 +1,4 @@
-"""When results cannot be settled, nothing new is claimed."""
+"""When results cannot be settled, nothing new is claimed; one that cannot be settled holds up no other."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,29 +15,74 @@ SOON_S = 20
 
 
 class Door:
-    """Stands where the store is: settles while it is open."""
+    """Stands where the store is: settles while it is open, but no more at once than fit, and none that it refuses."""
 
-    def __init__(self) -> None:
-        self.open = False
+    def __init__(self, *, opened: bool = False, fit: int = 1000) -> None:
+        self.open = opened
+        self.fit = fit
+        self.refused: set[UUID] = set()
         self.settled: list[UUID] = []
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        if not self.open:
+        if not self.open or len(settlements) > self.fit:
             raise DatabaseUnavailable("no connection is left")
+        if self.refused & {one.token for one in settlements}:
+            raise RuntimeError("permission denied for a table of somebody's trigger")
         self.settled += [one.token for one in settlements]
         return Settled(accepted=frozenset(self.settled), released=())
+
+
+def lease() -> Lease:
+    return Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, 0, 0, kind="app.work")
+
+
+def completion_with(door: Door) -> Completion:
+    bounds = Bounds(unsettled_max=10_000, crash_limit=3, interruption_limit=3)
+    return Completion(door, door, uuid4(), bounds=bounds)  # type: ignore[arg-type]
+
+
+async def test_a_result_that_is_refused_again_and_again_holds_up_no_other_and_no_end() -> None:
+    """A drain must come to its end, too; the job of that result runs again."""
+    door = Door(opened=True)
+    completion, leases = completion_with(door), [lease() for _ in range(20)]
+    door.refused = {leases[0].token, leases[7].token}
+    for one in leases:
+        completion.add(one, Completed(result=None), 100.0, 100.1)
+    running = asyncio.create_task(completion.run())
+
+    async def others_settled() -> bool:
+        return set(door.settled) == {one.token for one in leases} - door.refused
+
+    assert await eventually(others_settled, within_s=SOON_S)
+    assert not completion.full
+    assert completion.tokens == door.refused
+    mended = door.refused = {leases[7].token}
+    completion.add(late := lease(), Completed(result=None), 100.0, 100.1)
+    completion.close()
+    await asyncio.wait_for(running, SOON_S)
+    assert {leases[0].token, late.token} <= set(door.settled)
+    assert not mended & set(door.settled)
+
+
+async def test_results_that_do_not_fit_into_one_message_go_in_smaller_ones() -> None:
+    """A server ends the connection at a message that is too large, which looks as if it were away."""
+    door = Door(opened=True, fit=3)
+    completion, leases = completion_with(door), [lease() for _ in range(50)]
+    for one in leases:
+        completion.add(one, Completed(result=None), 100.0, 100.1)
+    completion.close()
+    await asyncio.wait_for(completion.run(), SOON_S)
+    assert sorted(door.settled) == sorted(one.token for one in leases)
 
 
 async def test_one_result_that_cannot_be_settled_holds_back_all_claims_until_it_is() -> None:
     """A process that claims with one connection and has lost the other would keep what others could do."""
     door = Door()
-    bounds = Bounds(unsettled_max=10_000, crash_limit=3, interruption_limit=3)
-    completion = Completion(door, door, uuid4(), bounds=bounds)  # type: ignore[arg-type]
+    completion, ended = completion_with(door), lease()
     running = asyncio.create_task(completion.run())
-    lease = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, 0, 0, kind="app.work")
     await asyncio.wait_for(completion.room(), SOON_S)
 
-    completion.add(lease, Completed(result=None), 100.0, 100.1)
+    completion.add(ended, Completed(result=None), 100.0, 100.1)
 
     async def held_back() -> bool:
         return completion.full
@@ -47,7 +92,7 @@ async def test_one_result_that_cannot_be_settled_holds_back_all_claims_until_it_
     assert not (await asyncio.wait({claiming}, timeout=0.3))[0]
     door.open = True
     await asyncio.wait_for(claiming, SOON_S)
-    assert door.settled == [lease.token]
+    assert door.settled == [ended.token]
     assert not completion.full
     completion.close()
     await asyncio.wait_for(running, SOON_S)

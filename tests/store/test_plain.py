@@ -1,7 +1,7 @@
 """Plain jobs: stored the quick way exactly as `enqueue_jobs` would, and left to it wherever there is a doubt."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -244,6 +244,38 @@ async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by
         heard = [await rings.get(), await rings.get()]
     ranks = await store.sql("SELECT rank FROM perdure.available_jobs ORDER BY rank OFFSET 1")
     assert [int(one.rpartition(":")[2]) for one in heard] == [row["rank"] for row in ranks]
+    await service.close()
+    await database.close()
+
+
+async def test_an_error_that_nobody_foresaw_meets_the_callers_of_its_batch_alone(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    plain = PlainJobs(database, database, rings=False)
+    service = Enqueue(store.jobs, plain, store.dispatch)
+    await store.jobs.enqueue([new_job()])
+    refused = new_job()
+    few, slow = plain.few, asyncio.Event()
+
+    async def refusing(jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
+        if refused in jobs:
+            slow.set()
+            await asyncio.sleep(0)  # others come meanwhile
+            raise RuntimeError("a limit of somebody's role")
+        return await few(jobs)
+
+    monkeypatch.setattr(plain, "few", refusing)
+    service._is_taken = True  # as while the commit of another lone job is under way
+    first = asyncio.create_task(service.one(refused, on_duplicate="raise"))
+    await asyncio.sleep(0)
+    service._is_taken = False
+    service._begin()
+    await slow.wait()
+    second = asyncio.create_task(service.one(later := new_job(), on_duplicate="raise"))
+    with pytest.raises(RuntimeError, match="role"):
+        await first
+    assert (await second).job_id == later.id
     await service.close()
     await database.close()
 

@@ -117,6 +117,8 @@ class Child:
                 self._settings.suspect_after_s, partial(self._look_at_worker, stores), name="worker"
             )
             helpers = [asyncio.create_task(task) for task in (self._obey(), self._report(), watch)]
+            for task in helpers:
+                task.add_done_callback(_must_not_fail)
             if followed:
                 helpers.append(asyncio.create_task(every(ADVICE_S, followed.refresh, name="advice")))
             await self._execution.run()
@@ -299,11 +301,19 @@ class Child:
             os._exit(1)
 
 
+def _must_not_fail(task: "asyncio.Task[None]") -> None:
+    """A process that no longer hears or tells is no use: it ends, and its supervisor starts another."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the process cannot go on; it ends", exc_info=error)
+        os._exit(1)
+
+
 def resident_mb() -> float:
     """Resident memory of this process in megabytes."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
+    with suppress(
+        OSError
+    ):  # there is none on other systems, and no file can be opened where handlers leak them
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

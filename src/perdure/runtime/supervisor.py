@@ -65,6 +65,7 @@ class Worker:
         )
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Lock()
+        self._next_id: WorkerId | None = None
         self._failed: tuple[str, str] | None = None
         self._signals = 0
         self._withdrawing = Withdrawing(self._children, self._stopping)
@@ -267,9 +268,10 @@ class Worker:
         async with self._renewal:
             if gone != self._id:
                 return  # another beat was faster
-            worker_id = WorkerId(uuid.uuid4())
+            # One id for all tries: the row of a try whose answer was lost must not stay behind as another worker.
+            worker_id = self._next_id = self._next_id or WorkerId(uuid.uuid4())
             await self._register(worker_id)
-            self._id = worker_id
+            self._id, self._next_id = worker_id, None
         log.error("declared dead by the others; all leases are lost, starting anew")
         lost = list(self._children.values())
         for child in lost:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -20,6 +21,8 @@ from perdure.ports import Dispatch, Settled
 
 BATCH = 500
 LONGEST_PAUSE_S = 2.0
+LONGEST_ASIDE_S = 30.0
+UNSETTLEABLE = "perdure.Unsettleable"
 
 log = structlog.get_logger("perdure.completion")
 
@@ -78,10 +81,13 @@ class Completion:
         self._on_settled = on_settled
         self._waiting: deque[Finished] = deque()
         self._in_flight: list[Finished] = []
+        self._set_aside: list[Finished] = []
+        self._aside_until = 0.0
+        self._aside_pause = 0.0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._closing = False
-        self._failing = False
+        self._failing = self._told = False
 
     def add(self, lease: Lease, ending: Ending, started: float | None, finished: float) -> None:
         """Hand in an attempt that has ended; `started` and `finished` are of the monotonic clock."""
@@ -90,12 +96,12 @@ class Completion:
 
     @property
     def unsettled(self) -> int:
-        return len(self._waiting) + len(self._in_flight)
+        return len(self._waiting) + len(self._in_flight) + len(self._set_aside)
 
     @property
     def tokens(self) -> set[UUID]:
         """The leases whose attempts have ended and are not settled yet."""
-        return {finished.lease.token for finished in (*self._waiting, *self._in_flight)}
+        return {one.lease.token for one in (*self._waiting, *self._in_flight, *self._set_aside)}
 
     @property
     def full(self) -> bool:
@@ -118,64 +124,108 @@ class Completion:
             await self._settled.wait()
 
     async def run(self) -> None:
-        """Settle until `close` was called and everything is settled."""
-        pause = 0.0
-        while True:
+        """Settle until `close` was called and everything is settled, or cannot be."""
+        pause, most = 0.0, BATCH
+        while self.unsettled or not self._closing:
+            self._take_up_again()
             if not self._waiting:
-                if self._closing:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
+                await self._woken()
                 continue
-            batch = self._in_flight = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            batch = self._in_flight = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            away: Unavailable | None = None
+            kept: Sequence[Finished] = ()
             try:
-                await self._settle(batch)
-                pause, self._failing = 0.0, False
-            except Exception as error:
-                # Results are never dropped for an error that may pass: they wait, and claims stop when too many do.
-                if not isinstance(error, Unavailable):
-                    log.exception("results could not be settled; trying again", count=len(batch))
+                kept = await self._settle_apart(batch)
+            except Unavailable as error:
+                away = error
+            self._in_flight = []
+            if away is None:
+                pause, most = 0.0, min(BATCH, most * 2)
+                self._put_aside(kept)
+                self._tell_of(None)
+            else:
+                # A connection may also be lost because so much does not fit into one message.
+                pause, most = min(LONGEST_PAUSE_S, pause * 2 or 0.05), max(1, len(batch) // 2)
                 self._waiting.extendleft(reversed(batch))
-                self._failing = True
-                pause = min(LONGEST_PAUSE_S, pause * 2 or 0.05)
+                self._tell_of(away, for_long=pause >= LONGEST_PAUSE_S)
                 await asyncio.sleep(pause)
-            finally:
-                self._in_flight = []
-                self._settled.set()
+            self._settled.set()
 
     def close(self) -> None:
-        """Let `run` end once everything is settled."""
+        """Let `run` end once everything is settled; what was set aside is tried once more."""
         self._closing = True
+        self._aside_until = 0.0
         self._wake.set()
+
+    async def _woken(self) -> None:
+        self._wake.clear()
+        left = max(0.0, self._aside_until - monotonic()) if self._set_aside else None
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), left)
+
+    def _tell_of(self, away: Unavailable | None, *, for_long: bool = False) -> None:
+        """Results are never dropped for an error that may pass: they wait, and nothing is claimed meanwhile."""
+        self._failing = away is not None
+        if away is not None and for_long and not self._told:
+            why, step = str(away), away.next_step
+            log.warning(
+                "results cannot be stored; nothing is claimed until they can",
+                waiting=self.unsettled,
+                error=why,
+                next=step,
+            )
+            self._told = True
+        elif away is None and self._told:
+            log.info("results are stored again")
+            self._told = False
+
+    def _put_aside(self, kept: Sequence[Finished]) -> None:
+        """Let results wait that the database refuses though it is there, so that they hold up no others."""
+        if kept and self._closing:
+            ids = [str(one.lease.job_id) for one in kept]
+            log.error("results could not be stored to the end; these jobs run again", jobs=ids)
+        elif kept:
+            self._aside_pause = min(LONGEST_ASIDE_S, self._aside_pause * 2 or 0.05)
+            self._aside_until = monotonic() + self._aside_pause
+            self._set_aside += kept
+        elif not self._set_aside:
+            self._aside_pause = 0.0
+
+    def _take_up_again(self) -> None:
+        if self._set_aside and monotonic() >= self._aside_until:
+            self._waiting.extend(self._set_aside)
+            self._set_aside = []
+
+    async def _settle_apart(self, batch: Sequence[Finished]) -> list[Finished]:
+        """Settle, and give back those that the database refuses; they are told apart from the others by halves.
+
+        One whose outcome can never be stored fails for good in its place. Raises Unavailable.
+        """
+        try:
+            await self._settle(batch)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return await self._settle_apart(batch[:half]) + await self._settle_apart(batch[half:])
+            (one,) = batch
+            if isinstance(error, InvalidInput) and not _unsettleable(one):
+                return await self._settle_apart([_failed_for_good(one, error)])
+            log.exception("a result could not be stored; trying again", job=str(one.lease.job_id))
+            return [one]
+        return []
 
     async def _settle(self, batch: Sequence[Finished]) -> None:
         now = monotonic()
         settlements = [self._settlement(finished, now) for finished in batch]
-        try:
-            settled = await self._jobs.settle(settlements)
-        except InvalidInput as error:
-            await self._settle_one_by_one(batch, error)
-            return
+        settled = await self._jobs.settle(settlements)
         whole = len(settled.accepted) == len(settlements)
         late = [] if whole else [s for s in settlements if s.token not in settled.accepted]
         refused = await self._jobs.refuse(late, self._worker_id) if late else frozenset()
         self._on_settled(len(settled.accepted), len(refused))
         if settled.released:
             await self._dispatch.announce(settled.released)
-
-    async def _settle_one_by_one(self, batch: Sequence[Finished], error: InvalidInput) -> None:
-        """Keep one result that the database refuses from holding up the others: it alone fails, for good."""
-        if len(batch) > 1:
-            for finished in batch:
-                await self._settle([finished])
-            return
-        if isinstance(batch[0].ending, Failed) and batch[0].ending.error.type == "perdure.Unsettleable":
-            raise error
-        report = ErrorReport(type="perdure.Unsettleable", message=error.message[:2000])
-        failed = Failed(
-            error=report, retry_in=timedelta(0), give_up=True, cause="its outcome cannot be stored"
-        )
-        await self._settle([Finished(batch[0].lease, failed, batch[0].started, batch[0].finished)])
 
     def _settlement(self, finished: Finished, now: float) -> Settlement:
         started = finished.started
@@ -187,3 +237,15 @@ class Completion:
             started_us=None if started is None else int((now - started) * 1_000_000),
             finished_us=int((now - finished.finished) * 1_000_000),
         )
+
+
+def _unsettleable(finished: Finished) -> bool:
+    return isinstance(finished.ending, Failed) and finished.ending.error.type == UNSETTLEABLE
+
+
+def _failed_for_good(finished: Finished, error: InvalidInput) -> Finished:
+    """In the place of an outcome that the database cannot store."""
+    report = ErrorReport(type=UNSETTLEABLE, message=error.message[:2000])
+    cause = "its outcome cannot be stored"
+    failed = Failed(error=report, retry_in=timedelta(0), give_up=True, cause=cause)
+    return Finished(finished.lease, failed, finished.started, finished.finished)

@@ -6,9 +6,13 @@ from time import monotonic
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+import structlog
+
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.job import Disposition, Enqueued, NewJob
 from perdure.ports import Dispatch, Place
+
+log = structlog.get_logger("perdure.enqueue")
 
 BATCH = 1000
 MANY = 20
@@ -159,9 +163,13 @@ class Enqueue:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 batch = [one for one in batch if not one[1].done()]
-                left = await self._store_plain(batch)
-                if left:
-                    await self._store(left)
+                try:
+                    left = await self._store_plain(batch)
+                    if left:
+                        await self._store(left)
+                except Exception as error:
+                    log.exception("jobs could not be stored", count=len(batch))
+                    _fail(batch, error)
         except BaseException as error:
             # The end of the loop, or a mistake of ours: nobody may be left waiting.
             _fail([*batch, *self._waiting], error)

@@ -182,8 +182,7 @@ class Execution:
         self._draining = self._found_all = False
         self._patience_ends = float("inf")
         self.holding = False
-        self.finished = 0
-        self.pause = 0.0
+        self.finished, self.pause = 0, 0.0
 
     @property
     def running(self) -> int:
@@ -195,7 +194,7 @@ class Execution:
 
     async def run(self) -> None:
         """Claim and start until `drain` is called; while the database is away, try again in growing pauses."""
-        watch = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(self._watch())
         try:
             while not self._draining:
                 try:
@@ -216,7 +215,8 @@ class Execution:
                 if not claimed or self._found_all:
                     await self._rest()
         finally:
-            watch.cancel()
+            if not self._draining:  # else the limits of what runs hold until its end
+                self._watching.cancel()
             if self._bell is not None:
                 self._bell.cancel()  # or it would take the closing of its connection for a failure
 
@@ -377,8 +377,8 @@ class Execution:
         self._on_stuck(attempt)
 
     async def _watch(self) -> None:
-        """Enforce deadlines, and give back what was claimed ahead and cannot start, before it is overdue itself."""
-        while True:
+        """Enforce deadlines until nothing runs, and give back what was claimed ahead and cannot start, before it is overdue itself."""
+        while self.running or not self._draining:
             await asyncio.sleep(WATCH_S)
             now = monotonic()
             for group in self._groups:

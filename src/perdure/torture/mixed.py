@@ -115,5 +115,7 @@ def _stack(task: "asyncio.Task[Any]") -> str:
 
 
 def mixable(root: bool) -> list[Entry]:
-    """The faults that can strike among others; without root not those that need it."""
-    return [e for e in SCENARIOS.values() if e.mixes and (root or not e.scenario.root)]
+    """The faults that can strike among others, but those that take minutes; without root not those that need it."""
+    return [
+        e for e in SCENARIOS.values() if e.mixes and not e.scenario.long and (root or not e.scenario.root)
+    ]

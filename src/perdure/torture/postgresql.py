@@ -8,7 +8,7 @@ from perdure.torture.scenario import Scenario, fault
 
 OUTAGE_S = 8.0
 CUT_S = 8.0
-ROUNDS = 10
+ROUNDS, ROUNDS_OF_A_MINUTE = 10, 120
 BETWEEN_S = 0.5
 
 
@@ -75,11 +75,28 @@ async def postgres_outage(place: Place) -> None:
     )
 )
 async def terminated_backends(place: Place) -> None:
+    await _terminate(place, ROUNDS)
+
+
+@fault(
+    Scenario(
+        name="terminated-for-a-minute",
+        numbers=(10,),
+        produced="the same for a minute",
+        holds="as for 5 s, and the backlog of that minute is worked off",
+        long=True,
+    )
+)
+async def terminated_for_a_minute(place: Place) -> None:
+    await _terminate(place, ROUNDS_OF_A_MINUTE)
+
+
+async def _terminate(place: Place, rounds: int) -> None:
     cut = 0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         cut += await place.faults.terminate()
         await asyncio.sleep(BETWEEN_S)
-    place.expect(cut > ROUNDS, f"only {cut} sessions were cut")
+    place.expect(cut > rounds, f"only {cut} sessions were cut")
 
 
 @fault(

@@ -42,7 +42,11 @@ class LoopRunner:
 
     def stop(self, attempt: Attempt) -> bool:
         task = attempt.handle
-        return isinstance(task, asyncio.Task) and task.cancel()
+        if not isinstance(task, asyncio.Task) or task.done():
+            return False
+        # A task that is cancelled before its first step never begins, and would tell of no end; this comes after that step.
+        task.get_loop().call_soon(task.cancel)
+        return True
 
     def timed_out(self, attempt: Attempt) -> Ending:
         return after_stop(self._kinds[attempt.lease.kind], attempt)

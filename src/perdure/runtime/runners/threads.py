@@ -21,6 +21,15 @@ from perdure.runtime.runners.endings import (
 from perdure.services.execution import Attempt, Done
 
 
+class _Going:
+    """Whether a call that waits in the pool is to be made at all."""
+
+    __slots__ = ("called_off",)
+
+    def __init__(self) -> None:
+        self.called_off = False
+
+
 class ThreadRunner:
     """The runner of blocking handlers.
 
@@ -44,7 +53,15 @@ class ThreadRunner:
     def start(self, attempt: Attempt, done: Done) -> None:
         loop = asyncio.get_running_loop()
         line = self._line_of(attempt)
-        future = loop.run_in_executor(self._pool, self._call, attempt.lease, line)
+        going = _Going()
+        try:
+            future = loop.run_in_executor(self._pool, self._call, attempt.lease, line, going)
+        except (
+            RuntimeError
+        ) as error:  # no thread can be started, though the pool has put the call into its line
+            going.called_off = True
+            loop.call_soon(done, attempt, after_fault(self._kinds, attempt, error))
+            return
         attempt.handle = future
         future.add_done_callback(lambda ended: self._ended(attempt, line, ended, done))
 
@@ -57,7 +74,9 @@ class ThreadRunner:
     async def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _call(self, lease: Lease, line: AttemptLine) -> Ending | None:
+    def _call(self, lease: Lease, line: AttemptLine, going: "_Going") -> Ending | None:
+        if going.called_off:
+            return None
         kind = self._kinds[lease.kind]
         try:
             args, kwargs = call_of(kind, lease, line, max_bytes=self._max_payload)
