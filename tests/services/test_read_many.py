@@ -1,14 +1,23 @@
 """Reading among many: what is found by a shorter way is what looking at everything finds."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import UUID
 
+import asyncpg
 import pytest
 
+from perdure.domain.errors import PastUnknown
 from perdure.domain.settlement import Cancelled, Crashed, Ending, Interrupted
+from perdure.services.read import Read
 from perdure.stores.postgres import search
+from perdure.stores.postgres.connections import PooledDatabase
+from perdure.stores.postgres.past import PostgresPast
+from perdure.stores.postgres.statements import Statement
 from tests.support.system import System, failure, system_on
 
 LONG = timedelta(minutes=1)
@@ -100,3 +109,47 @@ async def test_a_search_for_errors_since_a_moment_ends_there(
     await system.run(failure("reset"), kind="app.new")
     page = await system.read.jobs("error~reset since:1h", budget=LONG)
     assert ([job.id for job in page.jobs], page.complete, page.note) == ([wanted], True, "")
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A database that counts what it is asked."""
+
+    database: PooledDatabase
+    asked: Counter[str] = field(default_factory=Counter)
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        self.asked[statement.name] += 1
+        return await self.database.fetch(statement, *values)
+
+    async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
+        self.asked.update(statement.name for statement, _ in calls)
+        return await self.database.fetch_all(*calls)
+
+
+async def test_the_questions_of_one_page_of_the_past_share_what_they_find(system: System) -> None:
+    counting = Counting(system.database)
+    read = Read(system.insights, PostgresPast(counting))
+    now = datetime.now(UTC)
+    with pytest.raises(PastUnknown):
+        await read.status(as_of=now)
+    await system.add()
+    await system.run()
+    ended = await system.worker("w2")
+    await system.workers.stop(ended, cause="done")
+    await system.past.mark()
+    then = await system.sql.fetchval("SELECT max(at) FROM perdure.moments")
+    counting.asked.clear()
+    status, queues, workers, living = await asyncio.gather(
+        read.status(as_of=then),
+        read.queues(as_of=then),
+        read.workers(as_of=then),
+        read.workers(alive_only=True, as_of=then),
+    )
+    once = {name: counting.asked[name] for name in ("moment", "moved_since", "level", "queues", "workers")}
+    assert set(once.values()) == {1}, once
+    assert (status.workers_active, len(queues), len(workers), len(living)) == (1, 1, 2, 1)
+    assert queues == await system.read.queues(as_of=then)
+    assert (await read.worker("w2", as_of=then)).worker.id == ended
+    with pytest.raises(PastUnknown):
+        await read.status(as_of=now)

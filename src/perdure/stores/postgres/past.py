@@ -1,8 +1,12 @@
 """Reads as of a moment: the same questions as of the present, answered from bodies, attempts and events at a cut."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -55,6 +59,11 @@ AT_ONCE = 60
 FAILED = frozenset({JobState.RETRYABLE, JobState.CANCELLED, JobState.DISCARDED})
 RUNNING = frozenset({JobState.RUNNING})
 READY = frozenset({JobState.AVAILABLE, JobState.RUNNING})
+LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
+SHARED_S = 2.0
+"""So long questions about one moment share what they find: it does not change, but it need not be kept either."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,15 @@ class Cut:
     open_since: datetime
 
 
+@dataclass(slots=True, kw_only=True)
+class _Shared:
+    """The answers of one moment, once its cut is known."""
+
+    since: float
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    insights: "PastInsights | None" = None
+
+
 class PostgresPast:
     """The ports `Past` and `Moments` on PostgreSQL."""
 
@@ -74,6 +92,7 @@ class PostgresPast:
         self._database = database
         self._schema = schema
         self._sql = statements("past", schema)
+        self._shared: dict[datetime, _Shared] = {}
 
     async def mark(self) -> None:
         await self._database.fetch(self._sql["mark"])
@@ -85,7 +104,15 @@ class PostgresPast:
         return int(row["thinned"])
 
     async def at(self, moment: datetime) -> Insights:
-        return PastInsights(self._database, await self.cut(moment), schema=self._schema)
+        """The questions of one page come together: they share the cut, and what they find."""
+        now = monotonic()
+        self._shared = {at: each for at, each in self._shared.items() if now - each.since < SHARED_S}
+        shared = self._shared.setdefault(moment, _Shared(since=now))
+        async with shared.asking:
+            if shared.insights is None:
+                cut = await self.cut(moment)
+                shared.insights = PastInsights(self._database, cut, schema=self._schema)
+            return shared.insights
 
     async def cut(self, moment: datetime) -> Cut:
         """The last moment remembered at or before this one. Raises PastUnknown."""
@@ -128,8 +155,8 @@ class PastInsights:
         self._sql = statements("past", schema)
         self._bounds = statements("insights", schema)
         self._level_sql = statements("levels", schema)["level"]
-        self._levels: Sequence[Row] | None = None
-        self._moved: int | None = None
+        self._known: dict[Hashable, Any] = {}
+        self._asking: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(self._then(criteria), limit, job_cursor(before))
@@ -173,6 +200,9 @@ class PastInsights:
         return _counts(rows)
 
     async def queues(self, name: str | None, *, budget: timedelta) -> Sequence[QueueView]:
+        return await self._once(("queues", name), lambda: self._queues(name, budget))
+
+    async def _queues(self, name: str | None, budget: timedelta) -> Sequence[QueueView]:
         level = await self._level(budget)
         lanes = None if level is None else level["lanes"]
         (rows,) = await self._together(budget, ("queues", (name, *self._whole, self._cut.at, lanes)))
@@ -181,8 +211,11 @@ class PastInsights:
     async def workers(
         self, *, alive_only: bool, key: str | None = None, budget: timedelta
     ) -> Sequence[WorkerView]:
-        values = (alive_only, key, self._cut.cut, self._cut.open_since)
-        (rows,) = await self._together(budget, ("workers", values))
+        every = await self._once(("workers", key), lambda: self._workers(key, budget))
+        return [view for view in every if not alive_only or view.worker.state in LIVING]
+
+    async def _workers(self, key: str | None, budget: timedelta) -> Sequence[WorkerView]:
+        (rows,) = await self._together(budget, ("workers", (key, self._cut.cut, self._cut.open_since)))
         return [worker_view_of(row) for row in rows]
 
     async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
@@ -303,17 +336,26 @@ class PastInsights:
 
     async def _level(self, budget: timedelta) -> Row | None:
         """The levels that the leader had counted last, where counting what stood at the cut would take long; they are seconds older."""
-        if self._levels is None:
-            few = -1 if await self._much_has_moved(budget) else FEW_LIVE
-            values = (self._cut.at, FRESH // MILLISECOND, few)
-            self._levels = await self._within(budget, self._level_sql, *values)
-        return self._levels[0] if self._levels else None
+        levels = await self._once("levels", lambda: self._levels(budget))
+        return levels[0] if levels else None
+
+    async def _levels(self, budget: timedelta) -> Sequence[Row]:
+        few = -1 if await self._much_has_moved(budget) else FEW_LIVE
+        return await self._within(budget, self._level_sql, self._cut.at, FRESH // MILLISECOND, few)
 
     async def _much_has_moved(self, budget: timedelta) -> bool:
-        if self._moved is None:
-            (row,) = await self._within(budget, "moved_since", self._cut.open_since, FEW)
-            self._moved = int(row["moved"])
-        return self._moved >= FEW
+        moved = await self._once(
+            "moved", lambda: self._within(budget, "moved_since", self._cut.open_since, FEW)
+        )
+        return int(moved[0]["moved"]) >= FEW
+
+    async def _once(self, what: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """What somebody has asked of this cut before, or asks right now, is not asked again."""
+        async with self._asking[what]:
+            if what not in self._known:
+                self._known[what] = await ask()
+            found: T = self._known[what]
+        return found
 
     async def _by_index(
         self, budget: timedelta, name: str | Statement, *values: object

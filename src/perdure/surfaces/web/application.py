@@ -78,12 +78,13 @@ def _litestar(web: Web) -> Litestar:
 @asynccontextmanager
 async def _living(app: Litestar) -> AsyncIterator[None]:
     web: Web = app.state.web
-    compiling = asyncio.create_task(asyncio.to_thread(compile_templates))
+    compiling = asyncio.create_task(compile_templates())
     try:
         yield
     finally:
+        compiling.cancel()
+        await asyncio.gather(compiling, return_exceptions=True)
         await web.close()
-        await compiling
 
 
 def _web(state: State) -> Web:

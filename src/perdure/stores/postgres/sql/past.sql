@@ -277,7 +277,7 @@ LEFT JOIN LATERAL (
 WHERE perdure.seen(q.xid, :cut::text::pg_snapshot) AND (:name::text IS NULL OR q.name = :name)
 ORDER BY q.name, l.kind, l.labels;
 
--- name: workers(alive_only, key, cut, open_since)
+-- name: workers(key, cut, open_since)
 -- The workers as they were, the newest first. Heartbeats are not kept, so that nobody's silence is known.
 SELECT h.worker_id AS id, h.*, h.at AS heartbeat_at, 0.0::float8 AS silent_s, false AS suspect, 0 AS deaf, (
     SELECT count(*) FROM perdure.leases l WHERE l.worker_id = h.worker_id AND perdure.seen(l.claim_xid, :cut::text::pg_snapshot)
@@ -292,7 +292,7 @@ LEFT JOIN (
         AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
     GROUP BY e.worker_id
 ) r ON r.worker_id = h.worker_id
-WHERE (NOT :alive_only::boolean OR h.state IN ('active', 'draining')) AND (:key::text IS NULL OR h.worker_id::text = :key OR h.name = :key)
+WHERE :key::text IS NULL OR h.worker_id::text = :key OR h.name = :key
 ORDER BY h.started_at DESC, h.worker_id;
 
 -- name: groups(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, most, cut)

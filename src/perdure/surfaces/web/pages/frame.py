@@ -58,6 +58,8 @@ REMEMBERED = frozenset({"/", "/jobs", "/queues", "/workers", "/dead-letters", "/
 MOMENT_LONGEST = 60
 MARKED = ("alert_*", "worker_*", "snapshot_*")
 MARKS_OF_EACH = 4
+COMPILED_FIRST = ("base.html", "macros.html", "now.html")
+BREATH_S = 0.02
 MARKS_WITHIN = timedelta(milliseconds=500)
 
 
@@ -155,11 +157,15 @@ def environment() -> Environment:
     return made
 
 
-def compile_templates() -> None:
-    """Make all templates ready, so that the first visitors after a start do not wait for it: some 300 ms of work."""
+async def compile_templates() -> None:
+    """Make all templates ready, so that the first visitors after a start do not wait for it: some 350 ms of work.
+
+    Now comes first; who visits another page meanwhile waits for one template at most.
+    """
     made = environment()
-    for name in made.list_templates(extensions=["html"]):
+    for name in dict.fromkeys((*COMPILED_FIRST, *made.list_templates(extensions=["html"]))):
         made.get_template(name)
+        await asyncio.sleep(0.0 if name in COMPILED_FIRST else BREATH_S)
 
 
 def render(visit: Visit, content: Content, *, live: bool = False) -> str:
