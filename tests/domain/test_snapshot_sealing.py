@@ -12,6 +12,7 @@ from perdure.domain.errors import InvalidSettings, SnapshotLocked, SnapshotUnusa
 from perdure.domain.sealing import Keyring
 from perdure.domain.snapshot import Encryption, Manifest, chain_of
 from perdure.domain.snapshot_sealing import CHUNK, PLAIN, TAG_BYTES, Chunks, SnapshotCipher, SnapshotSealing
+from tests.simulation.planting import Bug, planted
 from tests.support.snapshots import manifest_of
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -54,35 +55,29 @@ def chunks_of(sealed: bytes) -> list[bytes]:
     return [sealed[at : at + SEALED] for at in range(0, len(sealed), SEALED)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: [c[1], c[0], c[2]],
-        lambda c: [c[0], c[2]],
-        lambda c: [c[1], c[2]],
-        lambda c: [c[0], c[1]],
-        lambda c: [c[0]],
-        lambda c: [],
-        lambda c: [c[0], c[1], c[1], c[2]],
-        lambda c: [c[0], c[1], c[2][:-1]],
-        lambda c: [*c, b"\0"],
-        lambda c: [*c, c[2]],
-        lambda c: [c[0], c[1][:-1] + bytes([c[1][-1] ^ 1]), c[2]],
-        lambda c: [bytes([c[0][0] ^ 128]) + c[0][1:], c[1], c[2]],
-    ],
-    ids=[
-        *("exchanged", "one left out", "the first left out", "the last cut off", "two cut off", "empty"),
-        *("one twice", "a byte cut off", "a byte more", "the last twice", "a tag flipped", "a bit flipped"),
-    ],
-)
-def test_whatever_is_changed_moved_or_cut_off_is_noticed(
-    change: Callable[[list[bytes]], list[bytes]],
-) -> None:
+CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "exchanged": lambda c: [c[1], c[0], c[2]],
+    "one left out": lambda c: [c[0], c[2]],
+    "the first left out": lambda c: [c[1], c[2]],
+    "the last cut off": lambda c: [c[0], c[1]],
+    "two cut off": lambda c: [c[0]],
+    "empty": lambda c: [],
+    "one twice": lambda c: [c[0], c[1], c[1], c[2]],
+    "a byte cut off": lambda c: [c[0], c[1], c[2][:-1]],
+    "a byte more": lambda c: [*c, b"\0"],
+    "the last twice": lambda c: [*c, c[2]],
+    "a tag flipped": lambda c: [c[0], c[1][:-1] + bytes([c[1][-1] ^ 1]), c[2]],
+    "a bit flipped": lambda c: [bytes([c[0][0] ^ 128]) + c[0][1:], c[1], c[2]],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_is_changed_moved_or_cut_off_is_noticed(change: str) -> None:
     one = cipher()
     chunks = chunks_of(through(one.sealer("jobs"), bytes(2 * CHUNK + 5)))
     assert len(chunks) == 3
     with pytest.raises(ValueError, match=r"chunk [1-4] was changed"):
-        through(one.opener("jobs"), *change(chunks))
+        through(one.opener("jobs"), *CHANGES[change](chunks))
 
 
 def test_a_stream_opens_for_no_other_file_snapshot_salt_or_key() -> None:
@@ -151,3 +146,61 @@ def test_a_manifest_is_trusted_by_its_code_and_a_plain_one_only_where_none_are_e
     PLAIN.refuse_untrusted(plain, b"written", None)
     with pytest.raises(SnapshotUnusable, match="is not encrypted, and snapshot_encryption is on here"):
         HERE.refuse_untrusted(plain, b"written", None)
+
+
+ABOUT = 'f"perdure.snapshot/{self._snapshot}/{part}"'
+BUGS = (
+    Bug(name="no chunk is the last", owner=Chunks, within="_next", old="bytes([last])", new="bytes([0])"),
+    Bug(name="chunks have no number", owner=Chunks, within="_next", old="+= 1", new="= 1"),
+    Bug(
+        name="a key for all files",
+        owner=SnapshotCipher,
+        within="_about",
+        old=ABOUT,
+        new='f"{self._snapshot}"',
+    ),
+    Bug(name="a key for all snapshots", owner=SnapshotCipher, within="_about", old=ABOUT, new='f"{part}"'),
+    Bug(
+        name="any code will do",
+        owner=SnapshotSealing,
+        within="refuse_untrusted",
+        old="or not hmac.compare_digest(right, code)",
+        new="",
+    ),
+    Bug(
+        name="plain ones are trusted",
+        owner=SnapshotSealing,
+        within="refuse_untrusted",
+        old="if self.on:",
+        new="if False:",
+    ),
+    Bug(
+        name="any key of that id will do",
+        owner=SnapshotSealing,
+        within="cipher",
+        old="if not hmac.compare_digest(_fingerprint(key), encryption.fingerprint):",
+        new="if False:",
+    ),
+    Bug(
+        name="an increment goes by the switch alone",
+        owner=SnapshotSealing,
+        within="of_new",
+        old="and (base is None or base.encryption is None)",
+        new="",
+    ),
+)
+
+
+def all_guards() -> None:
+    for change in CHANGES:
+        test_whatever_is_changed_moved_or_cut_off_is_noticed(change)
+    test_a_stream_opens_for_no_other_file_snapshot_salt_or_key()
+    test_an_increment_is_as_its_base_is()
+    test_a_manifest_is_trusted_by_its_code_and_a_plain_one_only_where_none_are_encrypted()
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=str)
+def test_each_guard_is_missed_when_it_is_gone(bug: Bug) -> None:
+    """One line of the product is another, and one of the tests above fails."""
+    with planted(bug), pytest.raises((AssertionError, pytest.fail.Exception)):
+        all_guards()

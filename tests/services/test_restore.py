@@ -12,13 +12,14 @@ from pydantic import SecretStr
 from perdure.domain.errors import Conflict, InvalidOption, NotFound, PastUnknown, SnapshotUnusable
 from perdure.domain.job import Dependency, OnParentFailure, UniqueRule
 from perdure.domain.restore import Circumstance, Conflicts, Phase, RestoreScope
-from perdure.domain.settlement import Completed
+from perdure.domain.settlement import Completed, Interrupted
 from perdure.runtime.restoring import StalledRestores
 from perdure.runtime.settings import Settings
-from perdure.services.restore import Terms
+from perdure.services.restore import HOLD, Terms
 from perdure.services.snapshot import Snapshots
 from perdure.stores.objects.vault import ObjectVault
 from perdure.stores.postgres.archive import PostgresArchive
+from perdure.stores.postgres.dispatch import LANES_S
 from perdure.stores.postgres.migrations import migrate
 from perdure.stores.postgres.restores import PostgresCuts, PostgresPlans, PostgresRestores
 from tests.support.restoring import (
@@ -34,7 +35,7 @@ from tests.support.restoring import (
     standings,
     story,
 )
-from tests.support.system import System, system_on
+from tests.support.system import System, failure, system_on
 from tests.support.writers import Writers
 
 
@@ -66,6 +67,8 @@ async def test_a_plan_counts_and_names_every_job_by_what_became_of_it(system: Sy
     assert named[Circumstance.STILL_LIVE] == {"waits", "held"}
     assert named[Circumstance.REOPENED_SINCE] == {"dead"}
     assert plan.changes == 5
+    again = await in_place(system).plan(told.cut, KIM, conflicts=Conflicts(rerun=("k.completed",)))
+    assert counted(again)["completed_since", "rerun"] == 1, "to name a kind is enough, whatever the policy"
     assert await standings(system) == before
 
 
@@ -97,6 +100,25 @@ async def test_merge_brings_back_what_failed_with_its_counts_and_keeps_what_was_
     )
     assert event is not None
     assert tuple(event) == (KIM.actor, KIM.reason, str(plan.id))
+
+
+async def test_what_was_available_again_after_it_had_failed_comes_back_with_its_counts(
+    system: System,
+) -> None:
+    """So that a restore gives nobody more attempts than were left."""
+    job = await system.add(max_attempts=3)
+    await system.run(failure("once", retry_in=0))
+    await system.jobs.stage(limit=1)
+    await system.run(Interrupted(cause="deploy", started=True))
+    cut = await marked(system)
+    then = (await standings(system))[job]
+    assert then[:4] == ("available", 1, 0, 1)
+    await system.run(failure("for good", give_up=True))
+    service = in_place(system)
+    plan = await service.plan(cut, KIM)
+    await service.apply(plan.id, KIM, digest=plan.digest)
+    assert (await standings(system))[job] == then
+    await judged(system)
 
 
 async def test_overwrite_makes_all_as_it_was_but_repeats_only_work_that_is_named(system: System) -> None:
@@ -227,6 +249,41 @@ async def test_while_it_is_under_way_its_lanes_are_not_claimed_from(system: Syst
     assert outcomes(done) == {"done": 4, "fenced": 1}
     assert not (await system.end(told.lease, Completed(result="1"))).accepted
     assert [lease.job_id for lease in await system.claim(kind="k.new")] == [told.jobs["new"]]
+
+
+async def test_nothing_moves_before_every_claimer_has_seen_that_the_lanes_are_held(system: System) -> None:
+    """A claimer goes by lanes that may be a second old, so a restore waits longer than that."""
+    assert timedelta(seconds=LANES_S) * 2 <= HOLD
+    told = await story(system)
+    before = await standings(system)
+    waited: list[tuple[Phase, bool]] = []
+
+    async def pause(_: float) -> None:
+        phase = (await PostgresRestores(system.database).get(plan.id)).phase
+        waited.append((phase, await standings(system) == before))
+        await system.sql.execute("UPDATE perdure.restores SET begun_at = begun_at - interval '1 minute'")
+
+    service = in_place(system, pause=pause, hold=timedelta(minutes=1))
+    plan = await service.plan(told.cut, KIM)
+    done = await service.apply(plan.id, KIM, digest=plan.digest, terms=Terms(drain=timedelta(0)))
+    assert waited == [(Phase.HOLDING, True)]
+    assert done.phase is Phase.DONE
+
+
+async def test_a_job_that_somebody_brings_back_meanwhile_is_left_to_them(system: System) -> None:
+    """After the plan was drawn for the last time, and before its turn: it is noted as moved, and stands in one place."""
+    told = await story(system)
+    restores, service = PostgresRestores(system.database), in_place(system)
+    plan = await service.plan(told.cut, KIM)
+    assert await restores.begin(plan.id, digest=plan.digest, drain=timedelta(0), tolerance=0, by=KIM)
+    while (restore := await restores.get(plan.id)).phase is not Phase.WRITING:
+        await service._step(restore)
+    await system.control.retry([told.jobs["failed"]], KIM)
+    theirs = (await standings(system))[told.jobs["failed"]]
+    done = await service.carry_on(plan.id)
+    assert (done.phase, outcomes(done)["moved"]) == (Phase.DONE, 1)
+    assert (await standings(system))[told.jobs["failed"]] == theirs
+    await judged(system)
 
 
 async def test_the_leader_carries_on_what_was_left_in_the_middle(system: System, database_url: str) -> None:

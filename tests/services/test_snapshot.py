@@ -175,6 +175,9 @@ async def test_a_system_goes_on_after_the_loss_of_its_database(
     assert (again.era, again.installation) == (1, manifest.installation)
 
 
+NEXT_LANE = "SELECT nextval(pg_get_serial_sequence('perdure.lanes', 'lane'))"
+
+
 async def test_numbers_that_the_database_gives_go_on_after_those_brought_back(
     system: System, snapshots: Snapshots, empty_database_url: str
 ) -> None:
@@ -184,6 +187,7 @@ async def test_numbers_that_the_database_gives_go_on_after_those_brought_back(
     manifest = await snapshots.create()
     await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
     async with system_on(empty_database_url) as restored:
+        assert await restored.sql.fetchval(NEXT_LANE) > 3
         await restored.add("app.new")
         assert await restored.sql.fetchval("SELECT count(*) FROM perdure.lanes") == 4
 

@@ -1,6 +1,6 @@
 """Restores in place for tests: wired without waiting, a story in which something happens to every kind of job, and crashes."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -60,7 +60,13 @@ async def at_once(_: float) -> None:
     """In place of a pause."""
 
 
-def in_place(system: System, database: Database | None = None) -> RestoreInPlace:
+def in_place(
+    system: System,
+    database: Database | None = None,
+    *,
+    pause: Callable[[float], Awaitable[None]] = at_once,
+    hold: timedelta = timedelta(0),
+) -> RestoreInPlace:
     """The service without its waiting; `database` carries its steps."""
     steps = database or system.database
     return RestoreInPlace(
@@ -68,8 +74,8 @@ def in_place(system: System, database: Database | None = None) -> RestoreInPlace
         PostgresJobs(steps),
         PostgresDispatch(steps),
         judge=Check(PostgresHistory(system.database)).run,
-        pause=at_once,
-        hold=timedelta(0),
+        pause=pause,
+        hold=hold,
     )
 
 
