@@ -290,6 +290,31 @@ async def test_pages_of_the_past_go_on_when_much_has_moved_since(
         assert [job.id for job in failed.jobs] == [dead, retried]
 
 
+async def test_a_job_that_is_found_twice_hides_no_other_from_a_page_of_the_past(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was given up, replayed and given up again has two attempts that ended badly, and is one job all the same."""
+    monkeypatch.setattr("perdure.stores.postgres.past.AT_ONCE", 2)
+    await moment(system)
+
+    async def dead(priority: int) -> UUID:
+        return await system.dead(priority=priority)
+
+    last, _, again, first = await dead(5), await dead(1), await dead(5), await dead(5)
+    await system.act.replay(again, actor="kim", reason="once more")
+    await system.run(failure("once more", give_up=True))
+    for _ in range(3):
+        await dead(1)
+    then = await moment(system)
+    wanted, cursor = [], None
+    while True:
+        page = await system.read.jobs("state:discarded,pending priority:5", limit=2, cursor=cursor, as_of=then)
+        wanted += [job.id for job in page.jobs]
+        if (cursor := page.cursor) is None:
+            break
+    assert wanted == [first, again, last]
+
+
 async def test_a_transaction_that_commits_late_is_in_no_earlier_cut(system: System) -> None:
     """A job enqueued before the moment by a transaction that commits after it was not there; its time does not count."""
     await moment(system)

@@ -291,7 +291,7 @@ class PastInsights:
         self, budget: timedelta, search: Search, candidates: Sequence[UUID]
     ) -> list[asyncpg.Record]:
         """Those that match, looked at a few at a time until the page is full."""
-        likely = await self._likely(budget, search.states, candidates)
+        likely = list(dict.fromkeys(await self._likely(budget, search.states, candidates)))
         rows: list[asyncpg.Record] = []
         for start in range(0, len(likely), AT_ONCE):
             some = likely[start : start + AT_ONCE]
