@@ -15,20 +15,58 @@ SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")
 BEGIN = Statement("begin", (), "BEGIN", "")
 LOCK = Statement("lock", (), "SELECT pg_advisory_xact_lock(77)", "")
 ONE = Statement("one", (), "SELECT 1 AS one", "")
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
 
 
 async def test_a_command_that_hangs_is_given_up_alone_and_in_a_transaction(database_url: str) -> None:
-    """A heartbeat is a transaction: without a limit a connection that went silent would hold it for a quarter of an hour."""
-    database = DedicatedDatabase(database_url, application_name="tests", command_timeout=0.2)
+    """A heartbeat is a transaction: without a limit a connection that went silent would hold it for a quarter of an hour.
+
+    The server ends what was given up as well: else each try would leave a session behind, with all its locks.
+    """
+    database = DedicatedDatabase(database_url, application_name="gives up", command_timeout=0.2)
     try:
-        for hang in (database.fetch(SLEEP, 30.0), database.fetch_all((ONE, ()), (SLEEP, (30.0,)))):
+        for hang in (
+            lambda: database.fetch(SLEEP, 300.0),
+            lambda: database.fetch_all((ONE, ()), (SLEEP, (300.0,))),
+            lambda: database.read_all((SLEEP, (300.0,)), timeout=0.2),
+        ):
             began = monotonic()
             with pytest.raises(DatabaseUnavailable):
-                await asyncio.wait_for(hang, 10)
+                await asyncio.wait_for(hang(), 10)
             assert monotonic() - began < 5
-        assert [row["one"] for row in await database.fetch(ONE)] == [1]
+            assert [row["one"] for row in await database.fetch(ONE)] == [1]
+            await sessions_left(database_url, 1)
     finally:
         await database.close()
+    await sessions_left(database_url, 0)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_what_was_given_up_is_cancelled_though_the_program_closes_at_once(
+    database_url: str, pooled: bool
+) -> None:
+    database: DedicatedDatabase | PooledDatabase = DedicatedDatabase(
+        database_url, application_name="gives up", command_timeout=0.2
+    )
+    if pooled:
+        database = await PooledDatabase.open(
+            database_url, application_name="gives up", most=1, command_timeout=0.2
+        )
+    with pytest.raises(DatabaseUnavailable):
+        await database.fetch(SLEEP, 300.0)
+    await database.close()
+    await sessions_left(database_url, 0)
+
+
+async def sessions_left(database_url: str, count: int) -> None:
+    """Wait until the server has so many sessions of that name."""
+    other = await asyncpg.connect(database_url)
+    try:
+        async with asyncio.timeout(20):
+            while await other.fetchval(SESSIONS, "gives up") != count:
+                await asyncio.sleep(0.05)
+    finally:
+        await other.close()
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ HALTED = "PD007"
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
+CANCEL_WITHIN_S = 5.0
 REPEATS = 5
 
 ABANDONED = {
@@ -199,7 +200,9 @@ class PooledDatabase:
 class DedicatedDatabase:
     """One connection of its own, opened at first use and opened again after it was lost.
 
-    `settings` are those of its sessions; `on_open` is awaited with each new connection.
+    `settings` are those of its sessions; `on_open` is awaited with each new connection. A statement that is given up is cancelled
+    on the server too: a session that waits for a lock would not notice that nobody listens to it any more, and each further try
+    would leave one more of them, with all that it has locked.
     """
 
     def __init__(
@@ -216,6 +219,7 @@ class DedicatedDatabase:
         self.on_open: Callable[[Connection], Awaitable[None]] | None = None
         self._command_timeout = command_timeout
         self._connection: Connection | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
@@ -254,10 +258,9 @@ class DedicatedDatabase:
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            try:
-                await connection.close(timeout=2)
-            except (*LOST, asyncpg.PostgresError):
-                connection.terminate()
+            await _left(connection, within_s=2.0)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     @asynccontextmanager
     async def _used(self) -> AsyncIterator[Connection]:
@@ -276,8 +279,13 @@ class DedicatedDatabase:
     def _given_up(self, error: Exception) -> PerdureError | None:
         """What the error means, the connection given up if it is lost."""
         if isinstance(error, LOST) and self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            if isinstance(error, TimeoutError):  # the driver has only begun to cancel the statement
+                leaving = asyncio.create_task(_left(connection, within_s=CANCEL_WITHIN_S))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+            else:
+                connection.terminate()
         return translation(error)
 
     async def _opened(self) -> Connection:
@@ -294,6 +302,14 @@ class DedicatedDatabase:
             connection.terminate()
             raise
         return connection
+
+
+async def _left(connection: Connection, *, within_s: float) -> None:
+    """Close a connection once the server has cancelled what it ran, or cut it where the server does not answer in time."""
+    try:
+        await connection.close(timeout=within_s)
+    except (*LOST, asyncpg.PostgresError):
+        connection.terminate()
 
 
 async def _as_it_is(connection: Lent) -> None:
