@@ -1,5 +1,6 @@
 """Keeping work from a worker, and moving away what it holds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
@@ -11,6 +12,7 @@ from perdure.domain.settlement import Completed
 from perdure.domain.worker import WorkerId
 from perdure.ports import By
 from perdure.services.evacuate import Evacuate, FollowUp, Terms
+from perdure.stores.postgres.callers import complete
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.evacuation import PostgresEvacuations
 from tests.support.system import System, system_on
@@ -111,6 +113,26 @@ async def test_a_worker_that_does_not_answer_loses_its_leases_after_the_deadline
     (again,) = await system.claim()
     assert (again.job_id, again.attempt, again.interruptions) == (lease.job_id, lease.attempt, 1)
     assert await events(system, worker) == ["worker_evacuating", "worker_evacuated"]
+
+
+async def test_a_handler_that_is_about_to_end_its_job_itself_holds_up_no_evacuation(system: System) -> None:
+    """Its worker froze before the commit: the leader passes over that lease, and takes it when the transaction is gone."""
+    worker = await system.worker()
+    slow, hung = await system.add(), await system.add()
+    leases = {lease.job_id: lease for lease in await system.claim(worker, limit=2)}
+    await service(system).evacuate(worker, BY, AT_ONCE)
+    await past_deadline(system, worker)
+    async with system.sql.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await complete(conn, slow, leases[slow].token, "done")
+        report = await asyncio.wait_for(leader(system).run_once(), 20)
+        assert (report.taken, list(report.finished)) == (1, [])
+        assert [await system.state(job) for job in (slow, hung)] == ["running", "available"]
+        await transaction.rollback()
+    report = await leader(system).run_once()
+    assert (report.taken, list(report.finished)) == (1, [worker])
+    assert await system.state(slow) == "available"
 
 
 async def test_the_end_of_an_evacuation_is_told_once(system: System) -> None:

@@ -280,6 +280,7 @@ async def supervise(world: "World") -> None:
             follow=NoAdvice(),
             levels=NoRollups(),
             duties=duties,
+            elections=world.database(beats),
             heartbeats=beats,
             suspects=postgres.suspects,
         )

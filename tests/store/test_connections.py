@@ -10,6 +10,7 @@ from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres import connections
 from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.statements import Statement
+from tests.support.waiting import eventually
 
 SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")
 BEGIN = Statement("begin", (), "BEGIN", "")
@@ -61,10 +62,12 @@ async def test_what_was_given_up_is_cancelled_though_the_program_closes_at_once(
 async def sessions_left(database_url: str, count: int) -> None:
     """Wait until the server has so many sessions of that name."""
     other = await asyncpg.connect(database_url)
+
+    async def left() -> bool:
+        return int(await other.fetchval(SESSIONS, "gives up")) == count
+
     try:
-        async with asyncio.timeout(20):
-            while await other.fetchval(SESSIONS, "gives up") != count:
-                await asyncio.sleep(0.05)
+        await eventually(left, within_s=20)
     finally:
         await other.close()
 

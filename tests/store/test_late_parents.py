@@ -11,6 +11,7 @@ import pytest
 
 from perdure.domain.job import NewJob
 from perdure.domain.settlement import Completed, settle
+from perdure.stores.postgres.callers import complete
 from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.jobs import PostgresJobs, encode_jobs
 from perdure.stores.postgres.statements import statements
@@ -181,6 +182,31 @@ async def test_an_old_transaction_elsewhere_keeps_nobody_from_being_looked_at(st
     assert await store.value("SELECT count(*) FROM perdure.blocked_jobs WHERE looked_xid IS NOT NULL") == 30
     assert await store.value("SELECT count(*) FROM perdure.blocked_jobs WHERE verified") == 0
     await elsewhere.close()
+
+
+async def test_a_handler_that_completes_a_parent_itself_holds_up_no_second_look_at_others(
+    store: Store,
+) -> None:
+    """Its open transaction has locked the child of that parent; the children of others are found meanwhile, that one afterwards."""
+    slow = new_job()
+    held = after(slow)
+    await store.add(slow)
+    (lease,) = await store.claim()
+    await store.add(held)
+    handler = await asyncpg.connect(store.url)
+    transaction = handler.transaction()
+    await transaction.start()
+    await complete(handler, slow.id, lease.token, None)
+    parent = new_job()
+    child = after(parent)
+    await store.add(parent)
+    await race(store, parent, child, child_first=True)
+    (place,) = await asyncio.wait_for(store.jobs.resolve(limit=10), 20)
+    assert place.job_id == child.id
+    assert await store.state(held.id) == "pending"
+    await transaction.commit()
+    await handler.close()
+    assert await store.state(held.id) == "available"
 
 
 async def test_enqueueing_and_settling_at_full_speed_leave_no_child_behind(store: Store) -> None:

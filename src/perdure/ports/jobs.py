@@ -27,11 +27,12 @@ class Settled:
     """What settling did: the tokens it accepted, and the jobs that became available by it.
 
     A token that was handed in and is not among `accepted` had lost its lease; its outcome was dropped and
-    the refusal recorded.
+    the refusal recorded. `locked` are those that had to wait for somebody else's open transaction and were left as they are.
     """
 
     accepted: frozenset[UUID]
     released: Sequence[Place] = ()
+    locked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,13 @@ class Jobs(Protocol):
         """Record where attempts leave their jobs, each only while its token stands; all in one transaction.
 
         Raises InvalidInput when a value can never be stored, so that repeating the call is useless.
+        """
+        ...
+
+    async def settle_unlocked(self, settlements: Sequence[Settlement]) -> Settled:
+        """As `settle`, for attempts that others have given up: each that waits for somebody's open transaction is left out.
+
+        What is left out holds its lease as before, and can be settled once that transaction has ended.
         """
         ...
 

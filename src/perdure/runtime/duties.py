@@ -65,7 +65,7 @@ class Duties:
         sight: Callable[[], Sight],
     ) -> None:
         self._leadership = PostgresLeadership(
-            stores.duties,
+            stores.elections,
             holder=holder,
             ttl=timedelta(seconds=settings.leader_ttl_s),
             schema=settings.schema,
@@ -116,6 +116,7 @@ class Duties:
         self._term: int | None = None
         self._led_last = False
         self._away = False
+        self._locked: dict[str, int] = {}
 
     async def run(self) -> None:
         """Stand for election and, while leading, do the duties; for ever."""
@@ -181,6 +182,7 @@ class Duties:
             log.error("most of the fleet is silent; nothing is taken from it yet", workers=report.held_back)
         if report.dead or report.rescued or report.overdue:
             log.warning("rescued", dead=report.dead, jobs=report.rescued, overdue=report.overdue)
+        self._tell_of_locks("rescue", report.locked)
 
     async def _evacuate(self) -> None:
         if self._term is None:
@@ -190,6 +192,13 @@ class Duties:
             log.warning("took the jobs of evacuated workers that did not let go", jobs=report.taken)
         if report.finished:
             log.info("evacuated", workers=[str(worker_id) for worker_id in report.finished])
+        self._tell_of_locks("evacuation", report.locked)
+
+    def _tell_of_locks(self, duty: str, jobs: int) -> None:
+        """Once for as long as it is so."""
+        if jobs and jobs != self._locked.get(duty):
+            log.warning("jobs must wait for a transaction that somebody holds open", duty=duty, jobs=jobs)
+        self._locked[duty] = jobs
 
     async def _carry_on_cancel_requests(self) -> None:
         """A job that was to be cancelled and whose attempt ended in another way is cancelled where it stands now."""
@@ -252,7 +261,7 @@ class Duties:
             await self._alerting.send()
 
     async def _tell_of_outage(self) -> None:
-        """The election, on its own connection, shows whether PostgreSQL answers; who led last tells of it: nobody else can."""
+        """The election, which no other duty holds up, shows whether PostgreSQL answers; who led last tells of it: nobody else can."""
         await self._alerting.tell_of_outage(away=self._away and self._led_last)
 
     async def _keep_up(self) -> None:

@@ -10,7 +10,12 @@ from perdure.runtime.following import following_of_leader
 from perdure.runtime.settings import Settings
 from perdure.services.follow import Follow
 from perdure.stores.postgres.alerts import PostgresAlerts
-from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase
+from perdure.stores.postgres.connections import (
+    BOUNDED_WAITS,
+    Connection,
+    DedicatedDatabase,
+    PooledDatabase,
+)
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.evacuation import PostgresEvacuations
@@ -50,8 +55,9 @@ class ProcessStores:
 class SupervisorStores:
     """The stores of a supervisor: heartbeats have a connection that no duty can hold up, and upkeep one of its own.
 
-    Alerts share that of upkeep: they hold up no other duty, and wait for one statement of it at most. Requests to cancel
-    and to drain are heard on the connection of the heartbeats.
+    The other duties share one on which nothing waits long for what somebody else has locked. Alerts share that of upkeep: they
+    hold up no other duty, and wait for one statement of it at most. Requests to cancel and to drain are heard on the connection of
+    the heartbeats, and the leader is elected there: whatever a duty waits for, a term is renewed, and given up at the end.
     """
 
     jobs: PostgresJobs
@@ -72,6 +78,7 @@ class SupervisorStores:
     follow: Follow
     levels: PostgresLevels
     duties: DedicatedDatabase
+    elections: DedicatedDatabase
     heartbeats: DedicatedDatabase
 
     async def suspects(self, scope: Scope) -> bool:
@@ -121,7 +128,7 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
     beats = DedicatedDatabase(
         url, application_name="perdure supervisor: beats", command_timeout=max(1.0, settings.dead_after_s / 3)
     )
-    duties = DedicatedDatabase(url, application_name="perdure supervisor: duties")
+    duties = DedicatedDatabase(url, application_name="perdure supervisor: duties", settings=BOUNDED_WAITS)
     upkeep = DedicatedDatabase(
         url, application_name="perdure supervisor: upkeep", command_timeout=UPKEEP_TIMEOUT_S
     )
@@ -148,5 +155,6 @@ async def supervisor_stores(settings: Settings) -> AsyncIterator[SupervisorStore
             follow=following_of_leader(settings, upkeep),
             levels=PostgresLevels(upkeep, schema=settings.schema),
             duties=duties,
+            elections=beats,
             heartbeats=beats,
         )

@@ -111,10 +111,14 @@ class Evacuate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUpReport:
-    """How many leases were taken from workers past their deadline, and which workers hold nothing any more."""
+    """How many leases were taken from workers past their deadline, and which workers hold nothing any more.
+
+    `locked` leases wait for somebody's open transaction.
+    """
 
     taken: int
     finished: Sequence[WorkerId]
+    locked: int = 0
 
 
 class FollowUp:
@@ -130,12 +134,12 @@ class FollowUp:
 
     async def run_once(self) -> FollowUpReport:
         """One round, bounded."""
-        taken = 0
+        taken = locked = 0
         for _ in range(BATCHES):
             leases = await self._evacuations.overstayed(slack=SLACK, limit=BATCH)
             if not leases:
                 break
-            settled = await self._jobs.settle(
+            settled = await self._jobs.settle_unlocked(
                 [
                     settle(
                         one.lease,
@@ -148,4 +152,7 @@ class FollowUp:
             taken += len(settled.accepted)
             if settled.released:
                 await self._dispatch.announce(settled.released)
-        return FollowUpReport(taken=taken, finished=await self._evacuations.finish())
+            locked = settled.locked
+            if locked:
+                break
+        return FollowUpReport(taken=taken, finished=await self._evacuations.finish(), locked=locked)

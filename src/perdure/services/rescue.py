@@ -8,7 +8,7 @@ from typing import Protocol
 from perdure.domain.liveness import Heartbeat, MassSilence, Sight, Silence, Suspicion
 from perdure.domain.settlement import Crashed, Ending, ErrorReport, Failed, settle
 from perdure.domain.worker import WorkerId
-from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Workers
+from perdure.ports import Dispatch, Jobs, LeaseOf, Leases, Settled, Workers
 
 BATCH = 500
 BATCHES = 20
@@ -24,7 +24,8 @@ class Find(Protocol):
 class RescueReport:
     """How many workers were declared dead, and how many leases were ended; whom silence makes a suspect now.
 
-    `held_back` workers would have been declared dead, were they not most of the fleet.
+    `held_back` workers would have been declared dead, were they not most of the fleet. `locked` leases wait for somebody's open
+    transaction.
     """
 
     dead: int
@@ -32,6 +33,7 @@ class RescueReport:
     overdue: int
     suspected: Sequence[WorkerId] = ()
     held_back: int = 0
+    locked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,15 @@ class Rescue:
         dead, held_back = await self._judge(heartbeats)
         for worker_id in dead:
             await self._dispatch.release(worker_id)
-        rescued = await self._end_all(self._leases.of_dead, _lost_with_worker)
-        overdue = await self._end_all(self._hung, _overdue)
+        rescued, locked = await self._end_all(self._leases.of_dead, _lost_with_worker)
+        overdue, more = await self._end_all(self._hung, _overdue)
         return RescueReport(
-            dead=len(dead), rescued=rescued, overdue=overdue, suspected=suspected, held_back=held_back
+            dead=len(dead),
+            rescued=rescued,
+            overdue=overdue,
+            suspected=suspected,
+            held_back=held_back,
+            locked=locked + more,
         )
 
     async def _judge(self, heartbeats: Sequence[Heartbeat]) -> tuple[Sequence[WorkerId], int]:
@@ -111,26 +118,29 @@ class Rescue:
             observer=sight.worker_id, fresh_within=self._rules.suspect_after, steps=sight.steps, limit=limit
         )
 
-    async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> int:
-        """End what is found, batch by batch, up to a bound that keeps the round short."""
-        ended = 0
+    async def _end_all(self, found: Find, ending_of: Callable[[LeaseOf], Ending]) -> tuple[int, int]:
+        """End what is found, batch by batch, up to a bound that keeps the round short: how many, and how many are locked."""
+        ended = locked = 0
         for _ in range(BATCHES):
             held = await found(limit=BATCH)
             if held:
-                ended += await self._end(held, ending_of)
-            if len(held) < BATCH:
+                settled = await self._end(held, ending_of)
+                ended, locked = ended + len(settled.accepted), settled.locked
+            if len(held) < BATCH or locked:
                 break
-        return ended
+        return ended, locked
 
-    async def _end(self, held: Sequence[LeaseOf], ending_of: Callable[[LeaseOf], Ending]) -> int:
+    async def _end(self, held: Sequence[LeaseOf], ending_of: Callable[[LeaseOf], Ending]) -> Settled:
         limits = {
             "crash_limit": self._rules.crash_limit,
             "interruption_limit": self._rules.interruption_limit,
         }
-        settled = await self._jobs.settle([settle(lease.lease, ending_of(lease), **limits) for lease in held])
+        settled = await self._jobs.settle_unlocked(
+            [settle(lease.lease, ending_of(lease), **limits) for lease in held]
+        )
         if settled.released:
             await self._dispatch.announce(settled.released)
-        return len(settled.accepted)
+        return settled
 
 
 def _lost_with_worker(held: LeaseOf) -> Ending:

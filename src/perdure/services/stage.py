@@ -34,10 +34,11 @@ class Stage:
             staged += len(places)
             if len(places) < BATCH:
                 break
-        resolved = await self._jobs.resolve(limit=BATCH)
-        await self._announce(resolved)
         unparked = await self._jobs.unpark()
         await self._announce(unparked)
+        # Last, since it alone may meet what somebody's open transaction has locked.
+        resolved = await self._jobs.resolve(limit=BATCH)
+        await self._announce(resolved)
         return StageReport(staged=staged, resolved=len(resolved), unparked=len(unparked))
 
     async def _announce(self, places: Sequence[Place]) -> None:

@@ -61,6 +61,10 @@ ABANDONED = {
 """Settings of our own sessions: a host that loses its power or its network within a transaction says no goodbye, and the locks
 that it keeps would hold up rescue for as long as the server waits for it, by default two hours."""
 
+BOUNDED_WAITS = {"lock_timeout": "2s"}
+"""Settings of sessions that many duties share: none of them waits longer than that for what somebody else has locked. It is longer
+than the server takes to find a deadlock (`deadlock_timeout`, a second)."""
+
 
 class Database(Protocol):
     """Runs named statements; each call is a transaction of its own."""
@@ -108,6 +112,11 @@ def translation(error: Exception) -> PerdureError | None:
         return DatabaseUnavailable(
             "PostgreSQL has not answered in time: it cannot be reached, or a statement waits for a lock",
             next_step="`perdure doctor` tells whether the server answers; pg_stat_activity and pg_locks tell who waits for whom",
+        )
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return DatabaseUnavailable(
+            "what is to be changed is locked by a transaction that somebody holds open",
+            next_step="pg_stat_activity and pg_locks tell who waits for whom; it goes on when that transaction ends",
         )
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate == HALTED:
         return RollbackDetected(error.args[0])

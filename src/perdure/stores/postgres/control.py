@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from perdure.domain.job import LIVE, RETRIED, JobState
 from perdure.domain.views import Acted, ActOutcome
 from perdure.ports import By
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.locks import past_locks
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 LOOKS = 5
@@ -69,7 +71,8 @@ class PostgresControl:
         for reason, rows in groupby(
             sorted(stale, key=lambda row: row["reason"]), key=lambda row: row["reason"]
         ):
-            await self.cancel([row["job_id"] for row in rows], By(actor=PERDURE, reason=reason))
+            by = By(actor=PERDURE, reason=reason)
+            await past_locks(partial(self.cancel, by=by), [row["job_id"] for row in rows])
         gone = await self._database.fetch(
             self._sql["sweep_cancel_requests"], [row["job_id"] for row in stale]
         )

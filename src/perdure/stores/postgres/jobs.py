@@ -20,6 +20,7 @@ from perdure.domain.job import Disposition, Enqueued, JobId, JobState, NewJob
 from perdure.domain.settlement import Outcome, Settlement
 from perdure.ports import Place, Settled
 from perdure.stores.postgres.connections import Database, DedicatedDatabase
+from perdure.stores.postgres.locks import past_locks
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 STATES = tuple(JobState)
@@ -79,6 +80,14 @@ class PostgresJobs:
         accepted = frozenset(row[0] for row in rows if row[0] is not None)
         released = [Place(row[1], row[2], row[3], row[4]) for row in rows if row[1] is not None]
         return Settled(accepted=accepted, released=released)
+
+    async def settle_unlocked(self, settlements: Sequence[Settlement]) -> Settled:
+        done, locked = await past_locks(self.settle, settlements)
+        return Settled(
+            accepted=frozenset().union(*(each.accepted for each in done)),
+            released=[place for each in done for place in each.released],
+            locked=locked,
+        )
 
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
         rows = await self._database.fetch(

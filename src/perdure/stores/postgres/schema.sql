@@ -2164,6 +2164,7 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SELECT coalesce(max(age(a.backend_xmin)), -1) INTO oldest FROM pg_stat_activity a
         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker';
+        children := ARRAY(SELECT b.job_id FROM perdure.blocked_jobs b WHERE b.job_id = ANY (children) FOR UPDATE SKIP LOCKED);
     END IF;
     FOR ended IN
         SELECT e.state, array_agg(e.job_id) AS ids

@@ -53,10 +53,11 @@ FROM perdure.leases l JOIN perdure.lanes n ON n.lane = l.lane
 WHERE l.worker_id = :worker_id GROUP BY n.queue, n.kind, n.labels ORDER BY count(*) DESC, n.queue, n.kind;
 
 -- name: overstayed(slack_ms, most)
--- The leases that evacuated workers still hold after their deadline: they cannot be reached, or do not let go.
+-- The leases that evacuated workers still hold after their deadline: they cannot be reached, or do not let go. Those that a handler's
+-- own transaction is about to end are passed over, as by the rescuer.
 SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
 FROM perdure.workers w
-CROSS JOIN LATERAL (SELECT * FROM perdure.leases l WHERE l.worker_id = w.id ORDER BY l.deadline LIMIT :most) l
+CROSS JOIN LATERAL (SELECT * FROM perdure.leases l WHERE l.worker_id = w.id ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED) l
 JOIN perdure.jobs j ON j.id = l.job_id
 WHERE w.state IN ('active', 'draining') AND w.evacuate_by < now() - :slack_ms::bigint * interval '1 millisecond'
 LIMIT :most;

@@ -246,7 +246,8 @@ FROM due d
 RETURNING lane, band, rank, job_id;
 
 -- name: resolve(most)
--- Look once more at the parents of jobs that were blocked while another transaction may have been settling a parent.
+-- Look once more at the parents of jobs that were blocked while another transaction may have been settling a parent. Jobs that another
+-- transaction has locked are left for a later round.
 -- from: pending   to: available, scheduled, cancelled
 SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(ARRAY(
     SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified AND b.look_at <= now() ORDER BY b.look_at LIMIT :most
