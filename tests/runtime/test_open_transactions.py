@@ -10,6 +10,7 @@ import pytest
 
 from perdure.domain.job import LIVE, JobState, NewJob, UniqueRule
 from perdure.domain.liveness import Sight
+from perdure.domain.settlement import Completed, settle
 from perdure.domain.worker import WorkerId
 from perdure.runtime.duties import Duties
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
@@ -110,3 +111,19 @@ async def test_a_term_is_renewed_and_given_up_whatever_a_duty_waits_for(stores: 
     assert other._term is not None
     held_up.cancel()
     await asyncio.wait([held_up])
+
+
+async def test_claims_of_a_concurrency_key_go_on_while_a_result_waits_for_an_open_enqueue(
+    system: System,
+) -> None:
+    """Of two results that are stored together, one frees the slot of the key, and the other waits for who has a unique key."""
+    done, clashing = await system.add(concurrency_key="k"), await system.add(unique=ONCE)
+    leases = {lease.job_id: lease for lease in await system.claim(limit=2)}
+    await system.add(concurrency_key="k")
+    endings = [settle(leases[done], Completed()), settle(leases[clashing], failure())]
+    async with taken(system):
+        settling = asyncio.create_task(system.jobs.settle(endings))
+        await eventually(lambda: system.sql.fetchval(WAITING))
+        assert len(await asyncio.wait_for(system.claim(), 20)) == 1
+        assert not settling.done()
+    assert (await asyncio.wait_for(settling, 20)).accepted == {lease.token for lease in leases.values()}

@@ -53,8 +53,10 @@ class Jobs(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        """Record where attempts leave their jobs, each only while its token stands; all in one transaction.
+        """Record where attempts leave their jobs, each only while its token stands.
 
+        Successes are recorded first, in one transaction, and all other endings in another: where that fails, the whole call can be
+        repeated.
         Raises InvalidInput when a value can never be stored, so that repeating the call is useless.
         """
         ...

@@ -65,16 +65,14 @@ class PostgresJobs:
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         others = [s for s in settlements if s.outcome is not Outcome.COMPLETED]
         done = [s for s in settlements if s.outcome is Outcome.COMPLETED] if others else settlements
-        calls = []
-        if done:
-            calls.append((self._sql["settle_completed"], _completed(done)))
-        if others:
-            calls.append((self._sql["settle_others"], _others(others)))
+        rows = []
         try:
-            if len(calls) == 1:
-                rows = await self._database.fetch(calls[0][0], *calls[0][1])
-            else:
-                rows = [row for result in await self._database.fetch_all(*calls) for row in result]
+            # Two transactions: each takes the locks of concurrency keys last and then waits for nobody. In one, the second would
+            # wait for what a user's open transaction has locked while the first keeps all claims of its keys waiting.
+            if done:
+                rows += await self._database.fetch(self._sql["settle_completed"], *_completed(done))
+            if others:
+                rows += await self._database.fetch(self._sql["settle_others"], *_others(others))
         except REFUSED as error:
             raise InvalidInput("outcome", f"PostgreSQL refuses it: {error}") from error
         accepted = frozenset(row[0] for row in rows if row[0] is not None)
