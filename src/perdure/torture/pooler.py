@@ -1,7 +1,8 @@
 """A small pooler in transaction mode: a session of the server is lent for one transaction and then to whoever comes next.
 
 What a session was told by `SET` or `LISTEN` stays with it, as with PgBouncer; statements that a client has prepared are
-prepared anew on whatever session it is lent (PgBouncer's `max_prepared_statements`). Startup parameters are ignored.
+prepared anew on whatever session it is lent (PgBouncer's `max_prepared_statements`). Startup parameters are passed over where
+PgBouncer knows them or the guide to production has it told so; any other is refused.
 """
 
 import asyncio
@@ -18,6 +19,29 @@ SSL_REQUEST, CANCEL_REQUEST = 80877103, 80877102
 PARSE, BIND, DESCRIBE, CLOSE, TERMINATE = b"P", b"B", b"D", b"C", b"X"
 PARSED, READY, NOTIFICATION = b"1", b"Z", b"A"
 STATEMENT = b"S"
+REFUSAL = b"E"
+KNOWN = frozenset(
+    {
+        *("user", "database", "application_name", "client_encoding"),
+        *("datestyle", "timezone", "standard_conforming_strings"),
+    }
+)
+"""What PgBouncer takes from a client by itself."""
+
+IGNORED = frozenset(
+    {
+        *("jit", "timezone", "synchronous_commit", "plan_cache_mode", "lock_timeout"),
+        *("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"),
+        *(
+            "idle_in_transaction_session_timeout",
+            "tcp_keepalives_idle",
+            "tcp_keepalives_interval",
+            "tcp_keepalives_count",
+        ),
+    }
+)
+"""PgBouncer's `ignore_startup_parameters`, as the guide to production has it."""
+
 IDLE = b"I"
 
 
@@ -116,13 +140,23 @@ async def _session(server: Path, user: str, database: str) -> _Session:
 
 
 async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greeting: bytes) -> bool:
-    """Answer a client's first words; what it wishes for its session is ignored."""
+    """Answer a client's first words; what it wishes for its session is ignored, or refused."""
     while True:
         length, code = struct.unpack("!II", await reader.readexactly(8))
-        await reader.readexactly(length - 8)
+        words = (await reader.readexactly(length - 8)).rstrip(b"\0").split(b"\0")
         if code == SSL_REQUEST:
             writer.write(b"N")
         elif code == CANCEL_REQUEST:
+            return False
+        elif strange := {word.decode().lower() for word in words[::2]} - KNOWN - IGNORED:
+            said = (
+                "SFATAL",
+                "VFATAL",
+                "C08P01",
+                f"Munsupported startup parameter: {', '.join(sorted(strange))}",
+            )
+            writer.write(_message(REFUSAL, b"".join(part.encode() + b"\0" for part in said) + b"\0"))
+            await writer.drain()
             return False
         else:
             writer.write(greeting)
