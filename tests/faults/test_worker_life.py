@@ -15,6 +15,8 @@ from perdure import JobFailed, JobState, Perdure
 from perdure.domain.kind import Kind
 from perdure.runtime.handles import Handle
 from perdure.runtime.operations import SpawnedWorker
+from perdure.runtime.saving import policy_of
+from perdure.stores.postgres.archive import PostgresPolicy
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.diagnosis import PostgresDiagnosis
 from perdure.surfaces.cli.status import judge
@@ -29,7 +31,7 @@ OTHER_ENDS = "SELECT count(*) FROM perdure.job_executions WHERE outcome NOT IN (
 LEADER = "SELECT holder FROM perdure.leaders WHERE expires_at > now()"
 CONNECTIONS = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND (application_name LIKE 'perdure process%' OR application_name LIKE 'perdure supervisor%')
+    WHERE datname = current_database() AND application_name LIKE 'perdure%' AND application_name NOT LIKE 'perdure producer%'
 """
 SECRET = "Zz9secret"
 
@@ -171,15 +173,17 @@ async def test_a_running_worker_leaves_a_paused_queue_alone_until_it_is_resumed(
 
 @ONE_DISPATCH
 async def test_a_worker_with_all_its_processes_stays_within_its_connections(fleet: Fleet) -> None:
-    """With five processes that claim, settle and report, and one beside them that runs suspects alone."""
+    """With three processes that claim, settle and report, one beside them that runs suspects alone, and all that a leader does."""
     url = url_of(fleet)
-    await fleet.host(processes=5, concurrency=4)
+    policy, saved = policy_of(timedelta(hours=1), 1), fleet.folder / "snapshots"
+    await PostgresPolicy((await fleet.app.stores()).database).set(policy, actor="tests")
+    await fleet.host(processes=3, concurrency=4, snapshots=str(saved))
     await fleet.app.enqueue_many([fleet.app.prepare(jobs.tells, 30) for _ in range(400)])
     await fleet.app.enqueue(jobs.poison)
     seen: set[int] = set()
     isolated = "SELECT count(*) FROM perdure.leases WHERE isolated"
     alone = False
-    while await query(url, "SELECT count(*) FROM perdure.dead_letter_queue") == 0:
+    while await query(url, "SELECT count(*) FROM perdure.dead_letter_queue") == 0 or not saved.exists():
         seen.add(await query(url, CONNECTIONS))
         alone = alone or await query(url, isolated) > 0
     await drained(url, within_s=60)

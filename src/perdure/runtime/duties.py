@@ -114,9 +114,9 @@ class Duties:
         self._kept: Mapping[str, str] = {}
         self._renew_s = settings.leader_ttl_s / 3
         self._term: int | None = None
-        self._led_last = False
-        self._away = False
+        self._led_last = self._away = False
         self._locked: dict[str, int] = {}
+        self._turns = asyncio.Lock()
 
     async def run(self) -> None:
         """Stand for election and, while leading, do the duties; for ever."""
@@ -211,13 +211,17 @@ class Duties:
             await self._moments.mark()
 
     async def _save(self) -> None:
-        """An automatic snapshot, when one is wanted and due."""
-        if self._term is not None and (report := await self._snapshots.run_once()) is not None:
+        """An automatic snapshot, when one is wanted and due; never beside a restore, so that both need two connections."""
+        async with self._turns:
+            report = None if self._term is None else await self._snapshots.run_once()
+        if report is not None:
             log.info("snapshot", id=report.created, pruned=list(report.pruned), took_s=report.took_s)
 
     async def _carry_restores_on(self) -> None:
         """A restore whose process has gone in the middle comes to its end all the same."""
-        if self._term is not None and (done := await self._restores.run_once()) is not None:
+        async with self._turns:
+            done = None if self._term is None else await self._restores.run_once()
+        if done is not None:
             log.warning("carried a restore on", id=str(done.id), phase=done.phase, report=done.report)
 
     async def _remember(self) -> None:

@@ -35,7 +35,7 @@ An unknown name in a file is refused. Lists are separated by commas in the envir
 `perdure config show` tells each value and where it comes from, with passwords masked; `perdure config check` tells
 everything that is wrong.
 
-A worker opens at most `max_connections` connections; it needs 5, and 3 for each process. `dead_after_s` must be at
+A worker opens at most `max_connections` connections; it needs 9, and 3 for each process. `dead_after_s` must be at
 least 3 times `heartbeat_interval_s`.
 
 | Setting | Default | Bounds | Meaning |
