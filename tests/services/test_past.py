@@ -308,7 +308,9 @@ async def test_a_job_that_is_found_twice_hides_no_other_from_a_page_of_the_past(
     then = await moment(system)
     wanted, cursor = [], None
     while True:
-        page = await system.read.jobs("state:discarded,pending priority:5", limit=2, cursor=cursor, as_of=then)
+        page = await system.read.jobs(
+            "state:discarded,pending priority:5", limit=2, cursor=cursor, as_of=then
+        )
         wanted += [job.id for job in page.jobs]
         if (cursor := page.cursor) is None:
             break

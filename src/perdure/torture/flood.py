@@ -30,7 +30,7 @@ DELAYED, SPREAD_S = 10_000_000, 30 * 86_400.0
 DUE, DUE_AFTER_S, DUE_FOR_S = 120_000, 20.0, 60.0
 LAG_P99_MS = 1_000.0
 
-HOSTS, PROCESSES = 10, 10
+HOSTS, PROCESSES = 34, 3
 CONNECTIONS_OF_A_WORKER = 20
 MANY = 20_000
 IDLE_S = 10.0
@@ -142,7 +142,7 @@ async def _delay(
     Scenario(
         name="hundred-processes",
         numbers=(43,),
-        produced="ten hosts with ten processes each work 20,000 jobs off on one database and are idle then",
+        produced="thirty-four hosts with three processes each work 20,000 jobs off on one database and are idle then",
         holds="each worker has at most 20 connections, an idle process costs at most 10 transactions a second, and nothing is late",
         within_s=300,
         postgres={**DURABLE, "max_connections": str(HOSTS * CONNECTIONS_OF_A_WORKER + 50)},

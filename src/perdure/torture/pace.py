@@ -10,7 +10,7 @@ from perdure.torture import jobs
 from perdure.torture.place import Place
 from perdure.torture.scenario import Scenario, story
 
-ROUND, ROUNDS = 4_000, 3
+ROUND, ROUNDS = 4_000, 9
 FOR_S = 60.0
 LEAST_SHARE = 0.8
 LEAST_SHARE_WITHOUT_VACUUM = 0.5

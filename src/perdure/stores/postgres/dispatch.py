@@ -21,7 +21,9 @@ from perdure.stores.postgres.hearing import PROBE, Hearing
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 FULL_PASS_S = 1.0
-SHORTEST_BETWEEN_FULL_PASSES_S = 0.1
+SHORTEST_BETWEEN_FULL_PASSES_S, LONGEST_BETWEEN_FULL_PASSES_S = 0.1, 10.0
+FULL_PASS_SHARE = 20
+"""The next full pass comes after so many times as long as the last one took longer than other claims, at the soonest."""
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
 LOOKS = 5
@@ -55,14 +57,17 @@ LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
 class Watermarks:
     """Where the last claim of each stream (lane and band) ended: a hint for where the next scan may begin.
 
-    The doorbell tells of rows that appear below one. What it does not tell of is found by a full pass, at least
-    every second and, when the bell rang without telling, at most ten times a second. An empty claim resets it.
+    The doorbell tells of rows that appear below one. What it does not tell of is found by a full pass: after an empty claim, at
+    least every second and, when the bell rang without telling, at most ten times a second. While a horizon is pinned, a full pass walks
+    over every dead row: what it takes longer than other claims is a twentieth of the time at most, and it is done every ten seconds at least.
     """
 
     def __init__(self) -> None:
         self._floors: dict[tuple[int, int], int] = {}
-        self._full_at = 0.0
-        self._rung = False
+        self._full_at = self._pause = 0.0
+        self._usual: float | None = None
+        self._rung = self._found_none = False
+        self._is_full = False
         self.lowered = 0
 
     def ring(self) -> None:
@@ -70,9 +75,11 @@ class Watermarks:
 
     def floors(self, streams: Sequence[tuple[int, int]], now: float) -> list[int]:
         """The rank to begin at for each stream; the first of all when a full pass is due."""
-        wait = SHORTEST_BETWEEN_FULL_PASSES_S if self._rung else FULL_PASS_S
-        if now - self._full_at >= wait:
-            self.reset(now)
+        wait = 0.0 if self._found_none else SHORTEST_BETWEEN_FULL_PASSES_S if self._rung else FULL_PASS_S
+        self._is_full = now - self._full_at >= max(wait, self._pause)
+        if self._is_full:
+            self._full_at, self._rung = now, False
+            return [FIRST_RANK] * len(streams)
         return [self._floors.get(stream, FIRST_RANK) for stream in streams]
 
     def lower(self, lane: int, band: int, rank: int) -> None:
@@ -80,16 +87,20 @@ class Watermarks:
         self._floors[lane, band] = min(rank, self._floors.get((lane, band), FIRST_RANK))
         self.lowered += 1
 
-    def advance(self, rows: Sequence[asyncpg.Record], lowered: int) -> None:
+    def looked(self, rows: Sequence[asyncpg.Record], lowered: int, took: float) -> None:
         """Begin where these rows end, unless it was lowered after `lowered` was read, while they were looked for."""
+        self._found_none = not rows
+        if not self._is_full:
+            self._usual = took
+        elif self._usual is not None:
+            self._pause = min(LONGEST_BETWEEN_FULL_PASSES_S, FULL_PASS_SHARE * max(0.0, took - self._usual))
         if self.lowered == lowered:
             for row in rows:
                 self._floors[row["lane"], row["band"]] = row["rank"]
 
-    def reset(self, now: float) -> None:
-        self._floors.clear()
-        self._full_at = now
-        self._rung = False
+    def failed(self) -> None:
+        """The claim may have been committed, or not: look at everything next."""
+        self._full_at = self._pause = 0.0
 
 
 FIRST_RANK = -(2**63)
@@ -176,23 +187,21 @@ class PostgresDispatch:
         self, claimer: Claimer, streams: list[tuple[int, int]], limit: int
     ) -> list[asyncpg.Record]:
         watermarks = self._watermarks[claimer.isolated]
-        lowered = watermarks.lowered
+        lowered, began = watermarks.lowered, monotonic()
         try:
             rows = await self._database.fetch(
                 self._sql["claim"],
                 [lane for lane, _ in streams],
                 [band for _, band in streams],
-                watermarks.floors(streams, monotonic()),
+                watermarks.floors(streams, began),
                 limit,
                 *self._terms(claimer),
                 tokens(limit),
             )
         except Exception:
-            watermarks.reset(0.0)
+            watermarks.failed()
             raise
-        if not rows:
-            watermarks.reset(0.0)
-        watermarks.advance(rows, lowered)
+        watermarks.looked(rows, lowered, monotonic() - began)
         return rows
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:

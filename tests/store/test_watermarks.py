@@ -1,0 +1,71 @@
+"""Where claims begin to look: a full pass hides no job for long, and costs little where it costs much."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.stores.postgres.dispatch import (
+    FIRST_RANK,
+    FULL_PASS_S,
+    LONGEST_BETWEEN_FULL_PASSES_S,
+    Watermarks,
+)
+
+STREAMS = [(1, 0)]
+ROW = {"lane": 1, "band": 0, "rank": 700}
+
+
+class Looks:
+    """Claims of one stream at moments in seconds; each gives whether it was a full pass."""
+
+    def __init__(self) -> None:
+        self.watermarks = Watermarks()
+        self.now = 100.0
+
+    def look(self, *, after: float, took: float, found: bool = True) -> bool:
+        self.now += after
+        (floor,) = self.watermarks.floors(STREAMS, self.now)
+        rows: Sequence[Any] = [ROW] if found else []
+        self.watermarks.looked(rows, self.watermarks.lowered, took)
+        return floor == FIRST_RANK
+
+
+def test_a_cheap_full_pass_comes_each_second_and_after_each_empty_claim() -> None:
+    looks = Looks()
+    assert looks.look(after=0, took=0.02)
+    assert [looks.look(after=0.3, took=0.02) for _ in range(4)] == [False, False, False, True]
+    assert not looks.look(after=0.01, took=0.02, found=False)
+    assert looks.look(after=0.01, took=0.02)
+
+
+def test_a_full_pass_over_very_many_dead_rows_takes_a_twentieth_of_the_time_at_most() -> None:
+    looks = Looks()
+    looks.look(after=0, took=0.02)
+    looks.look(after=0.1, took=0.02)
+    assert looks.look(after=FULL_PASS_S, took=0.12)
+    spans, last = [], looks.now
+    for turn in range(1_000):
+        if looks.look(after=0.05, took=0.02, found=turn % 3 > 0):
+            looks.watermarks.looked([], looks.watermarks.lowered, 0.12)
+            spans.append(looks.now - last)
+            last = looks.now
+    assert len(spans) > 20
+    assert min(spans) >= 2.0 - 0.06
+
+
+def test_however_much_a_full_pass_costs_it_comes_every_ten_seconds() -> None:
+    looks = Looks()
+    looks.look(after=0, took=0.02)
+    looks.look(after=0.1, took=0.02)
+    assert looks.look(after=FULL_PASS_S, took=60.0)
+    assert not looks.look(after=LONGEST_BETWEEN_FULL_PASSES_S - 1, took=0.02)
+    assert looks.look(after=1, took=0.02)
+
+
+def test_a_slow_machine_is_not_taken_for_dead_rows() -> None:
+    """There every claim takes long, a full pass no longer than others."""
+    looks = Looks()
+    looks.look(after=0, took=0.5)
+    looks.look(after=0.1, took=0.5)
+    assert looks.look(after=FULL_PASS_S, took=0.5)
+    assert not looks.look(after=0.1, took=0.5, found=False)
+    assert looks.look(after=0.1, took=0.5)
