@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from perdure.domain.job import Dependency, JobState, OnParentFailure
     from perdure.domain.kind import job
     from perdure.domain.retry import Backoff, Cancel, Delays, Fixed, GiveUp, RetryAfter, Snooze
+    from perdure.domain.views import ActOutcome
     from perdure.runtime.app import Perdure
     from perdure.runtime.handles import Handle
 
 __all__ = [
+    "ActOutcome",
     "Backoff",
     "Cancel",
     "ClaimLost",
@@ -46,6 +48,7 @@ _HOMES = {
     "perdure.domain.job": ("Dependency", "JobState", "OnParentFailure"),
     "perdure.domain.kind": ("job",),
     "perdure.domain.retry": ("Backoff", "Cancel", "Delays", "Fixed", "GiveUp", "RetryAfter", "Snooze"),
+    "perdure.domain.views": ("ActOutcome",),
     "perdure.runtime.app": ("Perdure",),
     "perdure.runtime.handles": ("Handle",),
 }

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import assert_type
 from uuid import UUID
 
-from perdure import Context, Handle, Perdure, job
+from perdure import ActOutcome, Context, Handle, Perdure, job
 from perdure.runtime.app import Enqueuer, Prepared
 
 
@@ -25,6 +25,8 @@ async def right(app: Perdure, image_id: UUID) -> None:
     assert_type(app.enqueue_sync(count, ["a"]), Handle[int])
     assert_type(app.enqueue_sync(count, ["a"]).result_sync(timedelta(seconds=1)), int)
     assert_type(app.handle(count, image_id), Handle[int])
+    assert_type(await app.handle(count, image_id).cancel("not needed", actor="shop"), ActOutcome)
+    assert_type(app.handle(count, image_id).retry_sync(), ActOutcome)
     assert_type(await app.jobs.create(count, words=["a"]), Handle[int])
 
     with_options = app.using(priority=5, delay="10m", unique_for="1h", depends_on=[image_id], retries=0)
@@ -62,6 +64,9 @@ async def wrong(app: Perdure, image_id: UUID, ctx: Context) -> None:
     await app.enqueue_many([count])  # E: a kind is not prepared
     size: int = await (await app.enqueue(resize, image_id)).result()  # E: a text is no number
     text: str = app.enqueue_sync(count, []).result_sync()  # E: a number is no text
+    await app.handle(count, image_id).cancel(reason=3)  # E: a number is no reason
+    app.handle(count, image_id).cancel_sync("enough", "shop")  # E: who asked goes by name
+    await app.handle(count, image_id).retry(delay="1m")  # E: there is no such option
     del size, text
     Perdure(concurency=5)  # E: there is no such setting
     Perdure(concurrency="many")  # E: a text is no number

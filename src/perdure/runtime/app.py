@@ -132,7 +132,7 @@ class Perdure:
 
     def handle(self, kind: Kind[P, R], id: UUID) -> Handle[R]:
         """The handle of a job that was enqueued elsewhere."""
-        return Handle(id, kind, self._producer.look, self.run_sync)
+        return Handle(id, kind, self._producer, self.run_sync)
 
     @property
     def jobs(self) -> "JobOperations":
@@ -240,9 +240,9 @@ class Enqueuer:
         return self._handles(jobs, self._app.producer.enqueue_sync(jobs, conn=self._conn))
 
     def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
-        look, wait, new = self._app.producer.look, self._app.run_sync, Disposition.CREATED
+        producer, wait, new = self._app.producer, self._app.run_sync, Disposition.CREATED
         return [
-            Handle(answer.holder or answer.job_id, prepared.kind, look, wait, answer.disposition is new)
+            Handle(answer.holder or answer.job_id, prepared.kind, producer, wait, answer.disposition is new)
             for prepared, answer in zip(jobs, answers, strict=True)
         ]
 

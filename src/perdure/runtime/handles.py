@@ -1,10 +1,10 @@
 """A handle: a job that was enqueued, as its producer holds it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,7 @@ from perdure.domain.job import TERMINAL, JobState
 from perdure.domain.kind import Kind
 
 if TYPE_CHECKING:
-    from perdure.domain.views import ResultView
+    from perdure.domain.views import ActOutcome, ResultView
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -23,7 +23,15 @@ FIRST_LOOK_S = 0.005
 LONGEST_BETWEEN_LOOKS_S = 0.25
 OUTAGE_S = 30.0
 
-Look = Callable[[UUID], Awaitable["ResultView | None"]]
+
+class Whereabouts(Protocol):
+    """The part of a producer that a handle asks."""
+
+    async def look(self, job_id: UUID) -> "ResultView | None": ...
+
+    async def cancel(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome": ...
+
+    async def retry(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome": ...
 
 
 class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
@@ -34,7 +42,7 @@ class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
 
     id: UUID
     kind: Kind[..., Any]
-    _look: Look
+    _jobs: Whereabouts
     _wait: Callable[[Any], Any]
     created: bool = False
 
@@ -76,8 +84,36 @@ class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
         state: JobState = self._wait(self.state())
         return state
 
+    async def cancel(self, reason: str = "", *, actor: str = "program") -> "ActOutcome":
+        """End the job as cancelled, or ask the worker that runs it to stop it; actor and reason stay in its history.
+
+        Gives `CANCELLED` when it waited and has ended now; `REQUESTED` when it runs: an async handler is cancelled and a
+        process is ended, a thread goes on until it looks at `Context.cancelled`, and one that completes first stays
+        completed (`result` and `state` tell); `UNCHANGED` when it was asked before. Raises IllegalTransition when it
+        has ended, NotFound when it is unknown, InvalidOption, and DatabaseUnavailable.
+        """
+        return await self._jobs.cancel(self.id, actor=actor, reason=reason)
+
+    def cancel_sync(self, reason: str = "", *, actor: str = "program") -> "ActOutcome":
+        """As `cancel`, for code that is not async."""
+        outcome: ActOutcome = self._wait(self.cancel(reason, actor=actor))
+        return outcome
+
+    async def retry(self, reason: str = "", *, actor: str = "program") -> "ActOutcome":
+        """Make the job available at once: one that waits for its time or a retry, or in a new run one that was discarded or cancelled.
+
+        Gives `AVAILABLE`. Raises IllegalTransition when it is available, runs, has completed or waits for parents,
+        DuplicateJob when another job holds its unique key by now, NotFound, InvalidOption, and DatabaseUnavailable.
+        """
+        return await self._jobs.retry(self.id, actor=actor, reason=reason)
+
+    def retry_sync(self, reason: str = "", *, actor: str = "program") -> "ActOutcome":
+        """As `retry`, for code that is not async."""
+        outcome: ActOutcome = self._wait(self.retry(reason, actor=actor))
+        return outcome
+
     async def _view(self) -> "ResultView":
-        view = await self._look(self.id)
+        view = await self._jobs.look(self.id)
         if view is None:
             raise NotFound(
                 "job", self.id, next_step="it was never committed, or its history is past the retention"

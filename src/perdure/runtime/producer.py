@@ -15,7 +15,7 @@ from perdure.runtime.background import BackgroundLoop
 from perdure.runtime.locating import running_database
 
 if TYPE_CHECKING:
-    from perdure.domain.views import ResultView
+    from perdure.domain.views import ActOutcome, ResultView
     from perdure.runtime.lookout import Lookout
     from perdure.runtime.settings import Settings
     from perdure.runtime.wiring import Stores
@@ -52,6 +52,14 @@ class Producer(Protocol):
 
     async def look(self, job_id: UUID) -> "ResultView | None":
         """Where a job stands, with its result or its error; None when it is unknown."""
+        ...
+
+    async def cancel(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome":
+        """End a waiting job as cancelled, or ask for the end of a running one. Raises NotFound or IllegalTransition."""
+        ...
+
+    async def retry(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome":
+        """Have a job that waits or failed run at once. Raises NotFound, IllegalTransition or DuplicateJob."""
         ...
 
 
@@ -118,6 +126,14 @@ class DatabaseProducer:
         opened = await self._open()
         view = await opened.stores.read.result_of(job_id)
         return None if view is None else unsealed(view, job_id, opened.settings.keyring)
+
+    async def cancel(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome":
+        report = await (await self.stores()).act.cancel(job_id, actor=actor, reason=reason)
+        return report.acted[0].outcome
+
+    async def retry(self, job_id: UUID, *, actor: str, reason: str) -> "ActOutcome":
+        report = await (await self.stores()).act.retry(job_id, actor=actor, reason=reason)
+        return report.acted[0].outcome
 
     async def stores(self) -> "Stores":
         """The services on this event loop, connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutdated."""

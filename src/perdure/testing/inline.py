@@ -8,18 +8,31 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID, uuid4
 
-from perdure.domain.errors import DependencyCycle, DuplicateJob, UnknownParent
-from perdure.domain.job import TERMINAL, Disposition, Enqueued, JobId, JobState, NewJob, OnParentFailure
+from perdure.domain.errors import DependencyCycle, DuplicateJob, IllegalTransition, NotFound, UnknownParent
+from perdure.domain.job import (
+    RETRIED,
+    TERMINAL,
+    Disposition,
+    Enqueued,
+    JobId,
+    JobState,
+    NewJob,
+    OnParentFailure,
+)
 from perdure.domain.kind import Kind
 from perdure.domain.lease import Lease, microseconds
 from perdure.domain.payload import encode_plain
 from perdure.domain.settlement import Completed, Ending, settle
-from perdure.domain.views import ResultView
+from perdure.domain.views import ActOutcome, ResultView
 from perdure.runtime.app import Perdure, Prepared
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.sealing import opened
 from perdure.services.execution import Attempt
 from perdure.testing.attempts import attempt
+
+_RUNS_AT_ONCE = (
+    "here a job runs within its enqueue; test what happens to running jobs with perdure.testing.drain"
+)
 
 
 @dataclass(slots=True)
@@ -64,6 +77,29 @@ class Inline:
     async def look(self, job_id: UUID) -> ResultView | None:
         entry = self._entries.get(job_id)
         return None if entry is None else opened(entry.view, job_id, self._app.settings.keyring)
+
+    async def cancel(self, job_id: UUID, *, actor: str, reason: str) -> ActOutcome:
+        entry = self._entry(job_id)
+        if entry.view.state is JobState.RUNNING or entry.view.state in TERMINAL:
+            raise IllegalTransition(job_id, entry.view.state, "cancelled", next_step=_RUNS_AT_ONCE)
+        cause = f"cancelled by {actor}: {reason}" if reason else f"cancelled by {actor}"
+        entry.view = ResultView(state=JobState.CANCELLED, cause=cause)
+        await self._run_ready()
+        return ActOutcome.CANCELLED
+
+    async def retry(self, job_id: UUID, *, actor: str, reason: str) -> ActOutcome:
+        entry = self._entry(job_id)
+        if entry.view.state not in RETRIED:
+            raise IllegalTransition(job_id, entry.view.state, "retried", next_step=_RUNS_AT_ONCE)
+        await self._run(entry)
+        await self._run_ready()
+        return ActOutcome.AVAILABLE
+
+    def _entry(self, job_id: UUID) -> Entry:
+        entry = self._entries.get(job_id)
+        if entry is None:
+            raise NotFound("job", job_id)
+        return entry
 
     async def run_scheduled(self) -> int:
         """Run what is delayed or snoozed now, and what depends on it; gives the number of delayed jobs."""
