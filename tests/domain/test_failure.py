@@ -20,6 +20,7 @@ from perdure.domain.failure import (
     normalised,
     report_of,
 )
+from perdure.domain.payload import encode_plain
 from perdure.domain.retry import Backoff, Cancel, Fixed, GiveUp, RetryAfter, RetryPolicy, Snooze, Steer
 from perdure.domain.settlement import Cancelled, Completed, ErrorReport, Failed, Snoozed
 
@@ -60,11 +61,34 @@ def test_a_returned_value_completes_with_its_encoded_result() -> None:
 
 def test_a_result_that_cannot_be_stored_is_not_computed_again() -> None:
     def refuse(value: object) -> str:
-        raise InvalidArguments("result", "no")
+        raise InvalidArguments("result", "no", next_step="return less")
 
-    ending = ending_of_value(1, allowance(), refuse)
+    ending = ending_of_value(1, allowance(), refuse, kind="app.make")
     assert isinstance(ending, Failed)
     assert ending.give_up
+
+
+def test_a_result_that_cannot_be_stored_is_told_in_one_sentence_and_without_a_traceback() -> None:
+    ending = ending_of_value(
+        {"a": object()}, allowance(), lambda value: encode_plain(value, "result"), kind="app.make"
+    )
+    assert isinstance(ending, Failed)
+    assert ending.error.type == "perdure.UnstorableResult"
+    assert ending.error.message.startswith(
+        "app.make returned a result that cannot be stored: an object of type object cannot be stored as JSON; return text, "
+    )
+    assert ending.error.traceback == ""
+    assert "object" not in ending.cause
+
+
+def test_giving_up_bears_its_public_name() -> None:
+    ending = ending_of_error(caught(gives_up), allowance())
+    assert isinstance(ending, Failed)
+    assert (ending.error.type, ending.error.message) == ("perdure.GiveUp", "no hope")
+
+
+def gives_up() -> None:
+    raise GiveUp("no hope")
 
 
 def test_an_error_waits_as_the_policy_says() -> None:

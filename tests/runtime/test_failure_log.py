@@ -31,6 +31,14 @@ def test_an_entry_says_which_attempt_failed_why_and_what_comes_next() -> None:
     assert (last["attempt"], given_up["event"]) == ("3 of 3", "attempt timed out")
 
 
+def test_of_an_attempt_that_was_given_up_on_purpose_one_line_is_told() -> None:
+    report = ErrorReport(type="perdure.GiveUp", message="no hope", traceback="Traceback …")
+    with capture_logs() as said:
+        FailureLog().note(lease(1), Failed(error=report, retry_in=timedelta(0), give_up=True))
+    assert said[0]["error"] == "perdure.GiveUp: no hope"
+    assert "exception" not in said[0]
+
+
 def test_of_an_encrypted_kind_no_text_is_told() -> None:
     sealed = OpenedLease(**{**structs.asdict(lease(1)), "args": '{"secret": 1}'})
     with capture_logs() as said:

@@ -58,8 +58,16 @@ class Allowance:
     now: datetime
 
 
-def ending_of_value(value: object, allowance: Allowance, encode: Callable[[object], str | None]) -> Ending:
-    """How an attempt ended whose handler returned `value`; `encode` makes the result's JSON text.
+class UnstorableResult(Exception):
+    """A handler returned what cannot be kept. It is told of and never raised."""
+
+    __module__ = "perdure"  # what operators read
+
+
+def ending_of_value(
+    value: object, allowance: Allowance, encode: Callable[[object], str | None], *, kind: str = "the handler"
+) -> Ending:
+    """How an attempt ended whose handler, that of `kind`, returned `value`; `encode` makes the result's JSON text.
 
     A result that cannot be stored ends in the dead letter queue at once: its effects are done, and
     another attempt would only repeat them.
@@ -69,11 +77,13 @@ def ending_of_value(value: object, allowance: Allowance, encode: Callable[[objec
     try:
         return Completed(result=encode(value))
     except InvalidInput as error:
+        step = f"; {error.next_step}" if error.next_step else ""
+        told = UnstorableResult(f"{kind} returned a result that cannot be stored: {error.why}{step}")
         return Failed(
-            error=report_of(error),
+            error=report_of(told),
             retry_in=timedelta(0),
             give_up=True,
-            cause=f"the result cannot be stored: {error}",
+            cause="its result cannot be stored; its effects are done, so it is not run again",
         )
 
 
@@ -139,13 +149,18 @@ def _origin(steer: Steer) -> BaseException:
 
 
 def report_of(error: BaseException) -> ErrorReport:
-    """An error as PostgreSQL can keep it: bounded, without local variables, NUL characters or lone surrogates."""
+    """An error as PostgreSQL can keep it: bounded, without local variables, NUL characters or lone surrogates.
+
+    One that was made to be told of, and never raised, has no traceback.
+    """
     told = TracebackException.from_exception(error)
     message = str(told)
+    is_raised = error.__traceback__ or error.__cause__ or error.__context__
+    lines = "".join(told.format()) if is_raised else ""
     return ErrorReport(
         type=storable(_type_name(error)),
         message=_cut(storable(message), MESSAGE_BYTES_MAX),
-        traceback=_cut(storable("".join(told.format())), TRACEBACK_BYTES_MAX, head=TRACEBACK_HEAD_BYTES),
+        traceback=_cut(storable(lines), TRACEBACK_BYTES_MAX, head=TRACEBACK_HEAD_BYTES),
         fingerprint=fingerprint(error, message),
     )
 

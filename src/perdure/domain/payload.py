@@ -48,7 +48,12 @@ def _to_json(value: Any) -> object:
         return str.__str__(value)
     if isinstance(value, int | float):
         return int(value) if isinstance(value, int) else float(value)
-    raise TypeError(f"a {type(value).__qualname__} cannot be stored as JSON")
+    raise TypeError(f"an object of type {_type_name(value)} cannot be stored as JSON")
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _from_json(kind: Any, value: object) -> object:
@@ -58,6 +63,8 @@ def _from_json(kind: Any, value: object) -> object:
         return kind(value)
     raise TypeError(f"Expected `str`, got `{type(value).__qualname__}`")
 
+
+_STORABLE = "text, numbers, bool, None, lists and dicts of them, dates, UUIDs, dataclasses, msgspec structs or pydantic models"
 
 _ENCODE = msgspec.json.Encoder(enc_hook=_to_json).encode
 
@@ -100,7 +107,7 @@ class Payload:
         try:
             raw = _ENCODE(values)
         except _ENCODING_ERRORS:
-            _refuse(self.signature.bind(args, kwargs))
+            _refuse(self.signature.bind(args, kwargs), f"pass {_STORABLE}")
         if b"u" in raw and (b"null" in raw or b"\\u0000" in raw):  # most have no `u`, which is told sooner
             _check_lossless(self.signature.bind(args, kwargs))
         if len(raw) > max_bytes:
@@ -169,7 +176,7 @@ def encode_plain(value: object, field: str, *, max_bytes: int = PAYLOAD_BYTES_MA
     try:
         raw = _ENCODE(value)
     except _ENCODING_ERRORS:
-        _refuse({field: value})
+        _refuse({field: value}, f"{'return' if field == 'result' else 'give'} {_STORABLE}")
     if b"null" in raw or b"\\u0000" in raw:
         _check_lossless({field: value})
     if len(raw) > max_bytes:
@@ -271,7 +278,7 @@ def _is_steering(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Steer)
 
 
-def _refuse(values: Mapping[str, object]) -> NoReturn:
+def _refuse(values: Mapping[str, object], next_step: str) -> NoReturn:
     """Name the field that cannot be encoded."""
     for name, value in values.items():
         try:
@@ -279,7 +286,7 @@ def _refuse(values: Mapping[str, object]) -> NoReturn:
         except UnicodeEncodeError:
             raise InvalidArguments(name, "half of a surrogate pair cannot be stored") from None
         except _ENCODING_ERRORS as error:
-            raise InvalidArguments(name, str(error)) from error
+            raise InvalidArguments(name, str(error), next_step=next_step) from None
     raise InvalidArguments("arguments", "cannot be encoded as JSON")
 
 

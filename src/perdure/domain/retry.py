@@ -134,9 +134,13 @@ def _checked_horizon(value: Duration | None) -> timedelta | None:
 class Steer(Exception):
     """How a handler decides its own end: raise one, or return it."""
 
+    __module__ = "perdure"  # where users import them from, and what operators read
+
 
 class RetryAfter(Steer):
     """This attempt failed; the next one starts after `delay` instead of the policy's."""
+
+    __module__ = "perdure"
 
     def __init__(self, delay: Duration, reason: str = "") -> None:
         super().__init__(delay, reason)
@@ -150,6 +154,8 @@ class RetryAfter(Steer):
 class Snooze(Steer):
     """Not now: run the job again after `delay`, and count nothing against it."""
 
+    __module__ = "perdure"
+
     def __init__(self, delay: Duration) -> None:
         super().__init__(delay)
         self.delay = parse_duration(delay, "delay")
@@ -161,6 +167,8 @@ class Snooze(Steer):
 class Cancel(Steer):
     """The job need not be done any more; it ends cancelled."""
 
+    __module__ = "perdure"
+
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
@@ -168,6 +176,8 @@ class Cancel(Steer):
 
 class GiveUp(Steer):
     """No further attempt can help: the job goes to the dead letter queue at once."""
+
+    __module__ = "perdure"
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

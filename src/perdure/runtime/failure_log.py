@@ -12,6 +12,8 @@ from perdure.runtime.sealing import OpenedLease
 ENTRIES_PER_S = 20
 """Where jobs fail by the thousand, the first of each second tell it; the others are counted."""
 LINE_MAX = 300
+DECIDED = frozenset({"perdure.GiveUp", "perdure.RetryAfter"})
+"""What a handler raised on purpose and for no other error: where it did tells nobody anything."""
 
 log = structlog.get_logger("perdure.worker")
 
@@ -62,4 +64,6 @@ def _error(lease: Lease, failed: Failed) -> dict[str, str]:
     if isinstance(lease, OpenedLease):
         return {"error": error.type}
     line = f"{error.type}: {error.message}".splitlines()[0][:LINE_MAX]
-    return {"error": line, "exception": error.traceback} if error.traceback else {"error": line}
+    if not error.traceback or error.type in DECIDED:
+        return {"error": line}
+    return {"error": line, "exception": error.traceback}

@@ -101,7 +101,8 @@ def after_value(kind: AnyKind, lease: Lease, value: object, *, max_bytes: int = 
         return Completed()
     if isinstance(value, Steer):
         return ending_of_error(value, allowance_of(kind, lease))
-    return ending_of_value(value, allowance_of(kind, lease), partial(kind.result.encode, max_bytes=max_bytes))
+    encode = partial(kind.result.encode, max_bytes=max_bytes)
+    return ending_of_value(value, allowance_of(kind, lease), encode, kind=kind.name)
 
 
 def after_error(kind: AnyKind, lease: Lease, error: BaseException) -> Ending:
