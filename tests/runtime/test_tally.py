@@ -59,6 +59,13 @@ def test_a_kind_that_takes_twice_as_long_as_usual_is_seen_whatever_other_kinds_t
     assert 1.6 < counted.figures()["slowness"] < 2.1
 
 
+def test_jobs_of_microseconds_are_not_slow_for_a_machine_that_is_starved() -> None:
+    counted = tally()
+    run(counted, Completed(result=None), 0.00002, times=100 * EVERY)
+    run(counted, Completed(result=None), 0.008, times=100 * EVERY)
+    assert counted.figures()["slowness"] == 1.0
+
+
 def test_the_wait_before_a_claim_is_told() -> None:
     counted = tally()
     run(counted, Completed(result=None), 0.01, times=200 * EVERY)

@@ -125,7 +125,19 @@ async def test_an_unhealthy_fleet_still_works(system: System) -> None:
     await watch_of(system).run_once()
     await system.add_many(2)
     claimed = [len(await system.claim(worker)) for worker in workers]
-    assert sorted(claimed) == [0, 1]
+    assert sum(claimed) == 2
+
+
+async def test_a_sick_worker_for_whose_queue_there_is_no_other_goes_on_in_full(system: System) -> None:
+    lonely, other = await system.worker("lonely"), await system.worker("other")
+    await system.sql.execute("UPDATE perdure.workers SET queues = '{night}' WHERE id = $1", lonely)
+    await tells(system, lonely, leak=1.0)
+    await tells(system, other)
+    assert (await watch_of(system).run_once()).sick == [lonely]
+    assert await system.count("workers", "claim_share = 1") == 2
+    await system.sql.execute("UPDATE perdure.workers SET queues = '{default,night}' WHERE id = $1", other)
+    await watch_of(system).run_once()
+    assert await system.count("workers", "claim_share = 0") == 1
 
 
 async def test_one_at_a_time_is_evacuated_before_it_fails_if_others_can_take_its_jobs(system: System) -> None:

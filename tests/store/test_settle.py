@@ -1,6 +1,7 @@
 """Settling: fenced by the token, exact for every ending, and never stopped by one job of a batch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -146,6 +147,15 @@ async def test_a_late_result_leaves_an_event(store: Store) -> None:
     await store.jobs.refuse([late], uuid4())
     (event,) = await store.sql("SELECT * FROM perdure.job_events")
     assert (event["event"], event["job_id"]) == ("result_refused", lease.job_id)
+
+
+async def test_a_result_after_its_time_out_tells_of_no_worker_that_lost_its_claim(store: Store) -> None:
+    await store.add(new_job())
+    (lease,) = await store.claim()
+    late = settle(lease, Completed())
+    await store.end([lease], replace(failure(), timed_out=True))
+    assert await store.jobs.refuse([late], uuid4()) == {lease.token}
+    assert await store.value("SELECT event FROM perdure.job_events") == "result_late"
 
 
 WAITING_ONLY = frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE})

@@ -5,7 +5,7 @@ becomes the cheapest thing to do.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from perdure.domain.prediction import EVACUATE_AT, Prediction
@@ -73,16 +73,25 @@ class Steady:
         return set(counts)
 
 
-def shares(scores: Mapping[WorkerId, float], sick: set[WorkerId]) -> dict[WorkerId, float]:
+def shares(
+    scores: Mapping[WorkerId, float],
+    sick: set[WorkerId],
+    stand_ins: Mapping[WorkerId, Collection[WorkerId]],
+) -> dict[WorkerId, float]:
     """Which share of its slots each worker may fill: all from 0.7 on, less below, none while it is sick.
 
-    Half of the fleet works whatever its health: when fewer are healthy the best of the sick go on at 0.3.
+    Work is kept from a worker only for a better one: where none of its `stand_ins`, those that can take all of its jobs, has a
+    higher score, it fills all of its slots, since its jobs would only wait. And half of the fleet works whatever its health: when
+    fewer do, the best of the sick go on at 0.3.
     """
-    found = {
-        worker_id: 0.0 if worker_id in sick else min(1.0, max(score, FAILED_AT) / FULL_SHARE_AT)
-        for worker_id, score in scores.items()
-    }
+    found = {}
+    for worker_id, score in scores.items():
+        if not any(scores[other] > score for other in stand_ins.get(worker_id, ()) if other in scores):
+            found[worker_id] = 1.0
+        else:
+            found[worker_id] = 0.0 if worker_id in sick else min(1.0, max(score, FAILED_AT) / FULL_SHARE_AT)
     missing = math.ceil(len(found) / 2) - sum(share > 0 for share in found.values())
-    for worker_id in sorted(sick & found.keys(), key=lambda one: (-scores[one], one))[: max(missing, 0)]:
+    idle = [worker_id for worker_id, share in found.items() if share == 0]
+    for worker_id in sorted(idle, key=lambda one: (-scores[one], one))[: max(missing, 0)]:
         found[worker_id] = FAILED_AT
     return {worker_id: round(share, 2) for worker_id, share in found.items()}

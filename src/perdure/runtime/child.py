@@ -196,7 +196,12 @@ class Child:
 
     def _stuck(self, attempt: Attempt) -> None:
         """A handler that cannot be stopped was left behind: nothing new starts here, and the process is replaced."""
-        log.warning("handler left behind", job_id=str(attempt.lease.job_id), kind=attempt.lease.kind)
+        log.warning(
+            "a handler could not be stopped and is left behind: its process takes nothing new and is replaced",
+            job_id=str(attempt.lease.job_id),
+            kind=attempt.lease.kind,
+            next='@job(mode="process") has it killed at its time-out; an async handler must let CancelledError pass',
+        )
         self._drain(self._settings.drain_timeout_s, f"a handler of {attempt.lease.kind} could not be stopped")
 
     def _count(self, accepted: int, refused: int) -> None:

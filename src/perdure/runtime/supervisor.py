@@ -68,7 +68,8 @@ class Worker:
         self._next_id: WorkerId | None = None
         self._failed: tuple[str, str] | None = None
         self._signals = 0
-        self._withdrawing = Withdrawing(self._children, self._stopping)
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._withdrawing = Withdrawing(self._children, self._stopping, name=self._name)
         self._sampling = Sampling(stores.samples, recycled_at_mb=settings.recycle_after_mb)
         self._guard = guard_of_worker(settings, stores.lineage, worker_id)
 
@@ -120,7 +121,7 @@ class Worker:
         await self._stores.beats.register(
             NewWorker(
                 id=worker_id,
-                name=f"{socket.gethostname()}-{os.getpid()}",
+                name=self._name,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 queues=settings.queues,

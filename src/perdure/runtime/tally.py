@@ -13,6 +13,9 @@ EVERY = 8
 LONG_S = 0.1
 """Of so many attempts shorter than that one is timed: the counts are exact, the times a sample, and a small job is not slowed down."""
 
+SHORT_S = 0.01
+"""What is shorter counts as so long: a starved machine makes of microseconds milliseconds, and nothing is slow for that."""
+
 NEW, SLOW = 0.05, 0.0002
 LEARNT = 50
 
@@ -79,7 +82,7 @@ class Tally:
         }
 
     def _time(self, lease: Lease, took: float) -> None:
-        log = math.log(max(took, 1e-6))
+        log = math.log(max(took, SHORT_S))
         usual, timed = self._usual.get(lease.kind, (log, 0))
         self._log_slowness += NEW * (log - usual - self._log_slowness)
         weight = 1 / (timed + 1) if timed < LEARNT else SLOW

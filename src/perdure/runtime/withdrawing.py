@@ -14,7 +14,8 @@ log = structlog.get_logger("perdure.worker")
 class Withdrawing:
     """Passes on to the processes that they take nothing new, or less, or how long what they run may still take."""
 
-    def __init__(self, children: Mapping[int, ChildProcess], stopping: asyncio.Event) -> None:
+    def __init__(self, children: Mapping[int, ChildProcess], stopping: asyncio.Event, *, name: str) -> None:
+        self._name = name
         self._children = children
         self._stopping = stopping
         self._grace_s: float | None = None
@@ -38,7 +39,7 @@ class Withdrawing:
             log.info("cordoned: takes nothing new" if beat.cordoned else "uncordoned")
         if beat.share != self._share:
             self._share = beat.share
-            log.info("fills a share of its slots, by its health", share=round(beat.share, 2))
+            _tell_of_share(beat.share, self._name)
         if self._fills != before:
             self._tell({"share": self._fills})
         if beat.grace is not None and self._grace_s is None:
@@ -55,3 +56,18 @@ class Withdrawing:
     def _tell(self, message: object) -> None:
         for child in self._children.values():
             child.tell(message)
+
+
+def _tell_of_share(share: float, name: str) -> None:
+    """Why less is taken is told by the worker's health, which is kept by the leader."""
+    step = f"perdure worker health {name}"
+    if share >= 1:
+        log.info("healthy enough again: fills all of its slots")
+    elif share > 0:
+        told = (
+            "its health score is low: it fills a part of its slots, and healthier workers take the other jobs"
+        )
+        log.warning(told, slots=f"{share:.0%}", next=step)
+    else:
+        told = "its health score says that it may fail soon: it takes nothing new, and healthier workers take its jobs"
+        log.warning(told, slots="0%", next=step)

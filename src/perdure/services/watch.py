@@ -14,7 +14,7 @@ from perdure.domain.prediction import EVACUATE_AT, HORIZON, Prediction
 from perdure.domain.sample import Sample
 from perdure.domain.score import Score, Steady, score_of, shares
 from perdure.domain.vitals import Vitals
-from perdure.domain.worker import WorkerId
+from perdure.domain.worker import Worker, WorkerId, WorkerState
 from perdure.ports import By
 
 PAUSE = timedelta(minutes=2)
@@ -90,6 +90,22 @@ class WatchReport:
     evacuated: Sequence[WorkerId] = ()
 
 
+def _stand_ins(living: Sequence[Vitals]) -> dict[WorkerId, list[WorkerId]]:
+    """For each worker the others that take new work and can take all of its jobs."""
+    free = [one.worker for one in living if not (one.suspect or one.worker.cordoned)]
+    return {one.worker.id: [other.id for other in free if _replaces(other, one.worker)] for one in living}
+
+
+def _replaces(other: Worker, worker: Worker) -> bool:
+    return (
+        other.id != worker.id
+        and other.state is WorkerState.ACTIVE
+        and set(worker.queues) <= set(other.queues)
+        and set(worker.kinds) <= set(other.kinds)
+        and set(worker.labels) <= set(other.labels)
+    )
+
+
 class Watch:
     """One look at all living workers at a time."""
 
@@ -114,7 +130,7 @@ class Watch:
         before = frozenset(one.worker.id for one in living if not one.healthy)
         sick = self._steady.observe(values, sick=before)
         spared = {worker_id for worker_id in scores if self._care.spares(worker_id)}
-        given = shares(values, sick - spared) | dict.fromkeys(spared, 1.0)
+        given = shares(values, sick - spared, _stand_ins(living)) | dict.fromkeys(spared, 1.0)
         await self._vitals.note(
             {
                 worker_id: Verdict(

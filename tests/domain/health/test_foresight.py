@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.domain.health.crossing import line
-from perdure.domain.health.drift import Limits
+from perdure.domain.health.drift import Limits, drifts
 from perdure.domain.health.fleet import Fleet, fleet
 from perdure.domain.health.foresight import Case, predict
 from perdure.domain.prediction import EVACUATE_AT, FARTHEST, HORIZON, Action, Prediction, cheapest
@@ -217,11 +217,30 @@ NAMED = [WorkerId(UUID(int=number)) for number in range(1, 9)]
 def test_half_of_the_fleet_works_whatever_its_health(
     scores: dict[WorkerId, float], sick: set[WorkerId]
 ) -> None:
-    given_shares = shares(scores, sick)
+    """Where each could take the jobs of any other, the healthiest works in full and what is sick beside it not at all."""
+    given_shares = shares(scores, sick, {worker: set(scores) - {worker} for worker in scores})
     assert sum(share > 0 for share in given_shares.values()) >= math.ceil(len(scores) / 2)
     assert all(share > 0 for worker, share in given_shares.items() if worker not in sick)
-    if len(sick & scores.keys()) <= len(scores) // 2:
-        assert all(given_shares[worker] == 0 for worker in sick & scores.keys())
+    best = max(scores.values())
+    assert all(given_shares[worker] == 1 for worker, score in scores.items() if score == best)
+    worse = {worker for worker in sick & scores.keys() if scores[worker] < best}
+    if len(worse) <= len(scores) // 2:
+        assert all(given_shares[worker] == 0 for worker in worse)
+
+
+def test_no_work_is_kept_from_a_worker_for_which_nobody_better_stands_in() -> None:
+    sick, other, sicker = NAMED[:3]
+    scores = {sick: 0.1, other: 1.0, sicker: 0.0}
+    assert shares({sick: 0.0}, {sick}, {}) == {sick: 1.0}
+    assert shares(scores, {sick, sicker}, {sick: [sicker], sicker: [other]})[sick] == 1.0
+    assert shares(scores, {sick, sicker}, {sick: [other], sicker: [other]})[sick] == 0.3
+
+
+def test_a_lag_that_grows_and_stays_small_beside_its_limit_is_no_drift() -> None:
+    series = [replace(one, loop_lag_ms=3 * 1.15**number) for number, one in enumerate(samples(38))]
+    assert series[-1].loop_lag_ms is not None
+    assert 500 < series[-1].loop_lag_ms < 600
+    assert drifts(series, Limits(lag_ms=6000)) == ()
 
 
 def vitals(health: float, *, running: int = 0, **changes: object) -> Vitals:

@@ -12,6 +12,8 @@ FAILING_SHARE = 0.2
 FAILING_TIMES = 3.0
 FAILING_JOBS = 5
 SLOW_TIMES = 5.0
+LAG_FLOOR = 0.1
+"""A lag up to such a share of its limit is that of any busy machine and counts as none, however fast it grew."""
 SMOOTHED = 6
 NEWEST = 90
 
@@ -49,7 +51,11 @@ def drifts(samples: Sequence[Sample], limits: Limits) -> tuple[Drift, ...]:
         ("memory fills", [_or_nan(one.memory_percent) for one in recent], 100.0),
         ("jobs fail", failure_shares(recent), limits.failure_share),
         ("jobs take longer", [_log(one.slowness) for one in recent], math.log(SLOW_TIMES)),
-        ("its loop is blocked", [_log1p(one.loop_lag_ms) for one in recent], math.log1p(limits.lag_ms)),
+        (
+            "its loop is blocked",
+            [_lag(one.loop_lag_ms, LAG_FLOOR * limits.lag_ms) for one in recent],
+            math.log1p(limits.lag_ms),
+        ),
     )
     found = ((sentence, line(at_s, values), limit) for sentence, values, limit in measures)
     return tuple(
@@ -79,5 +85,5 @@ def _log(value: float | None) -> float:
     return math.log(value) if value is not None and value > 0 else math.nan
 
 
-def _log1p(value: float | None) -> float:
-    return math.log1p(value) if value is not None and value >= 0 else math.nan
+def _lag(value: float | None, floor: float) -> float:
+    return math.log1p(max(value, floor)) if value is not None and value >= 0 else math.nan

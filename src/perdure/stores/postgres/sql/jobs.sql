@@ -216,10 +216,15 @@ SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL pe
 
 -- name: refuse(job_ids, tokens, worker_id, outcomes)
 -- Record results that came too late: their leases were gone and nothing was changed. A result that was accepted by an earlier
--- try of the same call, whose answer was lost, is no refusal. The tokens that were really refused come back.
+-- try of the same call, whose answer was lost, is no refusal. The tokens that were really refused come back. Where the lease was
+-- ended at its deadline, no worker lost anything: that is another event, of which no alert tells.
 INSERT INTO perdure.job_events (event, job_id, worker_id, actor, reason, detail)
-SELECT 'result_refused', d.job_id, :worker_id, 'perdure', 'its lease was gone', jsonb_build_object('token', d.token, 'outcome', d.outcome)
+SELECT CASE WHEN t.timed_out THEN 'result_late' ELSE 'result_refused' END, d.job_id, :worker_id, 'perdure',
+    CASE WHEN t.timed_out THEN 'its time was up' ELSE 'its lease was gone' END, jsonb_build_object('token', d.token, 'outcome', d.outcome)
 FROM unnest(:job_ids::uuid[], :tokens::uuid[], :outcomes::text[]) AS d (job_id, token, outcome)
+CROSS JOIN LATERAL (SELECT EXISTS (
+    SELECT FROM perdure.job_executions e WHERE e.job_id = d.job_id AND e.token = d.token AND e.outcome = 'timed_out'
+) AS timed_out) t
 WHERE NOT EXISTS (
     SELECT FROM perdure.job_executions e WHERE e.job_id = d.job_id AND e.token = d.token AND e.outcome::text = d.outcome
 )
