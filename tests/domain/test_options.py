@@ -1,4 +1,5 @@
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from perdure.domain.errors import DependencyCycle, InvalidOption
 from perdure.domain.job import LIVE, WAITING, Dependency, JobId, JobState, NewJob, OnParentFailure
-from perdure.domain.kind import Kind, job
+from perdure.domain.kind import JobOptions, Kind, job
+from perdure.domain.meanings import MEANINGS
 from perdure.domain.options import EnqueueOptions, new_job
+from perdure.runtime.app import Perdure
 
 ID = JobId(UUID("0198c5a1-0000-7000-8000-000000000001"))
 OTHER = JobId(UUID("0198c5a1-0000-7000-8000-000000000002"))
@@ -156,3 +159,11 @@ def test_keys_are_made_of_the_arguments_by_name() -> None:
 def test_a_key_that_cannot_be_is_refused(made_key: object) -> None:
     with pytest.raises(InvalidOption, match="concurrency_key"):
         made(concurrency_key=lambda **_: made_key)
+
+
+def test_every_option_has_a_meaning_that_help_shows() -> None:
+    own = {field.name for field in fields(EnqueueOptions)}
+    assert set(MEANINGS) == own | set(JobOptions.__annotations__) | {"conn"}
+    shown = inspect.getdoc(job) or ""
+    assert all(f"    {name}: {MEANINGS[name]}" in shown for name in JobOptions.__annotations__)
+    assert all(name in (Perdure.using.__doc__ or "") for name in own)

@@ -25,6 +25,7 @@ from perdure.domain.durations import Duration
 from perdure.domain.errors import InvalidOption
 from perdure.domain.follow_advice import FollowAdvice
 from perdure.domain.job import DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT, JobState, OnParentFailure
+from perdure.domain.meanings import listed
 from perdure.domain.payload import Payload, Result
 from perdure.domain.retry import Backoff, RetryPolicy
 from perdure.domain.signature import Arguments, checked_function
@@ -233,5 +234,9 @@ def _check_following(options: KindOptions) -> None:
     if least is not None and options.timeout is not None and least > options.timeout:
         raise InvalidOption("follow_advice", "its timeout_at_least is longer than the timeout of the kind")
 
+
+JobDecorator.__doc__ = (
+    f"{inspect.cleandoc(JobDecorator.__doc__ or '')}\n\nOptions:\n{listed(JobOptions.__annotations__)}"
+)
 
 job = JobDecorator({})

@@ -100,7 +100,13 @@ class Perdure:
         return self._producer
 
     def using(self, *, conn: object = UNSET, **options: Unpack[OptionKeywords]) -> "Enqueuer":
-        """The same `enqueue` with options: those of `EnqueueOptions`, and `conn`, the caller's own transaction."""
+        """The same `enqueue` with options for its jobs; what is not given is as the kind's decorator says.
+
+        `perdure.domain.meanings.MEANINGS` has a line on each, docs/reference/python.md their types. Raises InvalidOption. The options:
+        queue, priority, retries, timeout, labels, concurrency_key, concurrency_limit, unique_key, unique_for, unique_states,
+        on_duplicate, on_parent_failure, inherit_priority, crash_limit, delay, run_at, depends_on, id, metadata, and conn, the
+        caller's own transaction.
+        """
         if conn is None:
             why = "is None, so that the job would be stored outside of your transaction"
             raise InvalidOption("conn", why, next_step="hand in the connection, or leave the option out")

@@ -17,6 +17,7 @@ from perdure.runtime.web_settings import WebSettings
 from perdure.surfaces.cli import failures
 from perdure.surfaces.cli.exits import CODES, MEANINGS
 from perdure.surfaces.cli.program import tree
+from perdure.surfaces.cli.python_reference import python_page
 
 # Cyclopts puts how this program was started (`-m pytest`) into the usage of some commands.
 _PROGRAM = re.compile(r"^(perdure [a-z ]+?) -m \S+")
@@ -116,6 +117,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "cli.md": commands_page,
     "errors.md": errors_page,
+    "python.md": python_page,
 }
 
 
