@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -37,6 +38,16 @@ def test_of_an_attempt_that_was_given_up_on_purpose_one_line_is_told() -> None:
         FailureLog().note(lease(1), Failed(error=report, retry_in=timedelta(0), give_up=True))
     assert said[0]["error"] == "perdure.GiveUp: no hope"
     assert "exception" not in said[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.711157, "711ms"), (2.34567, "2.35s"), (59.96, "1m"), (83.6, "1m24s"), (7_261.2, "2h1m1s")],
+)
+def test_the_pause_before_the_next_attempt_is_told_as_people_read_it(seconds: float, told: str) -> None:
+    with capture_logs() as said:
+        FailureLog().note(lease(1), Failed(error=REPORT, retry_in=timedelta(seconds=seconds)))
+    assert said[0]["next"] == f"again in {told}"
 
 
 def test_of_an_encrypted_kind_no_text_is_told() -> None:

@@ -387,7 +387,7 @@ async def test_an_increment_holds_what_changed_and_no_more(system: System, snaps
         await snapshots.delete(full.id)
     with pytest.raises(NotFound):
         await snapshots.create(base="20260101T000000Z-00000000")
-    with pytest.raises(SnapshotUnusable, match="not the id"):
+    with pytest.raises(InvalidOption, match="not the id"):
         await snapshots.get("../elsewhere")
 
 

@@ -35,7 +35,7 @@ def checked_name(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise InvalidOption(field, f"{value!r} is not a string")
     if not value.strip():
-        raise InvalidOption(field, "must not be empty")
+        raise InvalidOption(field, "must not be empty", next_step="give its name")
     if len(value) > NAME_LENGTH_MAX:
         raise InvalidOption(field, f"has {len(value)} characters; the limit is {NAME_LENGTH_MAX}")
     if _CONTROL.search(value):

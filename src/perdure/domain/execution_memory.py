@@ -225,6 +225,15 @@ def fixed_by(context: ExecutionContext) -> str:
     return f"{found.how} by {found.actor}{why}"
 
 
+def checked_question(text: str) -> str:
+    """A text that can be looked for. Raises InvalidOption."""
+    if not text.strip():
+        raise InvalidOption(
+            "text", "must not be empty", next_step='say what is looked for: "connection reset"'
+        )
+    return text
+
+
 def known_outcome(text: str) -> str:
     """The name of an outcome. Raises InvalidOption."""
     try:

@@ -7,10 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from perdure.domain.errors import SnapshotUnusable
+from perdure.domain.errors import InvalidOption, NotFound, SnapshotUnusable
 
 FORMAT = "perdure.snapshot/1"
 MANIFEST = "manifest.json"
+LISTED = "see `perdure snapshot list`"
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 
@@ -107,9 +108,9 @@ class Difference:
 
 
 def checked_id(id: str) -> str:
-    """The id, if it is one; it becomes part of a path. Raises SnapshotUnusable."""
+    """The id, if it is one; it becomes part of a path. Raises InvalidOption."""
     if not _ID.fullmatch(id):
-        raise SnapshotUnusable(id, "is not the id of a snapshot", next_step="see `perdure snapshot list`")
+        raise InvalidOption("snapshot", f"{id!r} is not the id of a snapshot", next_step=LISTED)
     return id
 
 
@@ -132,15 +133,16 @@ def to_prune(manifests: Sequence[Manifest], keep: int) -> list[str]:
 
 
 def chain_of(id: str, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The full snapshot and the increments that together make `id`, in order. Raises SnapshotUnusable."""
+    """The full snapshot and the increments that together make `id`, in order. Raises NotFound and SnapshotUnusable."""
     known = {manifest.id: manifest for manifest in manifests}
     chain: list[Manifest] = []
     wanted: str | None = id
     while wanted is not None:
         manifest = known.get(wanted)
         if manifest is None:
-            what = "is not there, or half" if not chain else f"needs {wanted}, which is not there"
-            raise SnapshotUnusable(id, what, next_step="see `perdure snapshot list`")
+            if not chain:
+                raise NotFound("snapshot", id, next_step=LISTED)
+            raise SnapshotUnusable(id, f"needs {wanted}, which is not there", next_step=LISTED)
         if chain and manifest.installation != chain[-1].installation:
             raise SnapshotUnusable(id, f"builds on {wanted}, which is of another system")
         if chain and (manifest.encryption is None) != (chain[-1].encryption is None):

@@ -1,5 +1,6 @@
 """Tells the log of a worker which attempts failed, and why: whoever watches it need not ask the database."""
 
+from datetime import timedelta
 from time import monotonic
 
 import structlog
@@ -56,7 +57,15 @@ class FailureLog:
 def _next(lease: Lease, failed: Failed) -> str:
     if failed.give_up or lease.attempt >= lease.max_attempts:
         return "dead letter queue"
-    return f"again in {format_duration(failed.retry_in)}"
+    return f"again in {_brief(failed.retry_in)}"
+
+
+def _brief(span: timedelta) -> str:
+    """A span as people read it, to three digits below a minute."""
+    seconds = span.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1_000:.0f}ms"
+    return f"{seconds:.3g}s" if seconds < 59.95 else format_duration(timedelta(seconds=round(seconds)))
 
 
 def _error(lease: Lease, failed: Failed) -> dict[str, str]:

@@ -42,7 +42,8 @@ class Memory:
         if found is None:
             raise MemoryUnavailable(
                 "there is no Qdrant: PERDURE_QDRANT_URL is empty, and none runs for the data folder",
-                next_step="set PERDURE_QDRANT_URL, or run `perdure memory serve` (extra `memory`); jobs go on without it",
+                next_step="run `perdure dev --memory` or `perdure memory serve` (extra `memory`), or set PERDURE_QDRANT_URL; "
+                "jobs go on without it",
             )
         if self._service is None or found != self._found:
             await self.close()

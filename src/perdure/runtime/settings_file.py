@@ -8,6 +8,7 @@ from perdure.domain.errors import InvalidSettings
 
 FILE_NAME = "perdure.toml"
 PROJECT_FILE_NAME = "pyproject.toml"
+ANOTHER = "mend it, or name another with --config; `perdure init` writes a first one"
 
 
 def find_file(start: Path) -> Path | None:
@@ -25,7 +26,7 @@ def read_file(path: Path) -> dict[str, object]:
     """The settings of a file, with its folder and its application relative to it. Raises InvalidSettings."""
     table = _table(path)
     if table is None:
-        raise InvalidSettings("config", f"{path} has no table [tool.perdure]")
+        raise InvalidSettings("config", f"{path} has no table [tool.perdure]", next_step=ANOTHER)
     folder = table.get("data_dir")
     if isinstance(folder, str):
         table["data_dir"] = path.parent / folder
@@ -40,11 +41,13 @@ def _table(path: Path) -> dict[str, Any] | None:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InvalidSettings("config", f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidSettings(
+            "config", f"{path} cannot be read: {error.strerror}", next_step=ANOTHER
+        ) from None
     except UnicodeDecodeError:
-        raise InvalidSettings("config", f"{path} is not UTF-8") from None
+        raise InvalidSettings("config", f"{path} is not UTF-8", next_step=ANOTHER) from None
     except tomllib.TOMLDecodeError as error:
-        raise InvalidSettings("config", f"{path} is not valid TOML: {error}") from None
+        raise InvalidSettings("config", f"{path} is not valid TOML: {error}", next_step=ANOTHER) from None
     if path.name != PROJECT_FILE_NAME:
         return document
     tool = document.get("tool", {})

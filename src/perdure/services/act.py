@@ -13,7 +13,7 @@ from perdure.domain.bounds import checked_name
 from perdure.domain.criteria import STATES, Criteria, compile_filter
 from perdure.domain.errors import DuplicateJob, IllegalTransition, InvalidOption, NotFound
 from perdure.domain.filters import FAILED_STATES, Filter, parse
-from perdure.domain.job import LIVE, RETRIED, JobState
+from perdure.domain.job import LIVE, RETRIED, TERMINAL, JobState
 from perdure.domain.views import CHANGES, Acted, ActOutcome, ActReport, JobView
 from perdure.ports import By, Clock, Control, Insights
 
@@ -33,9 +33,11 @@ _NEXT_STEPS = {
     ("retry", JobState.AVAILABLE): "it may start already",
     ("retry", JobState.RUNNING): "cancel it first, or wait for its end",
     ("retry", JobState.COMPLETED): "enqueue a new job to do the work again",
+    ("replay", JobState.COMPLETED): "enqueue a new job to do the work again",
     ("replay", JobState.DISCARDED): "its dead letter was acknowledged; `retry` gives it a new run",
     ("replay", JobState.CANCELLED): "`retry` gives it a new run",
 }
+_LISTED = "see `perdure job list`; ended jobs are kept for `retention_days`"
 _BLOCKED = "it depends on jobs that have not completed: retry those first"
 
 
@@ -246,7 +248,7 @@ class Act:
         if tally.dry_run:
             detail = await self._insights.job(job_id, budget=PAGE_BUDGET)
             if detail is None:
-                raise NotFound("job", job_id)
+                raise NotFound("job", job_id, next_step=_LISTED)
             _require(job_id, detail.job.state in states, detail.job.state, tally.verb)
             _require(
                 job_id,
@@ -363,7 +365,7 @@ def _rate(rate: float | None) -> float | None:
 
 def _require(job_id: UUID, allowed: bool, state: JobState, verb: str) -> None:
     if not allowed:
-        step = _NEXT_STEPS.get((verb, state), "")
+        step = _NEXT_STEPS.get((verb, state), "it has ended" if state in TERMINAL else "it has not given up")
         raise IllegalTransition(job_id, state, _PARTICIPLES[verb], next_step=step)
 
 
@@ -373,7 +375,7 @@ def _raise_refusal(acted: Acted, verb: str) -> None:
     state = acted.state or JobState.CANCELLED
     match acted.outcome:
         case ActOutcome.MISSING:
-            raise NotFound("job", acted.job_id)
+            raise NotFound("job", acted.job_id, next_step=_LISTED)
         case ActOutcome.ILLEGAL:
             _require(acted.job_id, False, state, verb)
         case ActOutcome.BLOCKED:

@@ -87,7 +87,9 @@ class Activity:
         """What was done to jobs, queues and workers, the newest first."""
         if not 1 <= limit <= LIMIT_MAX:
             raise InvalidOption(
-                "limit", f"{limit} is outside 1 to {LIMIT_MAX}", next_step="ask on with the cursor"
+                "limit",
+                f"{limit} is outside 1 to {LIMIT_MAX}",
+                next_step="ask for some, and go on from where they end with the cursor",
             )
         for field in ("event", "actor", "queue"):
             if "\0" in (getattr(choice, field) or ""):

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from perdure.domain.bounds import checked_count
-from perdure.domain.errors import InvalidOption, MemoryUnavailable, NotFound
+from perdure.domain.errors import MemoryUnavailable, NotFound
 from perdure.domain.execution_memory import (
     WORDING,
     EndedAttempt,
@@ -20,6 +20,7 @@ from perdure.domain.execution_memory import (
     SimilarExecution,
     Wanted,
     asked,
+    checked_question,
     context_of,
     words_of,
 )
@@ -102,11 +103,7 @@ class ExecutionMemory:
     ) -> Sequence[SimilarExecution]:
         """The past executions that are most like this text, such as an error message. Raises InvalidOption and MemoryUnavailable."""
         checked_count(limit, "limit", low=1, high=LIMIT_MAX)
-        if not text.strip():
-            raise InvalidOption(
-                "text", "must not be empty", next_step='say what is looked for: "connection reset"'
-            )
-        (vector,) = await asyncio.to_thread(self._embedder.embed, [asked(text)])
+        (vector,) = await asyncio.to_thread(self._embedder.embed, [asked(checked_question(text))])
         return await self._vectors.nearest(await self._collection(), vector, wanted, limit=limit)
 
     async def similar(

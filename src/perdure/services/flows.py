@@ -58,7 +58,9 @@ class Flows:
         _check(as_of)
         if not 1 <= limit <= LIMIT_MAX:
             raise InvalidOption(
-                "limit", f"{limit} is outside 1 to {LIMIT_MAX}", next_step="ask on with the cursor"
+                "limit",
+                f"{limit} is outside 1 to {LIMIT_MAX}",
+                next_step="ask for some, and go on from where they end with the cursor",
             )
         return await self._insights.flows(limit=limit, before=cursor, budget=budget)
 

@@ -170,7 +170,9 @@ def _check(budget: timedelta, limit: int = 1) -> None:
         raise InvalidOption("budget", f"must be above zero and at most {BUDGET_MAX}")
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidOption(
-            "limit", f"{limit} is outside 1 to {LIMIT_MAX}", next_step="ask on with the cursor"
+            "limit",
+            f"{limit} is outside 1 to {LIMIT_MAX}",
+            next_step="ask for some, and go on from where they end with the cursor",
         )
 
 

@@ -16,7 +16,6 @@ from perdure.surfaces.cli.text import plain
 
 ACTED = (Column("job_id", "JOB"), Column("outcome", "OUTCOME"), Column("error", "WHY NOT", "red"))
 FINE = CHANGES | {ActOutcome.UNCHANGED}
-SAMPLE = 5
 
 
 class OneAct(Protocol):
@@ -94,12 +93,11 @@ async def in_bulk(every: Every, caution: Caution, shown: Shown) -> Exit:
     """Count what matches, ask, do it, and tell what came of it."""
     by = {"actor": caution.actor, "reason": caution.reason}
     preview = await every(**by, dry_run=True)
+    _tell_some(preview)
     if caution.dry_run:
         _show(preview, shown)
         return Exit.DONE
     if preview.matched:
-        for view in preview.sample[:SAMPLE]:
-            tell(f"  {view.id}  {view.state}  {view.queue}  {view.kind}")
         confirm(
             preview.matched,
             f"jobs match and are to be changed ({preview.verb})",
@@ -124,6 +122,14 @@ def show_report(report: ActReport, shown: Shown) -> Exit:
     """Print what one command did, and give its exit code."""
     _show(report, shown)
     return Exit.DONE
+
+
+def _tell_some(report: ActReport) -> None:
+    """The newest jobs of a preview, and how many there are besides."""
+    for view in report.sample:
+        tell(f"  {view.id}  {view.state}  {view.queue}  {view.kind}")
+    if more := report.matched - len(report.sample):
+        tell(f"  and {more:,} more")
 
 
 def _show(report: ActReport, shown: Shown) -> None:

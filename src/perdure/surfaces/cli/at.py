@@ -40,9 +40,13 @@ def at(time: str, *command: Annotated[str, Parameter(allow_leading_hyphen=True)]
         known = ", ".join(
             f"{noun} {verb}".strip() for noun, verbs in READING.items() for verb in sorted(verbs) or [""]
         )
+        if not noun:
+            raise InvalidOption(
+                "command",
+                f"what was at {time}?",
+                next_step=f"add a command: `perdure at {time} status`, or {known}",
+            )
         raise InvalidOption(
-            "command",
-            f"{f'{noun} {verb}'.strip() or 'nothing'!r} does not look back",
-            next_step=f"one of: {known}",
+            "command", f"{f'{noun} {verb}'.strip()!r} does not look back", next_step=f"one of: {known}"
         )
     return run([*command, "--as-of", time])

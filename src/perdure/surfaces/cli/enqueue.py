@@ -157,7 +157,8 @@ def arguments(text: str, *, most: int) -> str:
         try:
             text = Path(text[1:]).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArguments("args", f"{text[1:]} cannot be read: {error}") from None
+            why = f"{text[1:]!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise InvalidArguments("args", why, next_step="write --args @FILE with a file of JSON") from None
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:

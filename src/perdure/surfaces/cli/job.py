@@ -174,7 +174,9 @@ async def wait(
     ended = unsealed(found, job_id, settings_of(connection).keyring)
     if ended.state is not JobState.COMPLETED:
         error = f"{ended.error.type}: {ended.error.message}" if ended.error else ended.cause
-        raise JobFailed(job_id, ended.state, error or "no error was recorded")
+        failed = JobFailed(job_id, ended.state, error or "no error was recorded")
+        failed.next_step = f"see `perdure job show {job_id}`; `perdure job retry {job_id}` gives it a new run"
+        raise failed
     if shown.format == "auto":
         write(ended.result or "null")
         return

@@ -95,6 +95,9 @@ async def search(
     text
         What is looked for, such as "connection reset while resizing".
     """
+    from perdure.domain.execution_memory import checked_question
+
+    checked_question(text)
     async with opened(connection) as stores:
         service = await stores.memory.service()
         found = await service.search(text, which.wanted, limit=which.limit)

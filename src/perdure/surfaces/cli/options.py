@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from perdure.domain.durations import parse_duration
-from perdure.domain.errors import InvalidOption
+from perdure.domain.errors import InvalidFilter, InvalidOption
 
 OUTPUT = Group("Output", sort_key=90)
 CONNECTION = Group("Connection", sort_key=91)
@@ -18,6 +18,8 @@ PAGING = Group("Which and how many", sort_key=80)
 CAUTION = Group("Caution", sort_key=70)
 
 _BARE = re.compile(r"(?![<>])[^\s\",]+(?:,(?![<>])[^\s\",]+)*")
+
+_COLUMN = re.compile(r"^column [0-9]+: ")
 
 Format = Literal["auto", "table", "json", "ndjson", "csv", "ids"]
 
@@ -128,9 +130,7 @@ class Selection:
         """The filter text with the options as further terms."""
         names = ("state", "queue", "kind", "since", "until")
         given = ((name, getattr(self, name)) for name in names)
-        return " ".join(
-            [text, *(f"{name}:{quoted(value)}" for name, value in given if value is not None)]
-        ).strip()
+        return " ".join([text, *(_term(name, value) for name, value in given if value is not None)]).strip()
 
 
 @Parameter(name="*")
@@ -197,6 +197,19 @@ def moment(text: str, name: str) -> datetime:
             why = f"{text!r} is neither a time nor a duration"
             raise InvalidOption(name, why, next_step='write "2h" or "2030-01-31T12:00Z"') from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _term(name: str, value: str) -> str:
+    """An option as a term of a filter. Raises InvalidOption, which names the option: nobody wrote a filter."""
+    from perdure.domain.criteria import compile_filter
+    from perdure.domain.filters import parse
+
+    term = f"{name}:{quoted(value)}"
+    try:
+        compile_filter(parse(term))
+    except InvalidFilter as error:
+        raise InvalidOption(name, _COLUMN.sub("", error.why), next_step=error.next_step) from None
+    return term
 
 
 def quoted(value: str) -> str:

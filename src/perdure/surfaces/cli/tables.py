@@ -1,5 +1,6 @@
 """Tables for people: they fit the width, show ages, and fall back to ASCII and to no colours."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from perdure.surfaces.cli.text import ago, plain, visible
 
 Record = Mapping[str, Any]
 WIDEST = 30
+UNBOUNDED = 100_000
+"""The width where there is no screen: a file or a pipe has room for every column."""
 GAP = 3
 LEAST_COLUMNS = 1
 LEAST_FOR_THE_LAST = 16
@@ -41,6 +44,7 @@ def console(shown: Shown) -> Console:
         markup=False,
         emoji=False,
         soft_wrap=False,
+        width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else UNBOUNDED,
     )
 
 
