@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from perdure.domain.errors import BrokenApplication
 from perdure.runtime.changes import Changes, stamps
 from perdure.runtime.embedded import wait_until_stopped
 from perdure.runtime.merged_log import entry_of
-from perdure.runtime.trial import JobOfApp, NotImportable, try_out
+from perdure.runtime.trial import JobOfApp, try_out
 from perdure.surfaces.cli.dev import example
 from tests.support.command import Command
 from tests.support.servers import postgres_binaries
@@ -204,11 +205,12 @@ async def test_an_application_is_tried_out_apart(tmp_path: Path) -> None:
     jobs = {job.name: job for job in await try_out(str(path))}
     assert jobs["app.greet"] == JobOfApp(name="app.greet", queue="other", parameters=["name"])
     path.write_text("import perdure\nx = 1\nraise ValueError('mine')\n")
-    with pytest.raises(NotImportable, match="ValueError: mine") as refusal:
+    with pytest.raises(BrokenApplication, match=r"app\.py:3: ValueError: mine") as refusal:
         await try_out(str(path))
-    assert "perdure/runtime" not in refusal.value.message, "the traceback begins in the user's code"
+    assert "raise ValueError('mine')" in refusal.value.trace
+    assert "perdure/runtime" not in refusal.value.trace, "the traceback begins in the user's code"
     path.write_text("x = 1\n")
-    with pytest.raises(NotImportable, match="defines and imports no job"):
+    with pytest.raises(BrokenApplication, match="defines and imports no job"):
         await try_out(str(path))
 
 

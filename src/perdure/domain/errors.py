@@ -3,6 +3,7 @@
     PerdureError
     ├── InvalidInput            the caller is wrong: mend the call (exit code 2, HTTP 4xx)
     │   ├── InvalidOption           an option of a job, a worker or a command
+    │   │   └── BrokenApplication       an application that cannot be imported or has no jobs
     │   ├── InvalidArguments        arguments that do not fit the handler
     │   ├── PayloadTooLarge         arguments or a result over the size limit
     │   ├── UnknownKind             no handler of that name is known here
@@ -74,6 +75,16 @@ class InvalidInput(PerdureError):
 
 class InvalidOption(InvalidInput):
     """An option has a value that it cannot have."""
+
+
+class BrokenApplication(InvalidOption):
+    """An application cannot be imported, or has no jobs; `trace` is what Python says of it, from the user's code on."""
+
+    def __init__(self, why: str, *, next_step: str = "", trace: str = "") -> None:
+        super().__init__("app", why, next_step=next_step or "mend it; the whole traceback comes with -vv")
+        self.trace = trace
+        if trace:
+            self.add_note(trace)
 
 
 class InvalidArguments(InvalidInput):

@@ -24,6 +24,7 @@ import structlog
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Scope
+from perdure.runtime.broken_application import broken
 from perdure.runtime.event_loop import quick_loop
 from perdure.runtime.exported import export
 from perdure.runtime.following import Followed, FollowingRunner
@@ -362,8 +363,7 @@ def _loaded(app: str) -> Kinds:
         raise
     except Exception as error:
         traceback.print_exception(error)
-        why = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-        raise PerdureError(f"{app} cannot be imported: {why}", next_step="mend it and start again") from error
+        raise broken(app, error) from error
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Which application `perdure dev` runs in a folder: noted beside its servers' data, so that commands can ask it."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,20 +10,37 @@ from perdure.runtime.embedded.layout import Layout
 
 
 @contextmanager
-def noted(data_dir: Path, app: str) -> Iterator[None]:
-    """Note the application, as it is named in this working folder, for as long as it runs."""
-    note = _note(data_dir)
-    note.write_text(f"{app}\n{Path.cwd()}\n", "utf-8")
-    try:
-        yield
-    finally:
-        note.unlink(missing_ok=True)
+def noted(data_dir: Path, app: str) -> Iterator[int | None]:
+    """Note the application, as it is named in this working folder, for as long as it runs.
+
+    Where another process has its note there and lives, that one stays, and its pid is given.
+    """
+    path = _note(data_dir)
+    with path.open("a+", encoding="utf-8") as note:
+        try:
+            fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note.seek(0)
+            yield _pid(note.read())
+            return
+        note.truncate(0)
+        note.write(f"{app}\n{Path.cwd()}\n{os.getpid()}\n")
+        note.flush()
+        try:
+            yield None
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _pid(note: str) -> int:
+    *_, last = ["0", *note.split()]
+    return int(last) if last.isdecimal() else 0
 
 
 def noted_application(data_dir: Path) -> str:
     """The application that runs in this working folder; empty when none does."""
     try:
-        app, folder = _note(data_dir).read_text("utf-8").splitlines()
+        app, folder, *_ = _note(data_dir).read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return ""
     return app if Path(folder) == Path.cwd() else ""

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
+from perdure.domain.errors import BrokenApplication
 from perdure.runtime.changes import Changes
 from perdure.runtime.merged_log import LONGEST_LINE, Entry, entries
 from perdure.runtime.plain_settings import plain
 from perdure.runtime.settings import Settings
 from perdure.runtime.spawning import start_worker
-from perdure.runtime.trial import JobOfApp, NotImportable, try_out
+from perdure.runtime.trial import JobOfApp, try_out
 
 SOURCE = "perdure"
 KILL_GRACE_S = 3.0
@@ -70,14 +71,14 @@ class Development:
         """Put the newest version to work, if it can be imported."""
         try:
             jobs = await try_out(self._app)
-        except NotImportable as error:
+        except BrokenApplication as error:
             kept = "the version before goes on" if self._worker else "mend it, and it is tried again"
             self._show(
                 Entry(
                     source=SOURCE,
                     text=f"{self._app} cannot be imported; {kept}",
                     level="error",
-                    more=error.message,
+                    more=error.trace or f"{error.why}\n{error.next_step}",
                 )
             )
             return

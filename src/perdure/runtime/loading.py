@@ -10,8 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perdure.domain.errors import InvalidOption, PerdureError, UnknownKind
+from perdure.domain.errors import BrokenApplication, InvalidOption, PerdureError, UnknownKind
 from perdure.domain.kind import Kind
+from perdure.runtime.broken_application import broken
 
 AnyKind = Kind[..., Any]
 NAMED = 5
@@ -21,18 +22,18 @@ ANOTHER = "name the file or module that has your jobs; `perdure init` writes a f
 def load_kinds(app: str) -> dict[str, AnyKind]:
     """Import `app` and give every kind of job that is known then, by name.
 
-    `app` is `module`, `module:attribute` or `path/to/file.py`. Raises InvalidOption when it cannot be imported, when
-    two functions claim one name, or when there is no job at all.
+    `app` is `module`, `module:attribute` or `path/to/file.py`. Raises InvalidOption when it is not there or two functions
+    claim one name, and BrokenApplication when it lacks the attribute or any job. What its code raises is raised.
     """
-    load_module(app)
+    _require_attribute(app, load_module(app))
     kinds: dict[str, AnyKind] = {}
     for module in list(sys.modules.values()):
         for value in list(getattr(module, "__dict__", {}).values()):
             if isinstance(value, Kind):
                 _add(kinds, value)
     if not kinds:
-        raise InvalidOption(
-            "app", f"{app} defines and imports no job", next_step="decorate a function with `@perdure.job`"
+        raise BrokenApplication(
+            f"{app} defines and imports no job", next_step="decorate a function with `@perdure.job`"
         )
     return kinds
 
@@ -40,16 +41,15 @@ def load_kinds(app: str) -> dict[str, AnyKind]:
 def kind_of(app: str, name: str) -> AnyKind:
     """One kind of an application, imported here; what it prints goes to stderr.
 
-    Raises UnknownKind, and InvalidOption when the application cannot be imported.
+    Raises UnknownKind, and InvalidOption when the application is not there or cannot be imported.
     """
     try:
         with redirect_stdout(sys.stderr):
             kinds = load_kinds(app)
     except PerdureError:
         raise
-    except (Exception, SystemExit) as error:
-        why = f"{app} cannot be imported: {type(error).__name__}: {error}"
-        raise InvalidOption("app", why, next_step="mend it; the whole traceback comes with -vv") from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told to the user
+        raise broken(app, error) from None
     if name not in kinds:
         near = get_close_matches(name, kinds, n=1)
         known = ", ".join(sorted(kinds)[:NAMED]) + (", …" if len(kinds) > NAMED else "")
@@ -98,6 +98,15 @@ def load_module(app: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise _no_module(name) from error
+
+
+def _require_attribute(app: str, module: ModuleType) -> None:
+    name = app.removeprefix(_module_name(app)).removeprefix(":")
+    if name and not hasattr(module, name):
+        known = [each for each in vars(module) if not each.startswith("_")]
+        near = get_close_matches(name, known, n=1)
+        step = f"did you mean {near[0]}?" if near else f"leave it out: {_module_name(app)}"
+        raise BrokenApplication(f"{_module_name(app)} has no {name!r}", next_step=step)
 
 
 def _module_name(app: str) -> str:

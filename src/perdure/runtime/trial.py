@@ -1,22 +1,19 @@
 """Imports an application in a process of its own and tells what jobs it has, or why it cannot be imported.
 
-`python -m perdure.runtime.trial APP`: the jobs as JSON on stdout, the error as people read it on stderr.
+`python -m perdure.runtime.trial APP PARENT`: as JSON on stdout the jobs, or why there are none; it ends with its parent.
 """
 
 import asyncio
-import importlib
+import os
 import sys
-import traceback
 from contextlib import redirect_stdout
-from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
-from perdure.domain.errors import PerdureError
+from perdure.domain.errors import BrokenApplication, InvalidInput
+from perdure.runtime.broken_application import broken
 from perdure.runtime.loading import load_kinds
-
-OURS = (str(Path(__file__).parents[1]), "<frozen")
+from perdure.runtime.orphans import die_with_parent
 
 
 class JobOfApp(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,68 +24,72 @@ class JobOfApp(msgspec.Struct, frozen=True, kw_only=True):
     parameters: list[str]
 
 
-class NotImportable(PerdureError):
-    """The application cannot be imported; the message is what Python says of it."""
+class _Told(msgspec.Struct, kw_only=True):
+    """What the process found: jobs, or the words of an error."""
 
-    next_step = "mend it"
+    jobs: list[JobOfApp] = []
+    why: str = ""
+    next_step: str = ""
+    trace: str = ""
 
 
 async def try_out(app: str) -> list[JobOfApp]:
-    """The jobs of an application as it is on the disk now. Raises NotImportable."""
+    """The jobs of an application as it is on the disk now. Raises BrokenApplication."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "perdure.runtime.trial",
         app,
+        str(os.getpid()),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        found, told = await process.communicate()
+        found, said = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
         raise
-    if process.returncode:
-        raise NotImportable(
-            told.decode(errors="replace").strip() or f"it ended with code {process.returncode}"
-        )
-    return msgspec.json.decode(found, type=list[JobOfApp])
+    try:
+        told = msgspec.json.decode(found, type=_Told)
+    except msgspec.DecodeError:
+        why = f"{app} cannot be imported: its process ended with code {process.returncode}"
+        raise BrokenApplication(why, trace=said.decode(errors="replace").strip()) from None
+    if told.why:
+        raise BrokenApplication(told.why, next_step=told.next_step, trace=told.trace)
+    return told.jobs
 
 
-def main(app: str) -> int:
+def tried(app: str) -> _Told:
+    """What an application has, imported in this process."""
     try:
         with redirect_stdout(sys.stderr):
             kinds = load_kinds(app)
-            jobs = [
-                JobOfApp(
-                    name=kind.name,
-                    queue=kind.options.queue,
-                    parameters=[parameter.name for parameter in kind.arguments.signature.parameters],
-                )
-                for kind in kinds.values()
-            ]
-    except PerdureError as error:
-        sys.stderr.write(f"{error.message}\n{error.next_step}\n")
-        return 1
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is told to the user
-        told = traceback.format_exception(type(error), error, _beyond_us(error.__traceback__))
-        sys.stderr.write("".join(told))
-        return 1
-    sys.stdout.write(msgspec.json.encode(jobs).decode())
+            return _Told(
+                jobs=[
+                    JobOfApp(
+                        name=kind.name,
+                        queue=kind.options.queue,
+                        parameters=[parameter.name for parameter in kind.arguments.signature.parameters],
+                    )
+                    for kind in kinds.values()
+                ]
+            )
+    except BrokenApplication as error:
+        return _Told(why=error.why, next_step=error.next_step, trace=error.trace)
+    except InvalidInput as error:
+        return _Told(why=error.why, next_step=error.next_step)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told to the user
+        mended = broken(app, error)
+        return _Told(why=mended.why, next_step=mended.next_step, trace=mended.trace)
+
+
+def main(app: str, parent: int) -> int:
+    """Try the application out, and tell."""
+    die_with_parent(parent)
+    sys.stdout.write(msgspec.json.encode(tried(app)).decode())
     return 0
 
 
-def _beyond_us(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that begins in the user's code."""
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(OURS) or filename == importlib.__file__
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -100,7 +100,9 @@ def _database(settings: "Settings", application: str, *, fresh: bool, redis: boo
         tell(f"  {urls.database_url}")
         if urls.redis_url:
             tell(f"  {urls.redis_url}")
-        with noted(settings.data_dir, application):
+        with noted(settings.data_dir, application) as other:
+            if other is not None:
+                tell(f"another perdure dev runs here (pid {other}); this adds a worker")
             yield served_by(urls, settings)
 
 

@@ -70,6 +70,7 @@ CODES: Mapping[str, ErrorCode] = {
     "InvalidSettings": ErrorCode(1010, Exit.CONFIG),
     "CommandLine": ErrorCode(1011, Exit.USAGE),
     "PastUnknown": ErrorCode(1012, Exit.USAGE),
+    "BrokenApplication": ErrorCode(1013, Exit.USAGE),
     "NotFound": ErrorCode(2001, Exit.NOT_FOUND),
     "ExtraMissing": ErrorCode(2002, Exit.FAILED),
     "Conflict": ErrorCode(3001, Exit.REFUSED),

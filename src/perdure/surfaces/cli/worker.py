@@ -28,6 +28,7 @@ from perdure.surfaces.cli.records import Record, flattened, record_of
 from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import application_of, located, opened, settings_of
 from perdure.surfaces.cli.tables import Column
+from perdure.surfaces.cli.trying import unserved_queues
 
 app = App(name="worker", help="Run workers, and see them.")
 
@@ -81,7 +82,7 @@ async def run(
         connection, queues=queues, processes=processes, concurrency=concurrency, log_level=level
     )
     found = application_of(application, settings)
-    for caution in settings.cautions:
+    for caution in [*settings.cautions, *await unserved_queues(found, settings)]:
         tell(f"warning: {caution}")
     with located(settings) as settings_with_database:
         return await run_worker(settings_with_database, found)
