@@ -108,8 +108,8 @@ def test_an_address_without_password_is_shown_as_it_is(url: str) -> None:
 @pytest.mark.parametrize(
     ("values", "field", "word"),
     [
-        ({"concurrency": 0}, "concurrency", "greater"),
-        ({"concurrency": "many"}, "concurrency", "integer"),
+        ({"concurrency": 0}, "concurrency", "outside 1 to 10,000"),
+        ({"concurrency": "many"}, "concurrency", "is not a whole number"),
         ({"processes": 4}, "max_connections", "processes"),
         ({"dead_after_s": 5}, "dead_after_s", "heartbeat_interval_s"),
         ({"suspect_after_s": 20}, "suspect_after_s", "dead_after_s"),
@@ -118,8 +118,8 @@ def test_an_address_without_password_is_shown_as_it_is(url: str) -> None:
         ({"database_url": "just words"}, "database_url", "postgresql://"),
         ({"database_url": "postgresql://u:p/w@host/x"}, "database_url", "%2F"),
         ({"redis_url": "http://host"}, "redis_url", "redis://"),
-        ({"schema": "Robert'); --"}, "schema", "pattern"),
-        ({"queues": ()}, "queues", "least 1"),
+        ({"schema": "Robert'); --"}, "schema", "characters"),
+        ({"queues": ()}, "queues", "names none"),
         ({"queues": ("",)}, "queues", "name"),
         ({"log_level": "loud"}, "log_level", "debug"),
         ({"preset": "nope"}, "preset", "default"),
@@ -130,6 +130,42 @@ def test_what_cannot_be_used_is_refused_by_name(values: dict[str, object], field
         Settings.load(values)
     assert caught.value.field == field
     assert word in caught.value.message
+
+
+def test_a_refusal_says_the_value_where_it_comes_from_and_what_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write(Path("perdure.toml"), log_level="loud")
+    for variable, value, why, next_step in (
+        ("CONCURRENCY", "many", "'many' is not a whole number", "write a whole number from 1 to 10,000"),
+        ("HEARTBEAT_INTERVAL_S", "1h", "'1h' is not a number", "write a number from 0.05 to 300"),
+        ("SCHEMA", "no-such;x", "'no-such;x' has characters that it cannot have", "no digit first"),
+        ("QUEUES", ",", "names none", "name at least 1, or leave it out"),
+        ("SNAPSHOT_ENCRYPTION", "ja", "'ja' is neither true nor false", "it is: "),
+        (
+            "DATABASE_URL",
+            "mysql://u:geheim@x",
+            "must begin with postgresql://",
+            "write postgresql://USER@HOST",
+        ),
+    ):
+        monkeypatch.setenv(f"PERDURE_{variable}", value)
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.load({"log_level": "info"})
+        monkeypatch.delenv(f"PERDURE_{variable}")
+        assert refused.value.why == f"{why} (environment PERDURE_{variable})"
+        assert next_step in refused.value.next_step
+        assert "geheim" not in str(refused.value)
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.load()
+    assert (
+        refused.value.why
+        == f"'loud' is none of 'debug', 'info', 'warning' or 'error' (file {path.absolute()})"
+    )
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.load({"processes": 0, "log_level": "info"})
+    assert refused.value.why == "0 is outside 1 to 64 (option processes)"
+    assert [each.why for each in load_problems({"processes": 0, "log_level": "info"})] == [refused.value.why]
 
 
 def test_the_refusal_of_connections_says_what_would_fit() -> None:

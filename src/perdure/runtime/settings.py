@@ -24,7 +24,8 @@ from perdure.runtime.encryption_settings import EncryptionSettings
 from perdure.runtime.health_settings import HealthSettings
 from perdure.runtime.memory_settings import MemorySettings
 from perdure.runtime.model_settings import ModelSettings
-from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables, nearest
+from perdure.runtime.settings_refusals import refusal, with_source
+from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables
 from perdure.runtime.urls import MASK, masked_url, url_fault
 from perdure.runtime.web_settings import WebSettings
 
@@ -228,7 +229,10 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
         for source, layer in layers(cls, flags or {}, config_path):
             values |= layer
             sources |= dict.fromkeys(layer, source)
-        return cls.model_validate(values).known_from(sources)
+        try:
+            return cls.model_validate(values).known_from(sources)
+        except InvalidSettings as error:
+            raise with_source(error, sources) from None
 
     def known_from(self, sources: Mapping[str, str]) -> Self:
         """The same settings, which now know where their values come from."""
@@ -252,7 +256,7 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
         try:
             return build(_with_preset(values))
         except ValidationError as error:
-            raise _refusal(error) from None
+            raise refusal(error, cls) from None
 
     @field_validator("queues", "labels", mode="before")
     @classmethod
@@ -359,16 +363,18 @@ def load_problems(
     """Everything that `load` would refuse, not only the first."""
     found: list[InvalidSettings] = []
     values: dict[str, object] = {}
+    sources: dict[str, str] = {}
     try:
-        for _, layer in layers(Settings, flags or {}, config_path):
+        for source, layer in layers(Settings, flags or {}, config_path):
             values |= layer
+            sources |= dict.fromkeys(layer, source)
     except InvalidSettings as error:
         return [error]
     while True:
         try:
             Settings.model_validate(values)
         except InvalidSettings as error:
-            found.append(error)
+            found.append(with_source(error, sources))
             if error.field not in values:
                 return found
             del values[error.field]
@@ -380,17 +386,6 @@ def _with_preset(values: Any) -> Any:
     if not isinstance(values, dict) or not isinstance(preset := values.get("preset"), str):
         return values
     return {**PRESETS.get(preset.lower(), {}), **values}
-
-
-def _refusal(error: ValidationError) -> InvalidSettings:
-    """The first of pydantic's complaints, without the value that it complains of: that may be a secret."""
-    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
-    field = str(first["loc"][0]) if first["loc"] else "settings"
-    why = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return InvalidSettings(field, "no such setting", next_step=nearest(field, Settings))
-    next_step = f"and {len(others)} more: see `perdure config check`" if others else ""
-    return InvalidSettings(field, why[:1].lower() + why[1:], next_step=next_step)
 
 
 def _checked(value: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
