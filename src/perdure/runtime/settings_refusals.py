@@ -64,7 +64,7 @@ def _why(first: Complaint, field: FieldInfo) -> str:
         return f"{value} is none of {first.get('ctx', {}).get('expected')}"
     if kind in WORDS:
         return f"{value} {WORDS[kind]}"
-    why = first["msg"].removeprefix("Value error, ")
+    why: str = first["msg"].removeprefix("Value error, ")
     return why[:1].lower() + why[1:]
 
 
