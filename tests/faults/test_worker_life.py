@@ -243,7 +243,7 @@ async def test_no_secret_is_in_the_log_or_the_arguments_of_a_worker(
         await asyncio.to_thread(private_postgres.stop, immediate=True)
 
         async def waits() -> bool:
-            return "must wait" in fleet.log()
+            return "waiting for the database" in fleet.log()
 
         await until(waits, within_s=20, what="the worker notices")
         await asyncio.to_thread(private_postgres.start)

@@ -8,7 +8,7 @@ import pytest
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres import connections
-from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase
+from perdure.stores.postgres.connections import DedicatedDatabase, PooledDatabase, server_of, translation
 from perdure.stores.postgres.statements import Statement
 from tests.support.waiting import eventually
 
@@ -120,3 +120,20 @@ async def test_so_does_a_connection_of_a_pool(database_url: str) -> None:
         assert [row["one"] for row in await lost.fetch(ONE)] == [1]
     finally:
         await lost.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://u:geheim@nohost.invalid:99/shop", "PostgreSQL at nohost.invalid:99"),
+        ("postgresql://u:geheim@nohost.invalid/shop", "PostgreSQL at nohost.invalid"),
+        ("postgresql://u:geheim@/shop?host=/run/pg&port=5432", "PostgreSQL at /run/pg"),
+        ("postgresql://u:geh:ei@m@one:1,two:2/shop", "PostgreSQL"),
+        ("postgresql:///shop", "PostgreSQL"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named_by_its_place_alone(url: str, named: str) -> None:
+    assert server_of(url) == named
+    error = translation(OSError("refused"), server_of(url))
+    assert error is not None
+    assert error.message == f"{named} does not answer (OSError: refused)"

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +12,7 @@ from perdure.domain.job import JobState
 from perdure.domain.views import CountView, StatusView
 from perdure.surfaces.cli.options import AS_USUAL
 from perdure.surfaces.cli.records import as_json
-from perdure.surfaces.cli.status import judge
+from perdure.surfaces.cli.status import _screen, judge
 from perdure.surfaces.cli.tables import in_brief, print_fields
 from perdure.surfaces.cli.text import ago, plain, visible
 from tests.support.command import Command
@@ -199,6 +199,15 @@ def test_the_state_of_the_system_has_its_reasons() -> None:
     ):
         state, reasons = judge(replace(calm, **change))
         assert (state, len(reasons)) == ("degraded", 1)
+
+
+def test_jobs_that_could_not_be_counted_are_unknown_and_have_their_lines() -> None:
+    found = dict.fromkeys((field.name for field in fields(StatusView) if field.default is MISSING), None)
+    view = StatusView(**{**found, "at": datetime(2030, 1, 1, tzinfo=UTC), "notes": ("counts",)})
+    screen = _screen(view, "degraded", [])
+    assert {name: screen[name] for name in screen if name.startswith("jobs ")} == {
+        f"jobs {state}": "?" for state in JobState
+    }
 
 
 def test_people_read_an_error_in_brief_and_its_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:

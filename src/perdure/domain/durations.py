@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 from perdure.domain.errors import InvalidOption
@@ -59,6 +59,11 @@ def _of_seconds(seconds: float, field: str) -> timedelta:
 def _of_microseconds(amount: Fraction | int) -> timedelta:
     ceiling = (LONGEST + timedelta(days=1)) // timedelta(microseconds=1)
     return timedelta(microseconds=max(-1, min(round(amount), ceiling)))
+
+
+def format_moment(moment: datetime) -> str:
+    """A moment as lists show it, in UTC to the millisecond: `2030-01-31T12:00:00.000Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_duration(span: timedelta) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from perdure.domain.durations import format_duration
+from perdure.domain.durations import format_duration, format_moment
 from perdure.domain.job import TERMINAL, JobState, OnParentFailure
 from perdure.domain.rank import Band
 from perdure.domain.serving import why_unserved
@@ -92,12 +92,12 @@ def explain(facts: Facts) -> Explanation:
 
 
 def _running(facts: Facts) -> list[Reason]:
-    since = "" if facts.claimed_at is None else f" since {_moment(facts.claimed_at)}"
+    since = "" if facts.claimed_at is None else f" since {format_moment(facts.claimed_at)}"
     reasons = [
         Reason(hold=Hold.RUNNING, sentence=f"It is running on worker {facts.worker or 'unknown'}{since}.")
     ]
     if facts.cancel_requested_at is not None:
-        asked = f"Its worker was asked at {_moment(facts.cancel_requested_at)} to stop it."
+        asked = f"Its worker was asked at {format_moment(facts.cancel_requested_at)} to stop it."
         reasons.append(Reason(hold=Hold.CANCELLING, sentence=asked))
     return reasons
 
@@ -152,16 +152,14 @@ def _time(facts: Facts) -> list[Reason]:
         sentence = f"It {what} and its time has come; the leader makes it available within moments."
         return [Reason(hold=Hold.DUE, sentence=sentence)]
     left = format_duration(timedelta(seconds=round((facts.run_at - facts.now).total_seconds())))
-    sentence = f"It {what} until {_moment(facts.run_at)}, in {left}."
+    sentence = f"It {what} until {format_moment(facts.run_at)}, in {left}."
     return [Reason(hold=Hold.SCHEDULED, sentence=sentence)]
 
 
 def _paused(facts: Facts) -> list[Reason]:
     if facts.paused_at is None:
         return []
-    sentence = (
-        f"Queue {facts.queue} was paused at {_moment(facts.paused_at)} by {facts.paused_by or 'somebody'}."
-    )
+    sentence = f"Queue {facts.queue} was paused at {format_moment(facts.paused_at)} by {facts.paused_by or 'somebody'}."
     return [Reason(hold=Hold.PAUSED, sentence=sentence)]
 
 
@@ -208,7 +206,3 @@ def _queued(facts: Facts, *, free: bool) -> list[Reason]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="seconds")

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import structlog
 
-from perdure.domain.errors import Unavailable
+from perdure.domain.errors import DatabaseUnavailable, Unavailable
+from perdure.runtime.outage import OF_PROCESS
 
 JITTER = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -19,15 +20,21 @@ async def every(interval_s: float, duty: Callable[[], Awaitable[object]], *, nam
     """Run `duty` about every `interval_s` seconds, for ever.
 
     An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
-    grow up to five seconds and are logged once.
+    grow up to five seconds and are logged once; those for the database once for all loops of the process.
     """
     away = 0
     while True:
         try:
             await duty()
             if away:
-                log.info("works again", loop=name)
+                log.debug("works again", loop=name)
             away = 0
+            OF_PROCESS.works()
+        except DatabaseUnavailable as error:
+            if not away:
+                log.debug("must wait", loop=name, why=error.message)
+                OF_PROCESS.fails(name, error)
+            away += 1
         except Unavailable as error:
             if not away:
                 log.warning("must wait", loop=name, why=error.message)

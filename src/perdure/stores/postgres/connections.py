@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -89,18 +90,18 @@ class SnapshotDatabase(Protocol):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise DatabaseUnavailable in place of the driver's errors of a server that is away."""
+def translated(server: str = "") -> Iterator[None]:
+    """Raise DatabaseUnavailable in place of the driver's errors of a server that is away; `server` is how to call it."""
     try:
         yield
     except Exception as error:
-        ours = translation(error)
+        ours = translation(error, server)
         if ours is None:
             raise
         raise ours from error
 
 
-def translation(error: Exception) -> PerdureError | None:
+def translation(error: Exception, server: str = "") -> PerdureError | None:
     """The error of ours that says what the driver's error means; none for all others."""
     if isinstance(error, MISSING):
         return SchemaMissing(f"the database lacks a table or a function: {error}")
@@ -121,8 +122,21 @@ def translation(error: Exception) -> PerdureError | None:
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate == HALTED:
         return RollbackDetected(error.args[0])
     if isinstance(error, LOST):
-        return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}: {error})")
+        return DatabaseUnavailable(
+            f"{server or 'PostgreSQL'} does not answer ({type(error).__name__}: {error})"
+        )
     return None
+
+
+def server_of(database_url: str) -> str:
+    """PostgreSQL with its host and port as the address names them, and nothing else of the address."""
+    try:
+        parts = urlsplit(database_url)
+        host = parts.hostname or dict(parse_qsl(parts.query)).get("host", "")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "PostgreSQL"
+    return f"PostgreSQL at {host}{port}" if host else "PostgreSQL"
 
 
 def _session(application_name: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -141,7 +155,7 @@ async def connect(
     They are asked for when the session begins. A pooler that shares sessions does not know them, so they are never left
     behind for another user of it, as those of a SET would be.
     """
-    with translated():
+    with translated(server_of(database_url)):
         return await asyncpg.connect(
             database_url,
             timeout=CONNECT_TIMEOUT_S,
@@ -153,8 +167,9 @@ async def connect(
 class PooledDatabase:
     """A pool of connections, opened as they are needed."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, server: str) -> None:
         self._pool = pool
+        self._server = server
 
     @classmethod
     async def open(
@@ -176,29 +191,29 @@ class PooledDatabase:
                 server_settings=_session(application_name, ABANDONED),
                 reset=_as_it_is,
             )
-        return cls(pool)
+        return cls(pool, server_of(database_url))
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
-        with translated():
+        with translated(self._server):
             async with self._pool.acquire() as connection:
                 return await _repeated(connection.fetch, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
-        with translated():
+        with translated(self._server):
             async with self._pool.acquire() as connection:
                 return await _together(connection, calls)
 
     async def read_all(
         self, *calls: tuple[Statement, tuple[object, ...]], timeout: float
     ) -> list[list[asyncpg.Record]]:
-        with translated():
+        with translated(self._server):
             async with self._pool.acquire() as connection:
                 return await _on_one_snapshot(connection, calls, timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Lent]:
         """A connection in a transaction that commits at the end. Raises DatabaseUnavailable."""
-        with translated():
+        with translated(self._server):
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
 

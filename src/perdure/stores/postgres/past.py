@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from perdure.domain.criteria import Criteria
+from perdure.domain.durations import format_moment
 from perdure.domain.errors import DatabaseUnavailable, PastUnknown
 from perdure.domain.explain import Facts
 from perdure.domain.job import JobState
@@ -123,12 +124,12 @@ class PostgresPast:
                 "no moment has been remembered yet", next_step="moments are remembered while a worker leads"
             )
         if moment > row["now"]:
-            raise PastUnknown(f"{moment.isoformat()} has not come yet", earliest=earliest)
+            raise PastUnknown(f"{format_moment(moment)} has not come yet", earliest=earliest)
         if row["at"] is None:
             raise PastUnknown(
-                f"{moment.isoformat()} is before the earliest moment remembered, {earliest.isoformat()}",
+                f"{format_moment(moment)} is before the earliest moment remembered, {format_moment(earliest)}",
                 earliest=earliest,
-                next_step=f"ask for {earliest.isoformat()} or later",
+                next_step=f"ask for {format_moment(earliest + MILLISECOND)} or later",
             )
         _refuse_gap(moment, row)
         return Cut(at=row["at"], cut=row["cut"], newest=row["newest"], open_since=row["open_since"])
@@ -138,11 +139,11 @@ def _refuse_gap(moment: datetime, row: Row) -> None:
     most = GAP_MAX if row["now"] - row["at"] < DENSE else DENSE_GAP_MAX
     if moment - row["at"] <= most:
         return
-    until = f"until {row['later'].isoformat()}" if row["later"] else "since"
+    until = f"until {format_moment(row['later'])}" if row["later"] else "since"
     raise PastUnknown(
-        f"nothing was remembered from {row['at'].isoformat()} {until}: no worker led then",
+        f"nothing was remembered from {format_moment(row['at'])} {until}: no worker led then",
         earliest=row["earliest"],
-        next_step=f"ask for {(row['later'] or row['at']).isoformat()}",
+        next_step=f"ask for {format_moment((row['later'] or row['at']) + MILLISECOND)}",
     )
 
 

@@ -17,6 +17,7 @@ from perdure.surfaces.cli.repeat import repeated
 from perdure.surfaces.cli.session import opened
 
 NAMED = 3
+UNKNOWN = "?"
 LONG_WAIT = timedelta(minutes=5)
 LONG_TRANSACTION = timedelta(minutes=15)
 EXITS = {"ok": Exit.DONE, "degraded": Exit.DEGRADED, "critical": Exit.CRITICAL}
@@ -113,9 +114,9 @@ def _at_least(count: int) -> str:
 def _screen(view: StatusView, state: str, reasons: list[str]) -> Record:
     screen: Record = {"state": state}
     screen |= {"why" if number == 0 else f"why {number + 1}": reason for number, reason in enumerate(reasons)}
-    screen |= {
-        f"jobs {count.state}": _approximate(count.count, count.approximate) for count in view.counts or ()
-    }
+    counts = [(each.state, _approximate(each.count, each.approximate)) for each in view.counts or ()]
+    unknown = [(state, UNKNOWN) for state in JobState] if view.counts is None else []
+    screen |= {f"jobs {state}": count for state, count in counts or unknown}
     screen |= {
         f"last minute {rate.outcome}": rate.count
         for rate in view.last_minute or ()
@@ -141,5 +142,5 @@ def _count(view: StatusView, state: JobState) -> int:
 
 def _approximate(count: int | None, approximate: bool) -> str:
     if count is None:
-        return "?"
+        return UNKNOWN
     return f"~{count}" if approximate else str(count)

@@ -1,13 +1,13 @@
 """Values as text that is safe to print: no control characters reach a terminal."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 import msgspec
 
-from perdure.domain.durations import format_duration
+from perdure.domain.durations import format_duration, format_moment
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
@@ -40,7 +40,7 @@ def raw_text(value: Any) -> str:
     if isinstance(value, str | msgspec.Raw):
         return value if isinstance(value, str) else bytes(value).decode()
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return format_moment(value)
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, list | tuple | dict):

@@ -1,0 +1,46 @@
+"""The one loop: what it does and says while a server is away."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from perdure.domain.errors import DatabaseUnavailable
+from perdure.runtime import loops
+from perdure.runtime.loops import every
+from perdure.runtime.outage import Outage
+
+
+async def test_an_outage_of_the_database_is_told_once_by_all_loops_of_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At debug each loop says its own; above, one line says that the database is away and one that it is back."""
+    monkeypatch.setattr(loops, "OF_PROCESS", Outage())
+    worked = {name: asyncio.Event() for name in ("one", "two", "three")}
+
+    def rounds(name: str) -> Iterator[bool]:
+        yield from (True, False, False)
+        worked[name].set()
+        while True:
+            yield True
+
+    def duty(name: str) -> "loops.Callable[[], loops.Awaitable[object]]":
+        fine = rounds(name)
+
+        async def once() -> None:
+            if not next(fine):
+                raise DatabaseUnavailable("PostgreSQL does not answer")
+
+        return once
+
+    with capture_logs() as said:
+        tasks = [asyncio.create_task(every(0.01, duty(name), name=name)) for name in worked]
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in worked.values())), 30)
+        for task in tasks:
+            task.cancel()
+    told = [one["event"] for one in said if one["log_level"] != "debug"]
+    assert told[0] == "waiting for the database"
+    assert told.count("waiting for the database") == told.count("database back") == len(told) / 2
+    assert len(told) < 2 * len(worked) * 2
+    assert [one["event"] for one in said if one["log_level"] == "debug"].count("must wait") == len(worked)
