@@ -1,7 +1,7 @@
 """The one loop: what it does and says while a server is away."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,7 +25,7 @@ async def test_an_outage_of_the_database_is_told_once_by_all_loops_of_a_process(
         while True:
             yield True
 
-    def duty(name: str) -> "loops.Callable[[], loops.Awaitable[object]]":
+    def duty(name: str) -> Callable[[], Awaitable[object]]:
         fine = rounds(name)
 
         async def once() -> None:
