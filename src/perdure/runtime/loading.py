@@ -48,8 +48,8 @@ def kind_of(app: str, name: str) -> AnyKind:
             kinds = load_kinds(app)
     except PerdureError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told to the user
-        raise broken(app, error) from None
+    except (Exception, SystemExit) as error:
+        raise broken(app, error) from error
     if name not in kinds:
         near = get_close_matches(name, kinds, n=1)
         known = ", ".join(sorted(kinds)[:NAMED]) + (", …" if len(kinds) > NAMED else "")

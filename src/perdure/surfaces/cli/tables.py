@@ -1,10 +1,10 @@
 """Tables for people: they fit the width, show ages, and fall back to ASCII and to no colours."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import Any, Literal
 
 from rich import box
@@ -44,7 +44,7 @@ def console(shown: Shown) -> Console:
         markup=False,
         emoji=False,
         soft_wrap=False,
-        width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else UNBOUNDED,
+        width=None if sys.stdout.isatty() else get_terminal_size((UNBOUNDED, 1)).columns,
     )
 
 
