@@ -54,7 +54,7 @@ class Held:
             for _ in range(count)
         ]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+    async def settle_unlocked(self, settlements: Sequence[Settlement]) -> Settled:
         self.outcomes += [settlement.outcome for settlement in settlements]
         self.crashes += [settlement.crashes for settlement in settlements]
         return Settled(accepted=frozenset(settlement.token for settlement in settlements))

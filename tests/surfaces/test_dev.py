@@ -1,6 +1,7 @@
 """`perdure dev` keeps a worker on the newest code, ends as it is told to, and keeps its data."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -74,7 +75,9 @@ def test_new_code_is_taken_over_and_broken_code_is_waited_out(here: Command) -> 
         line = dev.wait_for("SyntaxError", after=line)
         with running(here, "job", "enqueue", "app.greet") as command:
             assert command.ended() == 2, command.said
-            assert "app.py cannot be imported: SyntaxError" in command.said
+            assert re.search(
+                r"app\.py cannot be imported: app\.py:\d+: SyntaxError: invalid syntax\n", command.said
+            )
         enqueue(here, "app.greet", "--app", "", "--queue", "other", "--args", '{"name": "still"}')
         line = dev.wait_for("hello still", after=line)
 

@@ -16,7 +16,10 @@ def broken(app: str, error: BaseException) -> BrokenApplication:
     """The error of ours for what the application's code raised while it was imported."""
     trace = _beyond_us(error.__traceback__)
     told = "".join(traceback.format_exception(type(error), error, trace))
-    what = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    says = (
+        error.msg if isinstance(error, SyntaxError) else str(error)
+    )  # its text would tell the line once more
+    what = f"{type(error).__name__}: {says}".splitlines()[0].rstrip(": ")
     return BrokenApplication(f"{app} cannot be imported: {_line_of(error, trace)}{what}", trace=told)
 
 

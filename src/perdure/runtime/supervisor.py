@@ -189,6 +189,19 @@ class Worker:
             self._beat_soon()
             log.info("process ready", process=child.number, kinds=len(child.kinds))
 
+    async def _take(self, held: Sequence[LeaseOf], endings: Sequence[Ending], cause: str) -> int:
+        """Settle leases of a process that ended; gives how many somebody else has locked."""
+        crash_limit, interruption_limit = self._settings.crash_limit, self._settings.interruption_limit
+        limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
+        settled = await self._stores.jobs.settle_unlocked(
+            [settle(one.lease, ending, **limits) for one, ending in zip(held, endings, strict=True)]
+        )
+        if settled.accepted:
+            log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
+        if settled.released:
+            await self._stores.dispatch.announce(settled.released)
+        return settled.locked
+
     async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
         """Settle what a process that ended still held: at once, for its death was seen."""
         cause = f"process {child.number} of worker {worker_id} {how}"
@@ -204,16 +217,9 @@ class Worker:
                     if pause is None or await set_within(self._stopping, pause):
                         return
                     continue
-                limits = {
-                    "crash_limit": self._settings.crash_limit,
-                    "interruption_limit": self._settings.interruption_limit,
-                }
-                settled = await self._stores.jobs.settle(
-                    [settle(one.lease, late or self._ending(child, one, cause), **limits) for one in held]
-                )
-                log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
-                if settled.released:
-                    await self._stores.dispatch.announce(settled.released)
+                endings = [late or self._ending(child, one, cause) for one in held]
+                if await self._take(held, endings, cause):
+                    await asyncio.sleep(1.0)  # somebody's open transaction is about to end them, and may not
             except Exception as error:
                 if not isinstance(error, Unavailable):
                     log.exception("jobs of an ended process could not be settled; trying again", why=cause)

@@ -19,16 +19,16 @@ def confirm(count: int, effect: str, *, yes: bool, one: str = "") -> None:
             next_step="add --yes, or --dry-run to see them",
         )
     tell(f"{count} {effect}.")
-    sys.stderr.write(f"Type {count} to go on: ")
-    sys.stderr.flush()
-    if _answer() != str(count):
+    if _answer(f"Type {count} to go on: ") != str(count):
         raise InvalidOption("yes", "the count was not typed, so nothing was done")
 
 
-def _answer() -> str:
-    """The line that is typed. Ctrl-C ends the command at once: an event loop would only note it, and read on."""
+def _answer(question: str) -> str:
+    """The line that is typed. Ctrl-C ends the command from the question on: an event loop would only note it, and read on."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
         return sys.stdin.readline().strip()
     finally:
         signal.signal(signal.SIGINT, before)
