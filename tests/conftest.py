@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from perdure.runtime.embedded import ServerOptions
@@ -37,7 +38,13 @@ settings.load_profile("perdure")
 
 
 def pytest_sessionstart() -> None:
-    """Say that no loop is set, or looptime would make one for each sync test and leave it open."""
+    """Say that no loop is set, or looptime would make one for each sync test and leave it open.
+
+    And write the log plainly: a traceback with the values of all variables takes a second to draw.
+    """
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
     asyncio.set_event_loop(None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts what is in its background deaf to Ctrl-C, and every command under test would inherit that.
@@ -50,6 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and SERVER_FIXTURES.intersection(item.fixturenames):
             item.add_marker(pytest.mark.servers)
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """How a test has the log set up, as commands do that run in its process, holds for that test alone."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from perdure.runtime.settings import Settings
 from perdure.services.stage import Stage
 from perdure.stores.postgres.callers import complete, enqueue_on
 from perdure.stores.postgres.statements import Statement
+from tests.support.attempts import settle_each
 from tests.support.system import System, failure, new_id, system_on
 from tests.support.waiting import eventually
 
@@ -122,7 +123,7 @@ async def test_claims_of_a_concurrency_key_go_on_while_a_result_waits_for_an_ope
     await system.add(concurrency_key="k")
     endings = [settle(leases[done], Completed()), settle(leases[clashing], failure())]
     async with taken(system):
-        settling = asyncio.create_task(system.jobs.settle(endings))
+        settling = asyncio.create_task(settle_each(system.jobs, endings))
         await eventually(lambda: system.sql.fetchval(WAITING))
         assert len(await asyncio.wait_for(system.claim(), 20)) == 1
         assert not settling.done()

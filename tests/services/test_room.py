@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.domain.lease import Lease
-from perdure.domain.settlement import Completed, Settlement
+from perdure.domain.settlement import Completed, Interrupted, Outcome, Settlement
 from perdure.ports import Settled
 from perdure.services.completion import Bounds, Completion
 from tests.support.waiting import eventually
@@ -22,12 +22,14 @@ class Door:
         self.fit = fit
         self.refused: set[UUID] = set()
         self.settled: list[UUID] = []
+        self.sorts: list[set[Outcome]] = []
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         if not self.open or len(settlements) > self.fit:
             raise DatabaseUnavailable("no connection is left")
         if self.refused & {one.token for one in settlements}:
             raise RuntimeError("permission denied for a table of somebody's trigger")
+        self.sorts.append({one.outcome for one in settlements})
         self.settled += [one.token for one in settlements]
         return Settled(accepted=frozenset(self.settled), released=())
 
@@ -72,6 +74,20 @@ async def test_results_that_do_not_fit_into_one_message_go_in_smaller_ones() -> 
         completion.add(one, Completed(result=None), 100.0, 100.1)
     completion.close()
     await asyncio.wait_for(completion.run(), SOON_S)
+    assert sorted(door.settled) == sorted(one.token for one in leases)
+
+
+async def test_successes_and_other_endings_take_turns_and_none_is_handed_in_twice() -> None:
+    """The store takes them by themselves: when one call is lost, what the other call has stored is known."""
+    door = Door(opened=True)
+    completion, leases = completion_with(door), [lease() for _ in range(9)]
+    for number, one in enumerate(leases):
+        ending = Interrupted(cause="deploy") if number % 3 == 0 else Completed(result=None)
+        completion.add(one, ending, 100.0, 100.1)
+    completion.close()
+    await asyncio.wait_for(completion.run(), SOON_S)
+    assert len(door.sorts) == 2
+    assert all(len(sort) == 1 for sort in door.sorts)
     assert sorted(door.settled) == sorted(one.token for one in leases)
 
 

@@ -14,7 +14,7 @@ IN_CI = bool(os.environ.get("CI"))
 AGAIN = POSTGRES_BIN in os.environ
 """A run against servers of other versions: a statement that one of them takes otherwise shows in few histories."""
 HISTORIES = settings(
-    max_examples=60 if AGAIN else 250,
+    max_examples=60 if AGAIN else 150,
     stateful_step_count=40,
     deadline=None,
     derandomize=IN_CI,
@@ -30,7 +30,7 @@ HISTORIES = settings(
 def test_the_store_does_what_the_model_does(
     request: pytest.FixtureRequest, database_url: str, dispatch: str
 ) -> None:
-    """After every step of 250 random histories (60 on other versions) tables and model agree, and at the end all promises hold."""
+    """After every step of 150 random histories (60 on other versions) tables and model agree, and at the end all promises hold."""
     parts = by_redis(request.getfixturevalue("redis_url")) if dispatch == "redis" else None
     with Store(database_url, parts) as opened:
 

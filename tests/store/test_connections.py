@@ -99,6 +99,11 @@ async def test_a_host_that_loses_its_power_in_a_transaction_keeps_its_locks_for_
         await lost.fetch(BEGIN)
         await lost.fetch(LOCK)
         await freed(database_url)
+
+        async def noticed() -> bool:
+            return not lost.connected
+
+        await eventually(noticed, within_s=20)
         assert [row["one"] for row in await lost.fetch(ONE)] == [1]
     finally:
         await lost.close()

@@ -24,6 +24,7 @@ from perdure.domain.settlement import (
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.workers import PostgresWorkers
+from tests.support.attempts import settle_each
 from tests.support.database import Store, after, failure, new_job
 
 pytestmark = pytest.mark.parametrize("store", ["perdure", "other-name"], indirect=True)
@@ -88,15 +89,16 @@ async def test_only_the_first_of_two_settlements_counts(store: Store) -> None:
     assert (await store.end([again])).accepted == {again.token}
 
 
-async def test_a_batch_of_all_endings_is_settled_in_two_transactions(store: Store) -> None:
-    """Successes, and all else: each takes the locks of concurrency keys last, so that no claim waits while it waits for others."""
+async def test_successes_and_other_endings_are_never_settled_in_one_transaction(store: Store) -> None:
+    """Each takes the locks of concurrency keys last, so that no claim waits while it waits for others."""
     jobs = [new_job(max_attempts=3) for _ in ENDINGS]
     await store.add(*jobs)
     leases = {lease.job_id: lease for lease in await store.claim(100)}
     endings = [ending for ending, _, _ in ENDINGS.values()]
-    settled = await store.jobs.settle(
-        [settle(leases[job.id], ending) for job, ending in zip(jobs, endings, strict=True)]
-    )
+    settlements = [settle(leases[job.id], ending) for job, ending in zip(jobs, endings, strict=True)]
+    with pytest.raises(ValueError, match="by themselves"):
+        await store.jobs.settle(settlements)
+    settled = await settle_each(store.jobs, settlements)
     assert len(settled.accepted) == len(jobs)
     assert await store.states(*jobs) == [state for _, _, state in ENDINGS.values()]
     assert await store.value("SELECT count(DISTINCT settle_xid) FROM perdure.job_executions") == 2

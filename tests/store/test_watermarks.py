@@ -21,12 +21,15 @@ class Looks:
         self.watermarks = Watermarks()
         self.now = 100.0
 
-    def look(self, *, after: float, took: float, found: bool = True) -> bool:
+    def look(self, *, after: float, took: float, found: bool = True, full_takes: float | None = None) -> bool:
         self.now += after
         (floor,) = self.watermarks.floors(STREAMS, self.now)
+        is_full = floor == FIRST_RANK
         rows: Sequence[Any] = [ROW] if found else []
-        self.watermarks.looked(rows, self.watermarks.lowered, took)
-        return floor == FIRST_RANK
+        self.watermarks.looked(
+            rows, self.watermarks.lowered, full_takes if is_full and full_takes is not None else took
+        )
+        return is_full
 
 
 def test_a_cheap_full_pass_comes_each_second_and_after_each_empty_claim() -> None:
@@ -42,10 +45,10 @@ def test_a_full_pass_over_very_many_dead_rows_takes_a_twentieth_of_the_time_at_m
     looks.look(after=0, took=0.02)
     looks.look(after=0.1, took=0.02)
     assert looks.look(after=FULL_PASS_S, took=0.12)
+    assert looks.look(after=FULL_PASS_S, took=0.12)
     spans, last = [], looks.now
     for turn in range(1_000):
-        if looks.look(after=0.05, took=0.02, found=turn % 3 > 0):
-            looks.watermarks.looked([], looks.watermarks.lowered, 0.12)
+        if looks.look(after=0.05, took=0.02, found=turn % 3 > 0, full_takes=0.12):
             spans.append(looks.now - last)
             last = looks.now
     assert len(spans) > 20
@@ -56,6 +59,7 @@ def test_however_much_a_full_pass_costs_it_comes_every_ten_seconds() -> None:
     looks = Looks()
     looks.look(after=0, took=0.02)
     looks.look(after=0.1, took=0.02)
+    assert looks.look(after=FULL_PASS_S, took=60.0)
     assert looks.look(after=FULL_PASS_S, took=60.0)
     assert not looks.look(after=LONGEST_BETWEEN_FULL_PASSES_S - 1, took=0.02)
     assert looks.look(after=1, took=0.02)
@@ -69,3 +73,13 @@ def test_a_slow_machine_is_not_taken_for_dead_rows() -> None:
     assert looks.look(after=FULL_PASS_S, took=0.5)
     assert not looks.look(after=0.1, took=0.5, found=False)
     assert looks.look(after=0.1, took=0.5)
+
+
+def test_one_full_pass_that_was_held_up_is_not_taken_for_dead_rows() -> None:
+    looks = Looks()
+    looks.look(after=0, took=0.02)
+    looks.look(after=0.1, took=0.02)
+    assert looks.look(after=FULL_PASS_S, took=5.0)
+    assert looks.look(after=FULL_PASS_S, took=0.02)
+    assert not looks.look(after=0.1, took=0.02, found=False)
+    assert looks.look(after=0.1, took=0.02)

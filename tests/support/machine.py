@@ -28,6 +28,7 @@ from perdure.domain.settlement import (
     settle,
 )
 from perdure.ports import By, Claimer, Place, Scope
+from perdure.stores.postgres.dispatch import LONGEST_BETWEEN_FULL_PASSES_S
 from tests.support.comparing import compare, same
 from tests.support.model import Model, Refused
 from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Store
@@ -224,13 +225,17 @@ class StoreMachine(RuleBasedStateMachine):
         self._claim_in_any_order(scopes, limit, isolated)
 
     def claim_until_empty(self, scope: Scope, isolated: bool, which: int) -> None:
-        """A claimer that remembers where its last claim ended misses nothing for long: what may start is found within three looks."""
-        for _ in range(100):
-            if not any(self._claim_in_any_order([scope], 8, isolated, which) for _ in range(3)):
-                break
+        """A claimer that remembers where its last claim ended misses nothing for long: a full pass finds what may start."""
+        deadline = time.monotonic() + 3 * LONGEST_BETWEEN_FULL_PASSES_S
+        while missed := self._missed(scope, isolated):
+            assert time.monotonic() < deadline, f"never claimed: {missed}"
+            self._claim_in_any_order([scope], 8, isolated, which)
+
+    def _missed(self, scope: Scope, isolated: bool) -> list[JobId]:
+        """What may start and waits."""
         waiting = self.model.candidates(lambda new: suits(scope, new), isolated)
-        missed = [j for j in waiting if not j.key or self.model.free_slots(j.key, j.new.concurrency_limit)]
-        assert not missed, f"never claimed: {[job.new.id for job in missed]}"
+        free = [j for j in waiting if not j.key or self.model.free_slots(j.key, j.new.concurrency_limit)]
+        return [job.new.id for job in free]
 
     def _claim_in_any_order(self, scopes: Sequence[Scope], limit: int, isolated: bool, which: int = 0) -> int:
         """Claim at once, one claimer for each scope; what they got must have been theirs to get, and how much it was."""
@@ -269,16 +274,19 @@ class StoreMachine(RuleBasedStateMachine):
         if not batch:
             return
         self.store.link.left = transactions
-        try:
-            self._announce(self.store.run(self.store.jobs.settle(self._settlements(batch))).released)
-            cut = False
-        except DatabaseUnavailable:
-            cut = True
-        finally:
-            self.store.link.left = None
-        if not (cut and transactions == 0):
-            expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in batch])
-            self.lost += [self.held.pop(token) for token in expected]
+        cut = False
+        for some in self._by_sort(batch):
+            if cut:
+                break
+            committed = self.store.link.left != 0
+            try:
+                self._announce(self.store.run(self.store.jobs.settle(self._settlements(some))).released)
+            except DatabaseUnavailable:
+                cut = True
+            if committed:
+                expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in some])
+                self.lost += [self.held.pop(token) for token in expected]
+        self.store.link.left = None
         if cut:
             self._settle(batch)
 
@@ -448,9 +456,17 @@ class StoreMachine(RuleBasedStateMachine):
         limits = {"crash_limit": CRASH_LIMIT, "interruption_limit": INTERRUPTION_LIMIT}
         return [settle(lease, ending, **limits) for lease, ending in batch]
 
+    @staticmethod
+    def _by_sort(batch: Sequence[tuple[Lease, Ending]]) -> list[list[tuple[Lease, Ending]]]:
+        """Successes, and all other endings: each sort is a transaction of its own."""
+        done = [one for one in batch if isinstance(one[1], Completed)]
+        others = [one for one in batch if not isinstance(one[1], Completed)]
+        return [some for some in (done, others) if some]
+
     def _settle(self, batch: Sequence[tuple[Lease, Ending]]) -> None:
-        settled = self.store.run(self.store.jobs.settle(self._settlements(batch)))
-        expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in batch])
-        assert settled.accepted == expected
-        self.lost += [self.held.pop(token) for token in expected]
-        self._announce(settled.released)
+        for some in self._by_sort(batch):
+            settled = self.store.run(self.store.jobs.settle(self._settlements(some)))
+            expected = self.model.settle([(lease.job_id, lease.token, ending) for lease, ending in some])
+            assert settled.accepted == expected
+            self.lost += [self.held.pop(token) for token in expected]
+            self._announce(settled.released)

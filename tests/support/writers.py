@@ -15,6 +15,7 @@ from perdure.domain.settlement import Cancelled, Completed, Crashed, Ending, Int
 from perdure.domain.worker import WorkerId
 from perdure.ports import By, Claimer, Scope
 from perdure.stores.postgres.dispatch import PostgresDispatch
+from tests.support.attempts import settle_each
 from tests.support.system import System, failure, new_id
 
 OPERATOR = By(actor="test", reason="a random history")
@@ -93,7 +94,7 @@ class Writers:
             for _ in range(min(len(self.held), self.dice.randint(1, 3)))
         ]
         if chosen:
-            await self.system.jobs.settle([settle(lease, self.ending()) for lease in chosen])
+            await settle_each(self.system.jobs, [settle(lease, self.ending()) for lease in chosen])
 
     def ending(self) -> Ending:
         endings: list[Ending] = [

@@ -53,11 +53,12 @@ class Jobs(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        """Record where attempts leave their jobs, each only while its token stands.
+        """Record where attempts leave their jobs, each only while its token stands: all in one transaction, or none.
 
-        Successes are recorded first, in one transaction, and all other endings in another: where that fails, the whole call can be
-        repeated.
-        Raises InvalidInput when a value can never be stored, so that repeating the call is useless.
+        Successes go by themselves, and all other endings by themselves: each takes the locks of concurrency keys last and then waits
+        for nobody. In one transaction the second would wait for what a user's open transaction has locked while the first keeps all
+        claims of its keys waiting.
+        Raises ValueError when both are mixed, and InvalidInput when a value can never be stored, so that repeating the call is useless.
         """
         ...
 

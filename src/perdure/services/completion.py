@@ -15,7 +15,7 @@ import structlog
 
 from perdure.domain.errors import InvalidInput, Unavailable
 from perdure.domain.lease import Lease
-from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
+from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Settled
 
@@ -31,7 +31,7 @@ class Settling(Protocol):
     """The part of the port `Jobs` that ends attempts."""
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        """Record where attempts leave their jobs, each only while its token stands."""
+        """Record where attempts leave their jobs, each only while its token stands; never successes and others at once."""
         ...
 
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
@@ -131,7 +131,7 @@ class Completion:
             if not self._waiting:
                 await self._woken()
                 continue
-            batch = self._in_flight = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            batch = self._in_flight = self._taken(most)
             away: Unavailable | None = None
             kept: Sequence[Finished] = ()
             try:
@@ -178,6 +178,16 @@ class Completion:
         elif away is None and self._told:
             log.info("results are stored again")
             self._told = False
+
+    def _taken(self, most: int) -> list[Finished]:
+        """The first results that wait, up to `most`: successes or other endings, whichever the first one is, as the port has it."""
+        first = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        succeeded = isinstance(first[0].ending, Completed)
+        others = [one for one in first if isinstance(one.ending, Completed) is not succeeded]
+        if not others:
+            return first
+        self._waiting.extendleft(reversed(others))
+        return [one for one in first if isinstance(one.ending, Completed) is succeeded]
 
     def _put_aside(self, kept: Sequence[Finished]) -> None:
         """Let results wait that the database refuses though it is there, so that they hold up no others."""

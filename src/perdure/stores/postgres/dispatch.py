@@ -23,7 +23,7 @@ from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 FULL_PASS_S = 1.0
 SHORTEST_BETWEEN_FULL_PASSES_S, LONGEST_BETWEEN_FULL_PASSES_S = 0.1, 10.0
 FULL_PASS_SHARE = 20
-"""The next full pass comes after so many times as long as the last one took longer than other claims, at the soonest."""
+"""The next full pass comes after so many times as long as each of the last two took longer than other claims, at the soonest."""
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
 LOOKS = 5
@@ -64,7 +64,7 @@ class Watermarks:
 
     def __init__(self) -> None:
         self._floors: dict[tuple[int, int], int] = {}
-        self._full_at = self._pause = 0.0
+        self._full_at = self._pause = self._excess = 0.0
         self._usual: float | None = None
         self._rung = self._found_none = False
         self._is_full = False
@@ -93,14 +93,16 @@ class Watermarks:
         if not self._is_full:
             self._usual = took
         elif self._usual is not None:
-            self._pause = min(LONGEST_BETWEEN_FULL_PASSES_S, FULL_PASS_SHARE * max(0.0, took - self._usual))
+            before, self._excess = self._excess, max(0.0, took - self._usual)
+            # The shorter of two: one that a busy machine held up says nothing of dead rows.
+            self._pause = min(LONGEST_BETWEEN_FULL_PASSES_S, FULL_PASS_SHARE * min(before, self._excess))
         if self.lowered == lowered:
             for row in rows:
                 self._floors[row["lane"], row["band"]] = row["rank"]
 
     def failed(self) -> None:
         """The claim may have been committed, or not: look at everything next."""
-        self._full_at = self._pause = 0.0
+        self._full_at = self._pause = self._excess = 0.0
 
 
 FIRST_RANK = -(2**63)

@@ -63,16 +63,14 @@ class PostgresJobs:
             return await self._database.fetch(self._sql["enqueue"], encode_jobs(jobs), on_duplicate)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        others = [s for s in settlements if s.outcome is not Outcome.COMPLETED]
-        done = [s for s in settlements if s.outcome is Outcome.COMPLETED] if others else settlements
-        rows = []
+        done = sum(s.outcome is Outcome.COMPLETED for s in settlements)
+        if 0 < done < len(settlements):
+            raise ValueError("successes and other endings are settled by themselves")
         try:
-            # Two transactions: each takes the locks of concurrency keys last and then waits for nobody. In one, the second would
-            # wait for what a user's open transaction has locked while the first keeps all claims of its keys waiting.
             if done:
-                rows += await self._database.fetch(self._sql["settle_completed"], *_completed(done))
-            if others:
-                rows += await self._database.fetch(self._sql["settle_others"], *_others(others))
+                rows = await self._database.fetch(self._sql["settle_completed"], *_completed(settlements))
+            else:
+                rows = await self._database.fetch(self._sql["settle_others"], *_others(settlements))
         except REFUSED as error:
             raise InvalidInput("outcome", f"PostgreSQL refuses it: {error}") from error
         accepted = frozenset(row[0] for row in rows if row[0] is not None)

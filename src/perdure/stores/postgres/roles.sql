@@ -38,6 +38,7 @@ GRANT INSERT, UPDATE, DELETE ON perdure.available_jobs, perdure.parked_jobs, per
     perdure.models, perdure.followed_advice TO perdure_worker;
 GRANT UPDATE ON perdure.model_posts TO perdure_worker; -- the leader trains, promotes and rolls back
 GRANT INSERT ON perdure.job_executions, perdure.job_events TO perdure_worker;
+GRANT INSERT (name) ON perdure.queues TO perdure_worker; -- a queue is known once it is served; its settings are the owner's
 GRANT INSERT, DELETE ON perdure.worker_history TO perdure_worker; -- the leader forgets what is past the retention
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA perdure TO perdure_worker;
 -- The leader makes and drops day partitions; what is still needed the function itself does not drop.

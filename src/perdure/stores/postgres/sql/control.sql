@@ -23,9 +23,10 @@ WITH blocked AS (
     UNION ALL
     SELECT p.job_id, p.lane, p.run, p.attempt, p.crashes, p.interruptions, 'available', p.available_at, p.xid, NULL FROM parked p
 ), history AS (
-    INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, available_at, available_xid, cause)
+    -- The clock, for the transaction may have begun before the attempt ended that made the job wait: its end comes after that in the history.
+    INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, available_at, available_xid, settled_at, cause)
     SELECT g.job_id, g.lane, g.run, g.attempt, g.crashes, g.interruptions, 'cancelled', 'cancelled', g.available_at, g.available_xid,
-        concat_ws(': ', 'cancelled by ' || :actor, nullif(:reason::text, '')) FROM gone g
+        clock_timestamp(), concat_ws(': ', 'cancelled by ' || :actor, nullif(:reason::text, '')) FROM gone g
 ), keys AS (
     DELETE FROM perdure.unique_keys u USING gone g WHERE u.job_id = g.job_id AND NOT perdure.counts_in(u.states, 'cancelled')
 ), events AS (

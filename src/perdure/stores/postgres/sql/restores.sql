@@ -237,10 +237,11 @@ WITH planned AS MATERIALIZED (
         ) AS has_letter, concat_ws('; ', nullif(p.cause, ''), format('as at %s by restore %s', p.cut_at, p.restore_id)) AS cause
     FROM gone g JOIN planned p ON p.job_id = g.job_id
 ), history AS (
-    INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, available_at, available_xid, cause,
-        error, result)
-    SELECT t.job_id, t.lane, t.run, t.attempt, t.crashes, t.interruptions, t.outcome, t.state, t.available_at, t.available_xid, t.cause, t.error,
-        t.result FROM told t
+    -- By the clock, as `cancel_waiting` has it.
+    INSERT INTO perdure.job_executions (job_id, lane, run, attempt, crashes, interruptions, outcome, state, available_at, available_xid,
+        settled_at, cause, error, result)
+    SELECT t.job_id, t.lane, t.run, t.attempt, t.crashes, t.interruptions, t.outcome, t.state, t.available_at, t.available_xid,
+        clock_timestamp(), t.cause, t.error, t.result FROM told t
 ), letters AS (
     INSERT INTO perdure.dead_letter_queue (job_id, lane, run, attempt, crashes, interruptions, outcome, fingerprint, cause, error)
     SELECT t.job_id, t.lane, t.run, t.attempt, t.crashes, t.interruptions, t.outcome,

@@ -13,7 +13,7 @@ from tests.support.browser import browser, needs_chromium
 from tests.support.command import Command
 from tests.support.servers import postgres_binaries
 from tests.support.terminal import Running, running
-from tests.web.test_browser import opened
+from tests.whole.test_browser import opened
 
 pytestmark = [pytest.mark.skipif(**needs_chromium()), pytest.mark.timeout(600)]
 PATIENCE_S = 300.0
