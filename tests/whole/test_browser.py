@@ -60,6 +60,7 @@ def paths(shown: dict[str, UUID]) -> list[str]:
     return [
         "/workers?as_of=1s",  # first: the one moment that is remembered must not be long ago
         f"/jobs/{shown['retryable']}?as_of=1s",
+        *(f"/{page}?as_of=1s" for page in ("", "jobs", "queues", "dead-letters", "flows", "audit")),
         "/",
         "/jobs",
         f"/jobs/{shown['retryable']}",
