@@ -1,12 +1,16 @@
 """Imports an application in a process of its own and tells what jobs it has, or why it cannot be imported.
 
-`python -m perdure.runtime.trial APP PARENT`: as JSON on stdout the jobs, or why there are none; it ends with its parent.
+`python -m perdure.runtime.trial APP PARENT`: as JSON on stdout the jobs, or why there are none; it ends with its parent, and
+waits for nothing that the application has started.
 """
 
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
+from tempfile import TemporaryFile
+from typing import NoReturn
 
 import msgspec
 
@@ -33,28 +37,32 @@ class _Told(msgspec.Struct, kw_only=True):
     trace: str = ""
 
 
-async def try_out(app: str) -> list[JobOfApp]:
-    """The jobs of an application as it is on the disk now. Raises BrokenApplication."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "perdure.runtime.trial",
-        app,
-        str(os.getpid()),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        found, said = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
+async def try_out(app: str, environment: Mapping[str, str] | None = None) -> list[JobOfApp]:
+    """The jobs of an application as it is on the disk now, imported with these variables, else with ours. Raises BrokenApplication."""
+    with TemporaryFile() as said:  # no pipe: what the application starts may keep it open
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "perdure.runtime.trial",
+            app,
+            str(os.getpid()),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+            env=environment,
+        )
+        try:
+            found, _ = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        said.seek(0)
+        trace = said.read().decode(errors="replace").strip()
     try:
         told = msgspec.json.decode(found, type=_Told)
     except msgspec.DecodeError:
         why = f"{app} cannot be imported: its process ended with code {process.returncode}"
-        raise BrokenApplication(why, trace=said.decode(errors="replace").strip()) from None
+        raise BrokenApplication(why, trace=trace) from None
     if told.why:
         raise BrokenApplication(told.why, next_step=told.next_step, trace=told.trace)
     return told.jobs
@@ -84,12 +92,16 @@ def tried(app: str) -> _Told:
         return _Told(why=mended.why, next_step=mended.next_step, trace=mended.trace)
 
 
-def main(app: str, parent: int) -> int:
-    """Try the application out, and tell."""
+def main(app: str, parent: int) -> NoReturn:
+    """Try the application out, and tell; what it writes, in whatever way, goes where errors go."""
     die_with_parent(parent)
-    sys.stdout.write(msgspec.json.encode(tried(app)).decode())
-    return 0
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        answer.write(msgspec.json.encode(tried(app)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without waiting for threads of the application
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    main(sys.argv[1], int(sys.argv[2]))

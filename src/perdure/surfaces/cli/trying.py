@@ -9,15 +9,19 @@ if TYPE_CHECKING:
 async def unserved_queues(application: str, settings: "Settings") -> list[str]:
     """A warning where jobs of the application are enqueued on queues that a worker with these settings does not serve.
 
-    The application is imported in a process of its own. One that is not done in `start_timeout_s` is left to the worker,
-    which says so of each of its processes. Raises BrokenApplication.
+    The application is imported in a process of its own, which has the settings in its environment as those of the worker have.
+    One that is not done in `start_timeout_s` is left to the worker, which says so of each of its processes. Raises BrokenApplication.
     """
     import asyncio
+    import os
 
+    from perdure.runtime.exported import export
     from perdure.runtime.trial import try_out
 
+    environment = dict(os.environ)
+    export(settings, environment)
     try:
-        jobs = await asyncio.wait_for(try_out(application), settings.start_timeout_s)
+        jobs = await asyncio.wait_for(try_out(application, environment), settings.start_timeout_s)
     except TimeoutError:
         return []
     left_out = [job for job in jobs if job.queue not in settings.queues]

@@ -82,9 +82,11 @@ async def run(
         connection, queues=queues, processes=processes, concurrency=concurrency, log_level=level
     )
     found = application_of(application, settings)
-    for caution in [*settings.cautions, *await unserved_queues(found, settings)]:
+    for caution in settings.cautions:
         tell(f"warning: {caution}")
     with located(settings) as settings_with_database:
+        for left_out in await unserved_queues(found, settings_with_database):
+            tell(f"warning: {left_out}")
         return await run_worker(settings_with_database, found)
 
 
