@@ -99,6 +99,9 @@ async def test_a_request_to_cancel_is_carried_on_beside_one_that_must_wait(
         states = {job_id: await system.state(job_id) for job_id in jobs}
         assert states == {job_id: "running" if job_id == again.job_id else "cancelled" for job_id in jobs}
         await transaction.rollback()
+    await system.end(again, failure(retry_in=0))
+    await asyncio.wait_for(stores.control.carry_on_cancel_requests(limit=10), 40)
+    assert await system.state(again.job_id) == "cancelled"
 
 
 async def test_a_term_is_renewed_and_given_up_whatever_a_duty_waits_for(stores: SupervisorStores) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.errors import DatabaseUnavailable, InvalidInput, Locked
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Interrupted, Outcome, Settlement
 from perdure.ports import Settled
@@ -21,13 +21,24 @@ class Door:
         self.open = opened
         self.fit = fit
         self.refused: set[UUID] = set()
+        self.locked: set[UUID] = set()
+        self.unsettleable: set[UUID] = set()
+        self.breaks_after: set[UUID] = set()
         self.settled: list[UUID] = []
         self.sorts: list[set[Outcome]] = []
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         if not self.open or len(settlements) > self.fit:
             raise DatabaseUnavailable("no connection is left")
-        if self.refused & {one.token for one in settlements}:
+        tokens = {one.token for one in settlements}
+        if self.locked & tokens:
+            raise Locked("what is to be changed is locked")
+        if self.unsettleable & {one.token for one in settlements if one.outcome is Outcome.COMPLETED}:
+            raise InvalidInput("outcome", "too large")
+        if self.breaks_after & tokens and self.settled:
+            self.breaks_after.clear()
+            raise DatabaseUnavailable("the connection is lost")
+        if self.refused & tokens:
             raise RuntimeError("permission denied for a table of somebody's trigger")
         self.sorts.append({one.outcome for one in settlements})
         self.settled += [one.token for one in settlements]
@@ -64,6 +75,46 @@ async def test_a_result_that_is_refused_again_and_again_holds_up_no_other_and_no
     await asyncio.wait_for(running, SOON_S)
     assert {leases[0].token, late.token} <= set(door.settled)
     assert not mended & set(door.settled)
+
+
+async def test_a_result_that_waits_for_a_transaction_of_others_holds_up_no_other_and_no_claim() -> None:
+    """It is tried for as long as that transaction stands open, also while the process drains."""
+    door = Door(opened=True)
+    completion, leases = completion_with(door), [lease() for _ in range(40)]
+    door.locked = {leases[0].token, leases[33].token}
+    for one in leases:
+        completion.add(one, Completed(result=None), 100.0, 100.1)
+    running = asyncio.create_task(completion.run())
+
+    async def others_settled() -> bool:
+        return set(door.settled) == {one.token for one in leases} - door.locked
+
+    assert await eventually(others_settled, within_s=SOON_S)
+    assert not completion.full
+    completion.add(late := lease(), Completed(result=None), 100.0, 100.1)
+    completion.close()
+    assert await eventually(lambda: told(late.token in door.settled), within_s=SOON_S)
+    assert completion.tokens == door.locked
+    door.locked = set()
+    await asyncio.wait_for(running, SOON_S)
+    assert set(door.settled) == {one.token for one in (*leases, late)}
+
+
+async def told(value: bool) -> bool:
+    return value
+
+
+async def test_what_a_round_has_stored_before_its_connection_was_lost_is_not_handed_in_again() -> None:
+    """An outcome that can never be stored has failed for good in its place: handed in as it was, it would look stale."""
+    door = Door(opened=True)
+    completion, leases = completion_with(door), [lease() for _ in range(4)]
+    door.unsettleable, door.breaks_after = {leases[0].token}, {leases[3].token}
+    for one in leases:
+        completion.add(one, Completed(result=None), 100.0, 100.1)
+    completion.close()
+    await asyncio.wait_for(completion.run(), SOON_S)
+    assert sorted(door.settled) == sorted(one.token for one in leases)
+    assert len(door.settled) == len(set(door.settled))
 
 
 async def test_results_that_do_not_fit_into_one_message_go_in_smaller_ones() -> None:

@@ -19,8 +19,8 @@ from tests.support.database import Store, after, new_job
 from tests.support.waiting import eventually
 
 
-async def race(store: Store, parent: NewJob, child: NewJob, *, child_first: bool) -> None:
-    """Settle the parent and enqueue the child in two transactions that overlap and do not see each other."""
+async def race(store: Store, parent: NewJob, *children: NewJob, child_first: bool) -> None:
+    """Settle the parent and enqueue its children in two transactions that overlap and do not see each other."""
     (lease,) = await store.claim()
     assert lease.job_id == parent.id
     settling, enqueueing = await asyncpg.connect(store.url), await asyncpg.connect(store.url)
@@ -32,7 +32,7 @@ async def race(store: Store, parent: NewJob, child: NewJob, *, child_first: bool
     end = settling.fetch(
         sql["settle_completed"].numbered(), [outcome.job_id], [outcome.token], [None], [0], [0]
     )
-    add = enqueueing.fetch(sql["enqueue"].numbered(), encode_jobs([child]), "raise")
+    add = enqueueing.fetch(sql["enqueue"].numbered(), encode_jobs(children), "raise")
     for step in (add, end) if child_first else (end, add):
         await step
     for transaction in (added, done) if child_first else (done, added):
@@ -52,6 +52,25 @@ async def test_a_child_written_while_its_parent_ends_is_found(store: Store, chil
         (place,) = await store.jobs.resolve(limit=100)
         assert place.job_id == child.id
         assert await store.drain() == [child.id]
+
+
+async def test_a_child_that_somebody_holds_locked_keeps_no_other_from_its_look(store: Store) -> None:
+    """Not those of the same parent, nor so many others as one round looks at."""
+    parent, open_ended = new_job(), new_job()
+    child, held = after(parent), after(parent, open_ended)
+    await store.add(parent)
+    await store.add(open_ended)
+    await race(store, parent, held, child, child_first=True)
+    (lease,) = await store.claim()
+    async with store.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await complete(connection, lease.job_id, lease.token, None)
+        for found in ([child.id], []):
+            places = await asyncio.wait_for(store.jobs.resolve(limit=1), 20)
+            assert [place.job_id for place in places] == found
+        await transaction.commit()
+    assert [place.job_id for place in await store.jobs.resolve(limit=1)] == [held.id]
 
 
 async def test_a_child_seen_while_its_parent_still_ends_is_looked_at_again(store: Store) -> None:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from perdure.ports import Scope
 from perdure.stores.postgres.dispatch import (
     FIRST_RANK,
     FULL_PASS_S,
     LONGEST_BETWEEN_FULL_PASSES_S,
+    PostgresDispatch,
     Watermarks,
 )
+from tests.support.database import Store, claimer, new_job
+from tests.support.waiting import eventually
 
 STREAMS = [(1, 0)]
 ROW = {"lane": 1, "band": 0, "rank": 700}
@@ -83,3 +87,21 @@ def test_one_full_pass_that_was_held_up_is_not_taken_for_dead_rows() -> None:
     assert looks.look(after=FULL_PASS_S, took=0.02)
     assert not looks.look(after=0.1, took=0.02, found=False)
     assert looks.look(after=0.1, took=0.02)
+
+
+async def test_a_full_pass_of_one_group_of_kinds_is_none_of_another(store: Store) -> None:
+    """A process claims for each group by itself: one that is fed steadily must not hide what another's claims passed over."""
+    fed, other = (Scope(queues=("default",), kinds=(kind,)) for kind in ("app.fed", "app.other"))
+    dispatch, me = PostgresDispatch(store.database), claimer()
+    hidden = new_job("app.other")
+    await store.add(new_job("app.other"))
+    assert await dispatch.claim(me, other, limit=1)
+    await store.add(hidden)
+    await store.sql(f"UPDATE perdure.available_jobs SET rank = {FIRST_RANK} + 1 WHERE job_id = $1", hidden.id)
+
+    async def found() -> bool:
+        await store.add(new_job("app.fed"))
+        assert await dispatch.claim(me, fed, limit=1)
+        return any(lease.job_id == hidden.id for lease in await dispatch.claim(me, other, limit=1))
+
+    assert await eventually(found, within_s=20)

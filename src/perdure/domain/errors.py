@@ -266,6 +266,12 @@ class DatabaseUnavailable(Unavailable):
     next_step = "check that the server runs and that PERDURE_DATABASE_URL is right, then `perdure doctor`"
 
 
+class Locked(DatabaseUnavailable):
+    """PostgreSQL answers, but what is to be changed waits for a transaction that somebody holds open."""
+
+    next_step = "pg_stat_activity and pg_locks tell who waits for whom; it goes on when that transaction ends"
+
+
 class RollbackDetected(Unavailable):
     """The database went back in time or was moved: nothing is claimed or enqueued until somebody adopts it."""
 

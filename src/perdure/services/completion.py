@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from perdure.domain.errors import InvalidInput, Unavailable
+from perdure.domain.errors import InvalidInput, Locked, Unavailable
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
@@ -22,6 +22,9 @@ from perdure.ports import Dispatch, Settled
 BATCH = 500
 LONGEST_PAUSE_S = 2.0
 LONGEST_ASIDE_S = 30.0
+MOST_LOCK_WAITS = 3
+"""How often one round may wait for what somebody's open transaction has locked, before the results that may have to wait go aside."""
+TOLD = 10
 UNSETTLEABLE = "perdure.Unsettleable"
 
 log = structlog.get_logger("perdure.completion")
@@ -81,8 +84,9 @@ class Completion:
         self._on_settled = on_settled
         self._waiting: deque[Finished] = deque()
         self._in_flight: list[Finished] = []
-        self._set_aside: list[Finished] = []
+        self._set_aside: deque[Finished] = deque()
         self._aside_until = 0.0
+        self._lock_waits = 0
         self._aside_pause = 0.0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -125,28 +129,34 @@ class Completion:
 
     async def run(self) -> None:
         """Settle until `close` was called and everything is settled, or cannot be."""
-        pause, most = 0.0, BATCH
+        pause, most, most_aside = 0.0, BATCH, BATCH
         while self.unsettled or not self._closing:
-            self._take_up_again()
-            if not self._waiting:
+            aside = bool(self._set_aside) and monotonic() >= self._aside_until
+            if not aside and not self._waiting:
                 await self._woken()
                 continue
-            batch = self._in_flight = self._taken(most)
+            batch = self._in_flight = (
+                self._taken(self._set_aside, most_aside) if aside else self._taken(self._waiting, most)
+            )
+            began, self._lock_waits = monotonic(), 0
             away: Unavailable | None = None
-            kept: Sequence[Finished] = ()
             try:
-                kept = await self._settle_apart(batch)
+                await self._settle_apart(batch)
             except Unavailable as error:
                 away = error
-            self._in_flight = []
+            left, self._in_flight = self._in_flight, []
             if away is None:
                 pause, most = 0.0, min(BATCH, most * 2)
-                self._put_aside(kept)
+                if aside or self._lock_waits:
+                    # The next round takes no more than this one has not told apart.
+                    waits = self._lock_waits
+                    most_aside = max(1, len(batch) >> waits) if waits else min(BATCH, most_aside * 2)
+                self._put_aside(left, monotonic() - began)
                 self._tell_of(None)
             else:
                 # A connection may also be lost because so much does not fit into one message.
                 pause, most = min(LONGEST_PAUSE_S, pause * 2 or 0.05), max(1, len(batch) // 2)
-                self._waiting.extendleft(reversed(batch))
+                self._waiting.extendleft(reversed(left))
                 self._tell_of(away, for_long=pause >= LONGEST_PAUSE_S)
                 await asyncio.sleep(pause)
             self._settled.set()
@@ -179,52 +189,77 @@ class Completion:
             log.info("results are stored again")
             self._told = False
 
-    def _taken(self, most: int) -> list[Finished]:
+    @staticmethod
+    def _taken(waiting: deque[Finished], most: int) -> list[Finished]:
         """The first results that wait, up to `most`: successes or other endings, whichever the first one is, as the port has it."""
-        first = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        first = [waiting.popleft() for _ in range(min(most, len(waiting)))]
         succeeded = isinstance(first[0].ending, Completed)
         others = [one for one in first if isinstance(one.ending, Completed) is not succeeded]
         if not others:
             return first
-        self._waiting.extendleft(reversed(others))
+        waiting.extendleft(reversed(others))
         return [one for one in first if isinstance(one.ending, Completed) is succeeded]
 
-    def _put_aside(self, kept: Sequence[Finished]) -> None:
-        """Let results wait that the database refuses though it is there, so that they hold up no others."""
-        if kept and self._closing:
-            ids = [str(one.lease.job_id) for one in kept]
+    def _put_aside(self, left: Sequence[Finished], took: float) -> None:
+        """Let results wait that the database refuses though it is there, or that wait for a transaction which somebody holds open.
+
+        So they hold up no others, or half of the time at most. What waits for a transaction can be stored once that has ended: it
+        is tried for as long as its process may.
+        """
+        if left and self._closing and not self._lock_waits:
+            ids = [str(one.lease.job_id) for one in left]
             log.error("results could not be stored to the end; these jobs run again", jobs=ids)
-        elif kept:
-            self._aside_pause = min(LONGEST_ASIDE_S, self._aside_pause * 2 or 0.05)
+        elif left:
+            if self._lock_waits and not self._aside_pause:
+                ids = [str(one.lease.job_id) for one in left[:TOLD]]
+                log.warning(
+                    "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
+                )
+            self._aside_pause = min(LONGEST_ASIDE_S, max(self._aside_pause * 2 or 0.05, took))
             self._aside_until = monotonic() + self._aside_pause
-            self._set_aside += kept
+            self._set_aside += left
         elif not self._set_aside:
             self._aside_pause = 0.0
 
-    def _take_up_again(self) -> None:
-        if self._set_aside and monotonic() >= self._aside_until:
-            self._waiting.extend(self._set_aside)
-            self._set_aside = []
+    async def _settle_apart(self, batch: Sequence[Finished]) -> None:
+        """Settle, and leave those in flight that the database refuses; they are told apart from the others by halves.
 
-    async def _settle_apart(self, batch: Sequence[Finished]) -> list[Finished]:
-        """Settle, and give back those that the database refuses; they are told apart from the others by halves.
-
+        So are those that wait for somebody's open transaction, as far as `MOST_LOCK_WAITS` goes.
         One whose outcome can never be stored fails for good in its place. Raises Unavailable.
         """
+        if self._lock_waits >= MOST_LOCK_WAITS or await self._are_settled(batch) or len(batch) == 1:
+            return
+        half = len(batch) // 2
+        await self._settle_apart(batch[:half])
+        await self._settle_apart(batch[half:])
+
+    async def _are_settled(self, batch: Sequence[Finished]) -> bool:
+        """Settle all, or none. Raises Unavailable."""
         try:
             await self._settle(batch)
+        except Locked:
+            self._lock_waits += 1
+            return False
         except Unavailable:
             raise
         except Exception as error:
-            if len(batch) > 1:
-                half = len(batch) // 2
-                return await self._settle_apart(batch[:half]) + await self._settle_apart(batch[half:])
-            (one,) = batch
-            if isinstance(error, InvalidInput) and not _unsettleable(one):
-                return await self._settle_apart([_failed_for_good(one, error)])
-            log.exception("a result could not be stored; trying again", job=str(one.lease.job_id))
-            return [one]
-        return []
+            if len(batch) == 1:
+                if failed := self._replaced(batch[0], error):
+                    return await self._are_settled([failed])
+                log.exception("a result could not be stored; trying again", job=str(batch[0].lease.job_id))
+            return False
+        settled = {one.lease.token for one in batch}
+        self._in_flight = [one for one in self._in_flight if one.lease.token not in settled]
+        return True
+
+    def _replaced(self, one: Finished, error: Exception) -> Finished | None:
+        """What is stored in place of an outcome that can never be stored, if that is what the error says."""
+        if not isinstance(error, InvalidInput) or _unsettleable(one):
+            return None
+        failed = _failed_for_good(one, error)
+        # In flight, too: where the connection is lost later in this round, this ending is the one to be repeated.
+        self._in_flight = [failed if other is one else other for other in self._in_flight]
+        return failed
 
     async def _settle(self, batch: Sequence[Finished]) -> None:
         now = monotonic()

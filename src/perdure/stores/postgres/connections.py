@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from perdure.domain.errors import DatabaseUnavailable, PerdureError, RollbackDetected, SchemaMissing
+from perdure.domain.errors import DatabaseUnavailable, Locked, PerdureError, RollbackDetected, SchemaMissing
 from perdure.stores.postgres.statements import Statement
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ ABANDONED = {
 that it keeps would hold up rescue for as long as the server waits for it, by default two hours."""
 
 BOUNDED_WAITS = {"lock_timeout": "2s"}
-"""Settings of sessions that many duties share: none of them waits longer than that for what somebody else has locked. It is longer
+"""Settings of sessions that many duties or results share: none of them waits longer than that for what somebody else has locked. It is longer
 than the server takes to find a deadlock (`deadlock_timeout`, a second)."""
 
 
@@ -115,10 +115,7 @@ def translation(error: Exception, server: str = "") -> PerdureError | None:
             next_step="`perdure doctor` tells whether the server answers; pg_stat_activity and pg_locks tell who waits for whom",
         )
     if isinstance(error, asyncpg.LockNotAvailableError):
-        return DatabaseUnavailable(
-            "what is to be changed is locked by a transaction that somebody holds open",
-            next_step="pg_stat_activity and pg_locks tell who waits for whom; it goes on when that transaction ends",
-        )
+        return Locked("what is to be changed is locked by a transaction that somebody holds open")
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate == HALTED:
         return RollbackDetected(error.args[0])
     if isinstance(error, LOST):

@@ -68,14 +68,14 @@ class PostgresControl:
     async def carry_on_cancel_requests(self, *, limit: int) -> int:
         """A request outlives its lease when the attempt ended in another way: it then holds for the job."""
         stale = await self._database.fetch(self._sql["stale_requests"], limit)
+        carried: list[UUID] = []
         for reason, rows in groupby(
             sorted(stale, key=lambda row: row["reason"]), key=lambda row: row["reason"]
         ):
             by = By(actor=PERDURE, reason=reason)
-            await past_locks(partial(self.cancel, by=by), [row["job_id"] for row in rows])
-        gone = await self._database.fetch(
-            self._sql["sweep_cancel_requests"], [row["job_id"] for row in stale]
-        )
+            done, _ = await past_locks(partial(self.cancel, by=by), [row["job_id"] for row in rows])
+            carried += [acted.job_id for some in done for acted in some]
+        gone = await self._database.fetch(self._sql["sweep_cancel_requests"], carried)
         return len(gone)
 
     async def _followed(

@@ -134,7 +134,7 @@ class PostgresDispatch:
         self._sql = statements("dispatch", schema)
         self._channel = doorbell(schema)
         self._grace_ms = grace_ms
-        self._watermarks: dict[bool, Watermarks] = {False: Watermarks(), True: Watermarks()}
+        self._watermarks: dict[tuple[bool, Scope | None], Watermarks] = {}
         self._lanes = LaneCache(database, schema=schema)
         self._bell = asyncio.Event()
         self._hearing = Hearing()
@@ -157,7 +157,9 @@ class PostgresDispatch:
         told = streams_of(payload)
         for lane, band, rank in told:
             self._lanes.told(lane)
-            self._watermarks[band == Band.SUSPECT].lower(lane, band, rank)
+            for (isolated, _), watermarks in self._watermarks.items():
+                if isolated == (band == Band.SUSPECT):
+                    watermarks.lower(lane, band, rank)
         if not told:
             for watermarks in self._watermarks.values():
                 watermarks.ring()
@@ -168,11 +170,12 @@ class PostgresDispatch:
             return []
         bands = (Band.SUSPECT,) if claimer.isolated else BANDS
         streams = [(lane, int(band)) for lane in lanes for band in bands]
+        watermarks = self._watermarks_of(claimer, scope)
         leases: list[Lease] = []
         with refused(claimer):
             for _ in range(LOOKS):
                 sought = limit - len(leases)
-                rows = await self._look(claimer, streams, sought)
+                rows = await self._look(claimer, watermarks, streams, sought)
                 gained = await self._with_gated(claimer, rows, sought)
                 leases += gained
                 if len(rows) < sought or len(gained) == sought:
@@ -185,10 +188,13 @@ class PostgresDispatch:
             await self._lanes.refresh(scope)
         return leases
 
+    def _watermarks_of(self, claimer: Claimer, scope: Scope | None = None) -> Watermarks:
+        """A scope's own: a full pass of one, which looks at its streams alone, is none of another's."""
+        return self._watermarks.setdefault((claimer.isolated, scope), Watermarks())
+
     async def _look(
-        self, claimer: Claimer, streams: list[tuple[int, int]], limit: int
+        self, claimer: Claimer, watermarks: Watermarks, streams: list[tuple[int, int]], limit: int
     ) -> list[asyncpg.Record]:
-        watermarks = self._watermarks[claimer.isolated]
         lowered, began = watermarks.lowered, monotonic()
         try:
             rows = await self._database.fetch(
@@ -224,10 +230,11 @@ class PostgresDispatch:
             gated = [row for row in rows if row["token"] is None]
             if gated:
                 rows = [row for row in rows if row["token"] is not None]
+                watermarks = self._watermarks_of(claimer)
                 for row in gated:
-                    self._watermarks[claimer.isolated].lower(row["lane"], row["band"], row["rank"])
+                    watermarks.lower(row["lane"], row["band"], row["rank"])
                 streams = sorted({(row["lane"], row["band"]) for row in gated})
-                rows += await self._look(claimer, streams, len(places) - len(rows))
+                rows += await self._look(claimer, watermarks, streams, len(places) - len(rows))
             return await self._with_gated(claimer, rows, len(places))
 
     async def _with_gated(self, claimer: Claimer, rows: list[asyncpg.Record], limit: int) -> list[Lease]:

@@ -19,7 +19,7 @@ from perdure.domain.errors import (
 from perdure.domain.job import Disposition, Enqueued, JobId, JobState, NewJob
 from perdure.domain.settlement import Outcome, Settlement
 from perdure.ports import Place, Settled
-from perdure.stores.postgres.connections import Database, DedicatedDatabase
+from perdure.stores.postgres.connections import BOUNDED_WAITS, Database, DedicatedDatabase
 from perdure.stores.postgres.locks import past_locks
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
@@ -30,9 +30,10 @@ REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg
 
 LONGEST_DELAY_MS = 100 * 365 * 86_400_000
 
-SETTLE_SETTINGS = {"enable_seqscan": "off"}
+SETTLE_SETTINGS = {"enable_seqscan": "off", **BOUNDED_WAITS}
 """The tables of leases, keys and edges are nearly empty at one moment and full at the next: a plan that was made for the
-first would read them whole for each settlement (docs/decisions/0004-claim-plan.md)."""
+first would read them whole for each settlement (docs/decisions/0004-claim-plan.md). And one result that waits for a user's open
+transaction must not hold up all others of its process."""
 
 
 def settler_database(database_url: str, *, application_name: str) -> DedicatedDatabase:

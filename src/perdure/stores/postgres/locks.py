@@ -3,9 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import asyncpg
-
-from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.errors import Locked
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -21,9 +19,8 @@ async def past_locks(
     """
     try:
         return [await act(items)], 0
-    except DatabaseUnavailable as error:
-        if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-            raise
+    except Locked:
+        pass
     if len(items) == 1:
         return [], 1
     half = len(items) // 2

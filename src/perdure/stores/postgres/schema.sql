@@ -2150,7 +2150,7 @@ BEGIN
 END $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.resolve_blocked(children uuid[])
+CREATE OR REPLACE FUNCTION perdure.resolve_blocked(children uuid[], most integer DEFAULT NULL::integer)
  RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
  LANGUAGE plpgsql
 AS $function$
@@ -2164,7 +2164,12 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SELECT coalesce(max(age(a.backend_xmin)), -1) INTO oldest FROM pg_stat_activity a
         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker';
-        children := ARRAY(SELECT b.job_id FROM perdure.blocked_jobs b WHERE b.job_id = ANY (children) FOR UPDATE SKIP LOCKED);
+    END IF;
+    IF children IS NULL THEN
+        children := ARRAY(
+            SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified AND b.look_at <= now()
+            ORDER BY b.look_at LIMIT most FOR UPDATE SKIP LOCKED
+        );
     END IF;
     FOR ended IN
         SELECT e.state, array_agg(e.job_id) AS ids
@@ -2173,7 +2178,7 @@ BEGIN
             WHERE d.child_id = ANY (children) AND d.state = 'waiting'
         )) e GROUP BY e.state
     LOOP
-        RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state);
+        RETURN QUERY SELECT * FROM perdure.settle_edges(ended.ids, ended.state, children);
     END LOOP;
     UPDATE perdure.blocked_jobs b SET verified = coalesce(b.looked_xid <= pg_snapshot_xmin(seen), false),
         looked_xid = coalesce(b.looked_xid, CASE WHEN age(b.xid::xid) > oldest THEN pg_current_xact_id() END),
@@ -2315,7 +2320,7 @@ CREATE OR REPLACE FUNCTION perdure.seen(xid xid8, cut pg_snapshot)
 RETURN CASE WHEN (pg_snapshot_xmin(cut) < '281474976710656'::xid8) THEN ((xid >= '281474976710656'::xid8) OR pg_visible_in_snapshot(xid, cut)) ELSE ((xid >= '281474976710656'::xid8) AND pg_visible_in_snapshot(xid, cut)) END
 ;
 
-CREATE OR REPLACE FUNCTION perdure.settle_edges(parents uuid[], ended perdure.job_state)
+CREATE OR REPLACE FUNCTION perdure.settle_edges(parents uuid[], ended perdure.job_state, among uuid[] DEFAULT NULL::uuid[])
  RETURNS TABLE(lane integer, band smallint, rank bigint, job_id uuid)
  LANGUAGE plpgsql
 AS $function$
@@ -2328,7 +2333,7 @@ BEGIN
         UPDATE perdure.job_dependencies d
         SET state = CASE WHEN ended = 'completed' OR d.on_failure = 'run' THEN 'satisfied' ELSE 'cancelled' END
             ::perdure.edge_state
-        WHERE d.parent_id = ANY (parents) AND d.state = 'waiting'
+        WHERE d.parent_id = ANY (parents) AND d.state = 'waiting' AND (among IS NULL OR d.child_id = ANY (among))
             AND (ended = 'completed' OR d.on_failure <> 'hold')
         RETURNING d.child_id, d.state
     )

@@ -95,6 +95,7 @@ CODES: Mapping[str, ErrorCode] = {
     "RollbackDetected": ErrorCode(5008, Exit.ROLLED_BACK),
     "MemoryUnavailable": ErrorCode(5009, Exit.UNREACHABLE),
     "NotifierFailed": ErrorCode(5010, Exit.UNREACHABLE),
+    "Locked": ErrorCode(5011, Exit.UNREACHABLE),
     "EmbeddedServerError": ErrorCode(5101, Exit.UNREACHABLE),
     "ServerBinariesMissing": ErrorCode(5102, Exit.UNREACHABLE),
     "DataVersionMismatch": ErrorCode(5103, Exit.UNREACHABLE),

@@ -254,9 +254,7 @@ RETURNING lane, band, rank, job_id;
 -- Look once more at the parents of jobs that were blocked while another transaction may have been settling a parent. Jobs that another
 -- transaction has locked are left for a later round.
 -- from: pending   to: available, scheduled, cancelled
-SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(ARRAY(
-    SELECT b.job_id FROM perdure.blocked_jobs b WHERE NOT b.verified AND b.look_at <= now() ORDER BY b.look_at LIMIT :most
-)) r;
+SELECT r.lane, r.band, r.rank, r.job_id FROM perdure.resolve_blocked(NULL, :most) r;
 
 -- name: unpark()
 -- Let parked jobs try again whose key has a free slot that no settling has announced. The keys are found by hopping from one to
