@@ -27,6 +27,13 @@ def export(settings: Settings, environment: MutableMapping[str, str] = os.enviro
             environment.pop(PREFIX + name.upper(), None)
 
 
+def exported(settings: Settings) -> dict[str, str]:
+    """The environment of this process with the settings in it, for one that it starts."""
+    environment = dict(os.environ)
+    export(settings, environment)
+    return environment
+
+
 def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()

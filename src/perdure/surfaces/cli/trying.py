@@ -13,15 +13,12 @@ async def unserved_queues(application: str, settings: "Settings") -> list[str]:
     One that is not done in `start_timeout_s` is left to the worker, which says so of each of its processes. Raises BrokenApplication.
     """
     import asyncio
-    import os
 
-    from perdure.runtime.exported import export
+    from perdure.runtime.exported import exported
     from perdure.runtime.trial import try_out
 
-    environment = dict(os.environ)
-    export(settings, environment)
     try:
-        jobs = await asyncio.wait_for(try_out(application, environment), settings.start_timeout_s)
+        jobs = await asyncio.wait_for(try_out(application, exported(settings)), settings.start_timeout_s)
     except TimeoutError:
         return []
     left_out = [job for job in jobs if job.queue not in settings.queues]
