@@ -215,8 +215,9 @@ class Completion:
                 log.warning(
                     "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
                 )
-            self._aside_pause = min(LONGEST_ASIDE_S, max(self._aside_pause * 2 or 0.05, took))
-            self._aside_until = monotonic() + self._aside_pause
+            if monotonic() >= self._aside_until:  # what comes now does not keep what waits from its turn
+                self._aside_pause = min(LONGEST_ASIDE_S, max(self._aside_pause * 2 or 0.05, took))
+                self._aside_until = monotonic() + self._aside_pause
             self._set_aside += left
         elif not self._set_aside:
             self._aside_pause = 0.0
