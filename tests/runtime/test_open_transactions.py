@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from perdure.domain.errors import Locked
 from perdure.domain.job import LIVE, JobState, NewJob, UniqueRule
 from perdure.domain.liveness import Sight
 from perdure.domain.settlement import Completed, settle
@@ -17,6 +18,7 @@ from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
 from perdure.runtime.settings import Settings
 from perdure.services.stage import Stage
 from perdure.stores.postgres.callers import complete, enqueue_on
+from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.statements import Statement
 from tests.support.attempts import settle_each
 from tests.support.system import System, failure, new_id, system_on
@@ -115,6 +117,22 @@ async def test_a_term_is_renewed_and_given_up_whatever_a_duty_waits_for(stores: 
     assert other._term is not None
     held_up.cancel()
     await asyncio.wait([held_up])
+
+
+async def test_a_result_that_must_wait_for_an_open_enqueue_is_told_as_locked(
+    system: System, database_url: str
+) -> None:
+    """Its process puts it aside then, and stores the others."""
+    await system.add(unique=ONCE)
+    (lease,) = await system.claim()
+    database = settler_database(database_url, application_name="tests")
+    try:
+        async with taken(system):
+            with pytest.raises(Locked):
+                await asyncio.wait_for(PostgresJobs(database).settle([settle(lease, failure())]), 20)
+        assert (await PostgresJobs(database).settle([settle(lease, failure())])).accepted == {lease.token}
+    finally:
+        await database.close()
 
 
 async def test_claims_of_a_concurrency_key_go_on_while_a_result_waits_for_an_open_enqueue(

@@ -21,7 +21,7 @@ from perdure.ports import Dispatch, Settled
 
 BATCH = 500
 LONGEST_PAUSE_S = 2.0
-LONGEST_ASIDE_S = 30.0
+SHORTEST_ASIDE_S, LONGEST_ASIDE_S = 0.05, 30.0
 MOST_LOCK_WAITS = 3
 """How often one round may wait for what somebody's open transaction has locked, before the results that may have to wait go aside."""
 TOLD = 10
@@ -216,7 +216,11 @@ class Completion:
                     "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
                 )
             if monotonic() >= self._aside_until:  # what comes now does not keep what waits from its turn
-                self._aside_pause = min(LONGEST_ASIDE_S, max(self._aside_pause * 2 or 0.05, took))
+                # Those that were not told apart may be free to be stored: their turn comes soon again.
+                longer = 1 if self._lock_waits >= MOST_LOCK_WAITS else 2
+                self._aside_pause = min(
+                    LONGEST_ASIDE_S, max(self._aside_pause * longer, took, SHORTEST_ASIDE_S)
+                )
                 self._aside_until = monotonic() + self._aside_pause
             self._set_aside += left
         elif not self._set_aside:
