@@ -79,7 +79,7 @@ async def test_an_exit_fails_its_job_and_ends_no_process(
         (jobs.huge, "limit is 1048576"),
         (jobs.huge_process, "limit is 1048576"),
         (jobs.unencodable, "object cannot be stored as JSON"),
-        (jobs.not_a_number, "not a number that JSON can hold"),
+        (jobs.not_a_number, "not numbers that JSON can hold"),
     ],
 )
 async def test_a_result_that_cannot_be_stored_ends_in_the_dead_letter_queue_at_once(

@@ -83,6 +83,24 @@ def test_a_wrong_kind_or_argument_is_refused_and_named(
     assert perdure("job", "list", "-o", "ids").out == ""
 
 
+def test_the_command_tells_of_wrong_arguments_as_python_does(bare: Command, app: str, tmp_path: Path) -> None:
+    (tmp_path / "perdure.toml").write_text('redact = "width"\n')
+    words = ("job", "enqueue", f"{app}.resize", "--app", f"{app}.py", "--args")
+    ended = bare(*words, '{"image_id": "x", "width": "wide", "widht": 3}')
+    assert ended.code == Exit.USAGE
+    assert ended.err.splitlines()[-3:] == [
+        'perdure: image_id: uuid.UUID is wanted, not "x"; width: int is wanted, not [redacted]; widht: no such argument (did you mean width?)',
+        "  next: resize takes (image_id: uuid.UUID, width: int = …)",
+        "  code: PERDURE-1003",
+    ]
+
+
+def test_what_no_database_can_hold_is_refused_without_an_application_too(bare: Command) -> None:
+    ended = bare("job", "enqueue", "x", "--app", "", "--dry-run", "--args", r'{"a": 1, "b": ["\u0000"]}')
+    assert ended.code == Exit.USAGE
+    assert "perdure: b: the NUL character cannot be stored" in ended.err
+
+
 def test_an_application_that_cannot_be_imported_is_told_in_a_sentence(bare: Command, tmp_path: Path) -> None:
     (tmp_path / "broken_one.py").write_text("1 / 0\n")
     (tmp_path / "leaving.py").write_text("import sys\nsys.exit(3)\n")
@@ -103,7 +121,10 @@ def test_the_application_that_runs_in_this_folder_is_asked(bare: Command, app: s
     words = ("job", "enqueue", f"{app}.resize", "--dry-run", "--args", '{"image_id": 1}')
     with noted(tmp_path / ".perdure", f"{app}.py"):
         assert bare(*words).code == Exit.USAGE
-        assert bare(*words, "--app", "").code == 0, "none is asked"
+        unasked = bare(*words, "--app", "")
+        assert (unasked.code, "kind and arguments were not checked" in unasked.err) == (0, True), (
+            "none is asked"
+        )
     assert bare(*words).code == 0, "it runs no more"
 
 

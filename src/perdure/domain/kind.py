@@ -106,12 +106,12 @@ class Kind(Generic[P, R_co]):
     @functools.cached_property
     def arguments(self) -> Payload:
         """The codec of the arguments; annotations are resolved when it is first used."""
-        return Payload(self.function)
+        return Payload(self.function, encrypted=self.options.encrypted)
 
     @functools.cached_property
     def result(self) -> Result:
         """The codec of the result."""
-        return Result(self.function)
+        return Result(self.function, encrypted=self.options.encrypted)
 
     def arguments_of(self, text: str | bytes, context: Context) -> Arguments:
         """What to call `function` with for a stored payload, the context included where the handler wants it."""

@@ -14,15 +14,26 @@ import msgspec
 from msgspec.structs import astuple
 
 from perdure.domain.errors import InvalidArguments, InvalidOption, PayloadTooLarge
+from perdure.domain.misfits import (
+    STORABLE,
+    Given,
+    Telling,
+    Tried,
+    given_as_json,
+    given_by_call,
+    refusal,
+    why_unfit,
+)
 from perdure.domain.retry import Steer
 from perdure.domain.signature import Arguments, Signature, result_annotation
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
 
-_FIELD = re.compile(r"at `\$\.(\w+)|field `(\w+)`")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _SCALARS = (str, int, float, bool, type(None))
 _ENCODING_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, AttributeError)
+_DECODING_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeError)
+_MISFITS = (InvalidArguments, *_ENCODING_ERRORS, *_DECODING_ERRORS)
 
 
 class _Model(Protocol):
@@ -64,18 +75,19 @@ def _from_json(kind: Any, value: object) -> object:
     raise TypeError(f"Expected `str`, got `{type(value).__qualname__}`")
 
 
-_STORABLE = "text, numbers, bool, None, lists and dicts of them, dates, UUIDs, dataclasses, msgspec structs or pydantic models"
-
 _ENCODE = msgspec.json.Encoder(enc_hook=_to_json).encode
 
 
 class Payload:
     """The codec of one handler's arguments: one JSON object keyed by parameter name.
 
-    `*args` are stored as a list and `**kwargs` as an object, each under its parameter's own name.
+    `*args` are stored as a list and `**kwargs` as an object, each under its parameter's own name. No error tells a value
+    of an `encrypted` kind.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, encrypted: bool = False) -> None:
+        self._function = function
+        self._encrypted = encrypted
         self.signature = Signature(function)
         self._names = tuple(p.name for p in self.signature.parameters)
         self._all_required = all(p.required for p in self.signature.parameters)
@@ -97,22 +109,31 @@ class Payload:
         return msgspec.defstruct("Arguments", fields, rename=rename, kw_only=True, forbid_unknown_fields=True)
 
     def encode(
-        self, args: Iterable[object], kwargs: Mapping[str, object], *, max_bytes: int = PAYLOAD_BYTES_MAX
+        self,
+        args: Iterable[object],
+        kwargs: Mapping[str, object],
+        *,
+        max_bytes: int = PAYLOAD_BYTES_MAX,
+        redact: Iterable[str] | None = None,
     ) -> str:
-        """The call as JSON text that `decode` is known to accept; `InvalidArguments` names the parameter otherwise."""
+        """The call as JSON text that `decode` is known to accept. Raises PayloadTooLarge.
+
+        Raises InvalidArguments with all that does not fit; it tells values where `redact` has the names that hide them.
+        """
         args = tuple(args)
         # A call that gives everything by position needs no names to be told apart, and costs half of the other.
         is_whole = len(args) == self._by_place and not kwargs
-        values = self._call(*args) if is_whole else self._bound(args, kwargs)
         try:
-            raw = _ENCODE(values)
-        except _ENCODING_ERRORS:
-            _refuse(self.signature.bind(args, kwargs), f"pass {_STORABLE}")
-        if b"u" in raw and (b"null" in raw or b"\\u0000" in raw):  # most have no `u`, which is told sooner
-            _check_lossless(self.signature.bind(args, kwargs))
-        if len(raw) > max_bytes:
-            raise PayloadTooLarge("arguments", f"{len(raw)} bytes of JSON; the limit is {max_bytes}")
-        self._decoded(raw)
+            raw = _ENCODE(self._call(*args) if is_whole else self._bound(args, kwargs))
+            if b"u" in raw and (
+                b"null" in raw or b"\\u0000" in raw
+            ):  # most have no `u`, which is told sooner
+                check_storable(self.signature.bind(args, kwargs))
+            if len(raw) > max_bytes:
+                raise PayloadTooLarge("arguments", f"{len(raw)} bytes of JSON; the limit is {max_bytes}")
+            self._decode(raw)
+        except _MISFITS:
+            raise self._refusal(given_by_call(self.signature, args, kwargs), redact) from None
         return raw.decode()
 
     def _bound(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -122,9 +143,15 @@ class Payload:
                 check_plain(values[name], name)
         return values
 
-    def decode(self, text: str | bytes) -> Arguments:
-        """The stored call's arguments, by position where the handler demands it and else by name."""
-        decoded = self._decoded(text)
+    def decode(self, text: str | bytes, *, redact: Iterable[str] | None = None) -> Arguments:
+        """The stored call's arguments, by position where the handler demands it and else by name.
+
+        Raises InvalidArguments as `encode` does.
+        """
+        try:
+            decoded = self._decode(text)
+        except _DECODING_ERRORS:
+            raise self._refusal(given_as_json(self.signature, text), redact) from None
         if self._is_direct:
             return (), dict(zip(self._names, astuple(decoded), strict=True))
         return self.signature.unbind(self._values(decoded))
@@ -146,16 +173,40 @@ class Payload:
     def _decoded(self, text: str | bytes) -> msgspec.Struct:
         try:
             return self._decode(text)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise _unfit(error, "arguments") from None
+        except _DECODING_ERRORS:
+            raise self._refusal(given_as_json(self.signature, text), None) from None
+
+    def _refusal(self, given: Given | None, redact: Iterable[str] | None) -> InvalidArguments:
+        telling = Telling(redact, encrypted=self._encrypted)
+        return refusal(self._function, self.signature, given, _tried, telling)
+
+
+def _tried(name: str, annotation: Any, value: object) -> Tried:
+    text: bytes | None = None
+    try:
+        text = bytes(value) if isinstance(value, msgspec.Raw) else _stored(name, annotation, value)
+        msgspec.json.Decoder(Any if annotation is object else annotation, dec_hook=_from_json).decode(text)
+    except _MISFITS as error:
+        return Tried(text, error)
+    return Tried(text)
+
+
+def _stored(name: str, annotation: Any, value: object) -> bytes:
+    """The JSON text of one argument that loses nothing."""
+    text = _ENCODE(value)
+    check_storable({name: value})
+    if _is_loose(annotation):
+        check_plain(value, name)
+    return text
 
 
 class Result:
-    """The codec of one handler's results; None is kept as no result."""
+    """The codec of one handler's results; None is kept as no result. No error tells a value of an `encrypted` kind."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        annotation = checked_annotation(_without_steering(result_annotation(function)), "return")
-        self._decode = msgspec.json.Decoder(annotation, dec_hook=_from_json).decode
+    def __init__(self, function: Callable[..., Any], *, encrypted: bool = False) -> None:
+        self._encrypted = encrypted
+        self._annotation = checked_annotation(_without_steering(result_annotation(function)), "return")
+        self._decode = msgspec.json.Decoder(self._annotation, dec_hook=_from_json).decode
 
     def encode(self, value: object, *, max_bytes: int = PAYLOAD_BYTES_MAX) -> str | None:
         """The result as JSON text; `InvalidArguments` when JSON cannot hold it."""
@@ -167,8 +218,11 @@ class Result:
             return None
         try:
             return self._decode(text)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise _unfit(error, "result") from None
+        except _DECODING_ERRORS as error:
+            tried = Tried(text.encode() if isinstance(text, str) else text, error)
+            telling = Telling(None, encrypted=self._encrypted)
+            why = why_unfit("result", self._annotation, tried, telling)
+            raise InvalidArguments("result", why) from None
 
 
 def encode_plain(value: object, field: str, *, max_bytes: int = PAYLOAD_BYTES_MAX) -> str:
@@ -176,9 +230,9 @@ def encode_plain(value: object, field: str, *, max_bytes: int = PAYLOAD_BYTES_MA
     try:
         raw = _ENCODE(value)
     except _ENCODING_ERRORS:
-        _refuse({field: value}, f"{'return' if field == 'result' else 'give'} {_STORABLE}")
+        _refuse({field: value}, f"{'return' if field == 'result' else 'give'} {STORABLE}")
     if b"null" in raw or b"\\u0000" in raw:
-        _check_lossless({field: value})
+        check_storable({field: value})
     if len(raw) > max_bytes:
         raise PayloadTooLarge(field, f"{len(raw)} bytes of JSON; the limit is {max_bytes}")
     return raw.decode()
@@ -191,9 +245,8 @@ def check_plain(value: object, field: str) -> None:
     if isinstance(value, dict):
         for key, part in value.items():
             if not isinstance(key, str):
-                raise InvalidArguments(
-                    field, f"{key!r} is a key that is not a string; annotate the parameter"
-                )
+                why = f"a key of type {type(key).__qualname__} would come back as a string"
+                raise InvalidArguments(field, why, next_step=f"annotate {field} with its type")
             check_plain(part, field)
     elif isinstance(value, list | tuple):
         for part in value:
@@ -290,17 +343,20 @@ def _refuse(values: Mapping[str, object], next_step: str) -> NoReturn:
     raise InvalidArguments("arguments", "cannot be encoded as JSON")
 
 
-def _check_lossless(values: Mapping[str, object]) -> None:
+def check_storable(values: Mapping[str, object]) -> None:
     """Refuse numbers that JSON would turn into null, and characters that PostgreSQL refuses."""
     for name, value in values.items():
-        loss = _loss(msgspec.to_builtins(value, enc_hook=_to_json, str_keys=True))
+        try:
+            loss = _loss(msgspec.to_builtins(value, enc_hook=_to_json, str_keys=True))
+        except RecursionError:
+            loss = "it is nested too deeply to be stored"
         if loss:
             raise InvalidArguments(name, loss)
 
 
 def _loss(plain: object) -> str:
     if isinstance(plain, float):
-        return "" if math.isfinite(plain) else f"{plain!r} is not a number that JSON can hold"
+        return "" if math.isfinite(plain) else "nan and inf are not numbers that JSON can hold"
     if isinstance(plain, str):
         return "the NUL character cannot be stored" if _UNSTORABLE.search(plain) else ""
     if isinstance(plain, dict):
@@ -310,9 +366,3 @@ def _loss(plain: object) -> str:
 
 def _first_loss(parts: Iterable[object]) -> str:
     return next((loss for part in parts if (loss := _loss(part))), "")
-
-
-def _unfit(error: Exception, field: str) -> InvalidArguments:
-    """The refusal that names the parameter in which msgspec found the fault."""
-    found = _FIELD.search(str(error))
-    return InvalidArguments((found[1] or found[2]) if found else field, str(error))

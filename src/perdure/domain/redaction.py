@@ -114,14 +114,15 @@ class Redaction:
             or text.startswith(MARK)
         )
 
-    def _tells(self, name: str) -> bool:
+    def tells(self, name: str) -> bool:
+        """Whether the value under this name is hidden."""
         return self._names is not None and bool(self._names.search(_folded(name)))
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, dict):
             if SEALED in value:
                 return {SEALED: ENCRYPTED}
-            return {key: MASK if self._tells(key) else self._cleaned(item) for key, item in value.items()}
+            return {key: MASK if self.tells(key) else self._cleaned(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._cleaned(item) for item in value]
         return _ADDRESS.sub(rf"\g<scheme>\g<user>:{MASK}@", value) if isinstance(value, str) else value

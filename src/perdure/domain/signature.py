@@ -1,14 +1,13 @@
 """The parameters of a handler as the payload sees them: named, typed, without the context."""
 
 import inspect
-import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from perdure.domain.context import Context
-from perdure.domain.errors import InvalidArguments, InvalidOption
+from perdure.domain.errors import InvalidOption
 
 Arguments = tuple[tuple[object, ...], dict[str, object]]
 """What a call passes: by position, and by name."""
@@ -49,11 +48,11 @@ class Signature:
     def __init__(self, function: Callable[..., Any]) -> None:
         whole = inspect.signature(function)
         hints = {name: _resolved(function, parameter) for name, parameter in whole.parameters.items()}
-        self._bare = whole.replace(
+        self.bare = whole.replace(
             parameters=[p for name, p in whole.parameters.items() if not _is_context(hints[name])],
             return_annotation=inspect.Signature.empty,
         )
-        self.parameters = tuple(_stored(p, hints[p.name]) for p in self._bare.parameters.values())
+        self.parameters = tuple(_stored(p, hints[p.name]) for p in self.bare.parameters.values())
         self.context = _context_of(whole, hints)
         self._context_kind = whole.parameters[self.context].kind if self.context else None
         self._context_place = list(whole.parameters).index(self.context) if self.context else 0
@@ -61,40 +60,37 @@ class Signature:
 
     def _prepare(self) -> None:
         kinds = inspect.Parameter
-        self._positional = tuple(p.name for p in self.parameters if p.kind in _POSITIONAL)
+        self.positional = tuple(p.name for p in self.parameters if p.kind in _POSITIONAL)
         self._first = tuple(p for p in self.parameters if p.kind is kinds.POSITIONAL_ONLY)
         self._by_name = frozenset(p.name for p in self.parameters) - {p.name for p in self._first}
         self._required = frozenset(p.name for p in self.parameters if p.required)
-        self._rest = next((p.name for p in self.parameters if p.kind is kinds.VAR_POSITIONAL), None)
-        self._extra = next((p.name for p in self.parameters if p.kind is kinds.VAR_KEYWORD), None)
+        self.rest = next((p.name for p in self.parameters if p.kind is kinds.VAR_POSITIONAL), None)
+        self.extra = next((p.name for p in self.parameters if p.kind is kinds.VAR_KEYWORD), None)
         missing = inspect.Parameter.empty
         self.defaults = {p.name: p.default for p in self.parameters if p.default is not missing}
-        self._is_plain = self._rest is None and self._extra is None
+        self._is_plain = self.rest is None and self.extra is None
         self.is_named = self._is_plain and not self._first
-        self.is_by_place = self._is_plain and len(self._positional) == len(self.parameters)
+        self.is_by_place = self._is_plain and len(self.positional) == len(self.parameters)
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
-        """The call's arguments by parameter name, defaults left out; `InvalidArguments` when they do not fit."""
-        if self._is_plain and len(args) <= len(self._positional):
-            values = dict(zip(self._positional, args, strict=False))
+        """The call's arguments by parameter name, defaults left out; TypeError when they do not fit."""
+        if self._is_plain and len(args) <= len(self.positional):
+            values = dict(zip(self.positional, args, strict=False))
             if kwargs.keys() <= self._by_name and values.keys().isdisjoint(kwargs):
                 values.update(kwargs)
                 if self._required <= values.keys():
                     return values
-        try:
-            return dict(self._bare.bind(*args, **kwargs).arguments)
-        except TypeError as error:
-            raise _misfit(str(error)) from None
+        return dict(self.bare.bind(*args, **kwargs).arguments)
 
     def unbind(self, values: dict[str, object]) -> Arguments:
         """Positional and named arguments that bind to `values` again."""
         if self.is_named:
             return (), values
-        rest = values.pop(self._rest, ()) if self._rest else ()
-        extra = values.pop(self._extra, {}) if self._extra else {}
+        rest = values.pop(self.rest, ()) if self.rest else ()
+        extra = values.pop(self.extra, {}) if self.extra else {}
         args: list[object] = [values.pop(p.name, p.default) for p in self._first]
         if isinstance(rest, Sequence) and rest:
-            args += [values.pop(name, self.defaults.get(name)) for name in self._positional[len(args) :]]
+            args += [values.pop(name, self.defaults.get(name)) for name in self.positional[len(args) :]]
             args += rest
         if isinstance(extra, Mapping):
             values.update(extra)
@@ -165,8 +161,3 @@ def _gathered(kind: Any, hint: Any) -> Any:
     if getattr(hint, "__unpacked__", False):
         return types.GenericAlias(tuple, get_args(hint))
     return list[hint] if kind is inspect.Parameter.VAR_POSITIONAL else dict[str, hint]
-
-
-def _misfit(message: str) -> InvalidArguments:
-    name = re.search(r"'(\w+)'", message)
-    return InvalidArguments(name[1] if name else "arguments", message)

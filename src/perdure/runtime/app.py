@@ -223,10 +223,12 @@ class Enqueuer:
         mould = self._moulds.get(kind)
         if mould is None:
             mould = self._moulds[kind] = Mould(kind, self._options)
-        text = kind.arguments.encode(args, kwargs, max_bytes=self._app.settings.max_payload_bytes)
+        settings = self._app.settings
+        most, redact = settings.max_payload_bytes, settings.redact
+        text = kind.arguments.encode(args, kwargs, max_bytes=most, redact=redact)
         job = mould.job(text, new_id())
         if kind.options.encrypted:
-            job = _sealed(job, self._app.settings)
+            job = _sealed(job, settings)
         return Prepared(job=job, kind=kind, on_duplicate=mould.on_duplicate)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:

@@ -16,6 +16,7 @@ from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, JobId
 from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.options import EnqueueOptions, effective, new_job
+from perdure.domain.payload import check_storable
 from perdure.surfaces.cli.acting import id_of
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.cli.options import AS_SET, AS_USUAL, Connection, Shown, moment
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
+UNCHECKED = "warning: kind and arguments were not checked, as `--app ''` asks no application"
 new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
 
 
@@ -125,8 +127,11 @@ async def enqueue(
     declared = undeclared(kind)
     if application:
         declared = kind_of(application, kind)
-        args, kwargs = declared.arguments.decode(text)
-        text = declared.arguments.encode(args, kwargs, max_bytes=settings.max_payload_bytes)
+        most, redact = settings.max_payload_bytes, settings.redact
+        args, kwargs = declared.arguments.decode(text, redact=redact)
+        text = declared.arguments.encode(args, kwargs, max_bytes=most, redact=redact)
+    elif what.app is not None:
+        tell(UNCHECKED)
     job = new_job(declared, options, text, new_job_id())
     if declared.options.encrypted:
         job = sealed(job, settings.keyring, max_bytes=settings.max_payload_bytes)
@@ -166,6 +171,7 @@ def arguments(text: str, *, most: int) -> str:
         raise InvalidArguments("args", why, next_step="""write --args '{"name": 1}'""") from None
     if not isinstance(value, dict):
         raise InvalidArguments("args", "must be a JSON object", next_step="""write --args '{"name": 1}'""")
+    check_storable(value)
     if len(text.encode()) > most:
         raise PayloadTooLarge("args", f"{len(text.encode())} bytes of JSON; the limit is {most}")
     return text

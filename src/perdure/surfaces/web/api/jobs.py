@@ -18,7 +18,7 @@ from perdure.domain.explain import Explanation
 from perdure.domain.flow import FlowView
 from perdure.domain.ids import JobIds
 from perdure.domain.job import LIVE, Dependency, JobId, NewJob, OnParentFailure, UniqueRule
-from perdure.domain.payload import encode_plain
+from perdure.domain.payload import check_storable, encode_plain
 from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.ports import By
 from perdure.surfaces.web.api.answers import EnqueuedAnswer
@@ -107,6 +107,7 @@ def new_job(body: Enqueueing, *, most: int) -> NewJob:
     job_id = new_job_id() if body.id is None else JobId(body.id)
     if job_id in body.depends_on:
         raise DependencyCycle([job_id, job_id])
+    check_storable(body.args)
     return NewJob(
         id=job_id,
         queue=checked_name(body.queue, "queue"),
