@@ -69,6 +69,9 @@ async def look_back(url: str, results: Results) -> None:
         ):
             median = await timed(lambda f=words, a=at: read.jobs(f, as_of=a))  # type: ignore[misc]
             results.tell(f"page at {name} of the history, {words or 'all'}", median, "ms", PAGE_MS)
+        for words in ("state:pending", "state:scheduled"):  # none did: nothing fills the page
+            median = await timed(lambda f=words, a=at: read.jobs(f, as_of=a))  # type: ignore[misc]
+            results.tell(f"page at {name} of the history, {words}", median, "ms")
         median = await timed(lambda j=page.jobs[0].id, a=at: read.job(j, as_of=a))  # type: ignore[misc]
         results.tell(f"one job in full at {name}", median, "ms", PAGE_MS)
     began = time.perf_counter()

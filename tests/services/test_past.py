@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +14,8 @@ from perdure.domain.errors import InvalidOption, NotFound, PastUnknown
 from perdure.domain.job import JobState
 from perdure.domain.settlement import Completed, Interrupted, settle
 from perdure.ports import By
-from perdure.stores.postgres.past import Cut, PastInsights
+from perdure.stores.postgres.cuts import Cut
+from perdure.stores.postgres.past import PastInsights
 from perdure.stores.postgres.search import Search
 from perdure.stores.postgres.statements import statements
 from tests.support.system import System, failure, system_on
@@ -23,6 +24,7 @@ from tests.support.writers import OPERATOR, Writers
 STEPS = 70
 MOST_ROUNDS = 10
 MINUTE = timedelta(minutes=1)
+PENDING = Criteria(states=frozenset({JobState.PENDING}))
 
 
 @pytest.fixture
@@ -135,10 +137,27 @@ async def test_the_history_up_to_any_cut_tells_what_was_true_then(system: System
             assert {job.id for job in page.jobs} == {
                 job_id for job_id, then in truth.standings.items() if then[0] in states
             }, states
+        for states in WAITING:
+            listed = await _listed(_insights(system, truth), frozenset(states))
+            assert listed == sorted(
+                (job_id for job_id, then in truth.standings.items() if then[0] in states), reverse=True
+            ), states
         assert await _paused(system, truth) == truth.paused
         assert await _workers(system, truth) == truth.workers
 
 
+async def _listed(insights: PastInsights, states: frozenset[JobState], *, limit: int = 10) -> list[UUID]:
+    """The ids of all pages, each so short that not all jobs are looked at for it."""
+    found: list[UUID] = []
+    before = None
+    while True:
+        page = await insights.jobs(Criteria(states=states), limit=limit, before=before, budget=MINUTE)
+        found += [job.id for job in page.jobs]
+        if (before := page.cursor) is None:
+            return found
+
+
+WAITING = ({JobState.PENDING}, {JobState.SCHEDULED, JobState.RETRYABLE})
 RARE = (
     {JobState.RUNNING},
     {JobState.RETRYABLE},
@@ -419,6 +438,7 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
     states = [JobState.RETRYABLE, JobState.DISCARDED]
     asked = (
         ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_idx"}),
+        ("by_block", "next_unready", (*bounds, *whole), {"settled_at_claimed_at_idx"}),
         ("by_index", "next_failed", (states, *bounds, cut.newest, None), {"job_id_idx1", "job_id_idx2"}),
     )
     for setting, name, values, indexes in asked:
@@ -430,6 +450,47 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
         scans = [line for line in told.splitlines() if "job_executions_2" in line and " on " in line]
         assert not [line for line in scans if "Seq Scan" in line], told
         assert all(index in told for index in indexes), told
+
+
+async def test_where_too_many_attempts_ended_since_those_that_waited_are_found_among_all_jobs(
+    system: System,
+) -> None:
+    """And not never: looking through the attempts may take half of the time, and the other half leads on."""
+    parent = await system.add()
+    waits = [await system.add(after=[parent]) for _ in range(3)]
+    await system.add_many(10)
+    insights = PastInsights(system.database, await system.past.cut(await moment(system)))
+    slow = insights._sql["next_unready"]
+    for_ever = f"SELECT u.id FROM ({slow.text.rstrip().removesuffix(';')}) u WHERE (SELECT pg_sleep(60)::text) IS NOT NULL"
+    insights._sql = {**insights._sql, "next_unready": replace(slow, text=for_ever)}
+    page = await insights.jobs(PENDING, limit=3, before=None, budget=timedelta(seconds=5))
+    assert insights._many_ended
+    assert ([job.id for job in page.jobs], page.complete) == (sorted(waits, reverse=True), True)
+
+
+async def test_a_job_that_ends_while_those_that_waited_are_looked_for_is_among_them(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives no more when live jobs are looked at, or has not ended when attempts are: one of both finds it, in the right order."""
+    await moment(system)
+    child = await system.add("app.other", after=[await system.add()])
+    await system.add_many(10, "app.third")
+    insights = PastInsights(system.database, await system.past.cut(await moment(system)))
+    await system.run()
+    ask, asked = system.database.fetch_all, list[str]()
+
+    async def ask_and_run(*calls: Any) -> list[Any]:
+        found = await ask(*calls)
+        asked.append(calls[-1][0].name)
+        if "unready" in asked[-1] and await system.state(child) == JobState.AVAILABLE:
+            await system.run(kind="app.other")
+        return found
+
+    monkeypatch.setattr(system.database, "fetch_all", ask_and_run)
+    page = await insights.jobs(PENDING, limit=3, before=None, budget=MINUTE)
+    assert [job.id for job in page.jobs] == [child]
+    assert sum("unready" in name for name in asked) == 2
+    assert await system.state(child) == JobState.COMPLETED
 
 
 async def _read_rows(connection: Any) -> tuple[int, int]:

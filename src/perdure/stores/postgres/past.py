@@ -12,7 +12,6 @@ from uuid import UUID
 import asyncpg
 
 from perdure.domain.criteria import Criteria
-from perdure.domain.durations import format_moment
 from perdure.domain.errors import DatabaseUnavailable, PastUnknown
 from perdure.domain.explain import Facts
 from perdure.domain.job import JobState
@@ -32,6 +31,7 @@ from perdure.domain.views import (
 from perdure.domain.worker import WorkerState
 from perdure.ports import Insights
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.cuts import DENSE, Cut, cut_of
 from perdure.stores.postgres.insights import EDGES, HISTORY, UNCOUNTED
 from perdure.stores.postgres.levels import FEW as FEW_LIVE
 from perdure.stores.postgres.levels import FRESH, level_counts, level_rates
@@ -48,11 +48,6 @@ from perdure.stores.postgres.search import LetterSearch, Search, conditions, job
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 MILLISECOND = timedelta(milliseconds=1)
-GAP_MAX = timedelta(seconds=30)
-"""The last moment remembered may be so much older than the one asked for; leadership passes on within it."""
-DENSE = timedelta(hours=24)
-"""So long every moment is kept; after that, one a minute."""
-DENSE_GAP_MAX = timedelta(minutes=2)
 FEW = 20_000
 """With more attempts ended since, jobs are looked for among all bodies and not among what has moved."""
 AT_ONCE = 60
@@ -60,21 +55,12 @@ AT_ONCE = 60
 FAILED = frozenset({JobState.RETRYABLE, JobState.CANCELLED, JobState.DISCARDED})
 RUNNING = frozenset({JobState.RUNNING})
 READY = frozenset({JobState.AVAILABLE, JobState.RUNNING})
+UNREADY = frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.RETRYABLE})
 LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 SHARED_S = 2.0
 """So long questions about one moment share what they find: it does not change, but it need not be kept either."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """A moment as it was remembered; see the table `moments`."""
-
-    at: datetime
-    cut: str
-    newest: UUID
-    open_since: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,33 +104,7 @@ class PostgresPast:
     async def cut(self, moment: datetime) -> Cut:
         """The last moment remembered at or before this one. Raises PastUnknown."""
         (row,) = await self._database.fetch(self._sql["moment"], moment)
-        earliest = row["earliest"]
-        if earliest is None:
-            raise PastUnknown(
-                "no moment has been remembered yet", next_step="moments are remembered while a worker leads"
-            )
-        if moment > row["now"]:
-            raise PastUnknown(f"{format_moment(moment)} has not come yet", earliest=earliest)
-        if row["at"] is None:
-            raise PastUnknown(
-                f"{format_moment(moment)} is before the earliest moment remembered, {format_moment(earliest)}",
-                earliest=earliest,
-                next_step=f"ask for {format_moment(earliest + MILLISECOND)} or later",
-            )
-        _refuse_gap(moment, row)
-        return Cut(at=row["at"], cut=row["cut"], newest=row["newest"], open_since=row["open_since"])
-
-
-def _refuse_gap(moment: datetime, row: Row) -> None:
-    most = GAP_MAX if row["now"] - row["at"] < DENSE else DENSE_GAP_MAX
-    if moment - row["at"] <= most:
-        return
-    until = f"until {format_moment(row['later'])}" if row["later"] else "since"
-    raise PastUnknown(
-        f"nothing was remembered from {format_moment(row['at'])} {until}: no worker led then",
-        earliest=row["earliest"],
-        next_step=f"ask for {format_moment((row['later'] or row['at']) + MILLISECOND)}",
-    )
+        return cut_of(moment, row)
 
 
 class PastInsights:
@@ -158,6 +118,7 @@ class PastInsights:
         self._level_sql = statements("levels", schema)["level"]
         self._known: dict[Hashable, Any] = {}
         self._asking: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._many_ended = False
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(self._then(criteria), limit, job_cursor(before))
@@ -328,12 +289,35 @@ class PastInsights:
             lanes = search.lanes
             return await self._by_index(budget, "next_failed", states, *bounds, self._cut.newest, lanes)
         if search.states == RUNNING:
-            ran = (self._sql["next_running"], (*bounds, *self._whole, self._cut.at))
-            by_block = (self._sql["by_block"], ())
-            return (await self._database.fetch_all(self._bound(budget), by_block, ran))[2]
+            return await self._by_block(budget, "next_running", *bounds, *self._whole, self._cut.at)
+        if search.states <= UNREADY:
+            return await self._unready(budget, bounds, search)
         if JobState.COMPLETED in search.states or await self._much_has_moved(budget):
-            return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
+            return await self._bodies(budget, bounds)
         return await self._within(budget, "next_of_states", states, *bounds, *self._whole)
+
+    async def _unready(
+        self, budget: timedelta, bounds: tuple[object, ...], search: Search
+    ) -> list[asyncpg.Record]:
+        """Those that may have waited for parents or a time, the newest first.
+
+        Where the next jobs, whatever their state, do not fill the page, they are found by the attempts that ended since and among those
+        that live: these come first, for what ends in between is found by its attempt. Too many attempts to be looked through in half of
+        the time leave that to all jobs again, which takes longer and gets further with each page.
+        """
+        if not search.begun or self._many_ended:
+            return await self._bodies(budget, bounds)
+        live = await self._by_index(budget / 2, "next_unready_live", *bounds, self._cut.cut, self._cut.newest)
+        try:
+            ended = await self._by_block(budget / 2, "next_unready", *bounds, *self._whole)
+        except asyncpg.QueryCanceledError:
+            self._many_ended = True
+            return await self._bodies(budget / 2, bounds)
+        first = sorted((*live, *ended), key=lambda row: row["id"], reverse=True)
+        return first[: search.stretch.length]
+
+    async def _bodies(self, budget: timedelta, bounds: tuple[object, ...]) -> list[asyncpg.Record]:
+        return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)
 
     async def _level(self, budget: timedelta) -> Row | None:
         """The levels that the leader had counted last, where counting what stood at the cut would take long; they are seconds older."""
@@ -357,6 +341,10 @@ class PastInsights:
                 self._known[what] = await ask()
             found: T = self._known[what]
         return found
+
+    async def _by_block(self, budget: timedelta, name: str, *values: object) -> list[asyncpg.Record]:
+        calls = (self._bound(budget), (self._sql["by_block"], ()), (self._sql[name], values))
+        return (await self._database.fetch_all(*calls))[2]
 
     async def _by_index(
         self, budget: timedelta, name: str | Statement, *values: object

@@ -85,6 +85,8 @@ class Search:
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
         self.lately = self.tried and criteria.since is not None
         """Whether what is wanted may be found by when attempts ended, until that proves to be too many."""
+        self.begun = False
+        """Whether a stretch was looked at that did not fill the page."""
 
     @property
     def states(self) -> frozenset[JobState]:
@@ -194,6 +196,7 @@ class Search:
     def _took(self, rows: Sequence[Row], looked_at: int, *, last: bool) -> None:
         self._found.update({row["id"]: job_of(row) for row in rows})
         self._looked_at += looked_at
+        self.begun = True
         self.done = last or len(self._found) > self._limit
 
 

@@ -58,6 +58,36 @@ SELECT c.id FROM (
 WHERE c.id < :before::uuid AND c.id >= :floor::uuid AND c.id <= :newest::uuid
 ORDER BY c.id DESC LIMIT :span;
 
+-- name: next_unready(before, floor, span, cut, newest, open_since)
+-- The ids of the next jobs below `before` with an attempt that ended after the cut and had not been available at it, or never was: they
+-- waited for parents or for a time, unless they had ended and were opened again. A job may come twice.
+SELECT c.id FROM (
+    SELECT e.job_id AS id FROM perdure.job_executions e
+    WHERE e.settled_at >= :open_since::timestamptz AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+        AND perdure.seen(e.available_xid, :cut::text::pg_snapshot) IS NOT TRUE
+    OFFSET 0 -- or the bounds below would have the index on jobs used
+) c
+WHERE c.id < :before::uuid AND c.id >= :floor::uuid AND c.id <= :newest::uuid
+ORDER BY c.id DESC LIMIT :span;
+
+-- name: next_unready_live(before, floor, span, cut, newest)
+-- The ids of the next jobs below `before` that live now and had not been available at the cut, in the same sense.
+SELECT c.id FROM (
+    (SELECT b.job_id AS id FROM perdure.blocked_jobs b WHERE b.job_id < :before::uuid AND b.job_id >= :floor::uuid AND b.job_id <= :newest::uuid
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT s.job_id FROM perdure.scheduled_jobs s WHERE s.job_id < :before AND s.job_id >= :floor AND s.job_id <= :newest
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT a.job_id FROM perdure.available_jobs a WHERE a.job_id < :before AND a.job_id >= :floor AND a.job_id <= :newest
+        AND perdure.seen(a.xid, :cut::text::pg_snapshot) IS NOT TRUE
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT p.job_id FROM perdure.parked_jobs p WHERE p.job_id < :before AND p.job_id >= :floor AND p.job_id <= :newest
+        AND perdure.seen(p.xid, :cut::text::pg_snapshot) IS NOT TRUE
+    ORDER BY 1 DESC LIMIT :span)
+    UNION ALL (SELECT l.job_id FROM perdure.leases l WHERE l.job_id < :before AND l.job_id >= :floor AND l.job_id <= :newest
+        AND perdure.seen(l.available_xid, :cut::text::pg_snapshot) IS NOT TRUE
+    ORDER BY 1 DESC LIMIT :span)
+) c ORDER BY c.id DESC LIMIT :span;
+
 -- name: next_failed(states, before, floor, span, newest, lanes)
 -- The ids of the next jobs below `before` that an attempt had ever left in one of these states, of those retryable, cancelled and
 -- discarded. A job may come twice.
