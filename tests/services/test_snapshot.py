@@ -221,17 +221,18 @@ async def test_whether_a_parent_ended_unseen_is_found_out_anew(
 ) -> None:
     """The transactions that the saved rows speak of are over, and their numbers are older than all of the restored database."""
     await system.add(after=[await system.add()])
+
+    async def looked(system: System, until: str) -> bool:
+        await system.sql.execute("UPDATE perdure.blocked_jobs SET look_at = now() WHERE NOT verified")
+        await system.jobs.resolve(limit=10)
+        return await system.count("blocked_jobs", until) == 1
+
+    await eventually(lambda: looked(system, "looked_xid IS NOT NULL"))
     manifest = await snapshots.create()
     await snapshots.restore(manifest.id, PostgresArchive(empty_database_url), fork=False, actor="test")
     async with system_on(empty_database_url) as restored:
         assert await restored.count("blocked_jobs", "NOT verified") == 1
-
-        async def verified() -> bool:
-            await restored.jobs.resolve(limit=10)
-            await restored.sql.execute("UPDATE perdure.blocked_jobs SET look_at = now() WHERE NOT verified")
-            return await restored.count("blocked_jobs", "verified") == 1
-
-        await eventually(verified)
+        await eventually(lambda: looked(restored, "verified"))
 
 
 async def test_nobody_finds_a_table_to_write_into_before_all_rows_are_back(

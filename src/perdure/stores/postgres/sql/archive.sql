@@ -91,22 +91,13 @@ RETURNING job_id;
 -- Whether a parent ended unseen while its child was written is found out anew, by the transactions of this database.
 UPDATE perdure.blocked_jobs SET xid = pg_current_xact_id(), looked_xid = NULL, look_at = now() WHERE NOT verified RETURNING job_id;
 
--- name: retake_keys()
--- A job that is available again counts for a unique key that it had let go when it started, where nobody has taken the key meanwhile.
-INSERT INTO perdure.unique_keys (key, job_id, states, expires_at)
-SELECT DISTINCT ON (j.unique_key) j.unique_key, j.id, j.unique_states, j.unique_until
-FROM perdure.available_jobs a JOIN perdure.jobs j ON j.id = a.job_id
-WHERE j.unique_key IS NOT NULL AND perdure.counts_in(j.unique_states, 'available') AND (j.unique_until IS NULL OR j.unique_until > now())
-ORDER BY j.unique_key, a.rank
-ON CONFLICT (key) DO NOTHING
-RETURNING key;
-
 -- name: end_workers(cause)
 -- The workers of the saved system are not here.
 UPDATE perdure.workers SET state = 'stopped', stopped_at = now(), cause = :cause WHERE state IN ('active', 'draining') RETURNING id;
 
 -- name: open_epoch(cause, actor)
--- Whoever remembers more than the snapshot had is told so, and goes on: who brings it back adopts it.
+-- Whoever remembers more than the snapshot had is told so, and goes on: who brings it back adopts it. What was given back counts for
+-- the unique keys again that it had let go when it started.
 SELECT perdure.open_epoch(perdure.epoch_now(), :cause::text, :actor::text, :actor, :cause) AS epoch;
 
 -- name: pause_all(actor)
