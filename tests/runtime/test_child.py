@@ -1,11 +1,15 @@
 """A process that can no longer hear its supervisor, or tell of itself, ends, so that another takes its place."""
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from perdure.runtime import child
+from perdure.runtime.children import ChildProcess
+from perdure.runtime.runners import frames
 
 
 async def fails() -> None:
@@ -20,13 +24,21 @@ async def lasts() -> None:
 async def test_the_end_of_a_task_that_must_not_fail_is_the_end_of_the_process(
     monkeypatch: pytest.MonkeyPatch, ends: bool, exits: list[int]
 ) -> None:
-    """One that is cancelled has done its work."""
+    """By its own fault, so that no job is blamed. One that is cancelled has done its work."""
     codes: list[int] = []
+    told = asyncio.StreamReader()
+    writer: Any = SimpleNamespace(write=told.feed_data)
     monkeypatch.setattr(child, "os", SimpleNamespace(_exit=codes.append))
     task = asyncio.create_task(fails() if ends else lasts())
-    task.add_done_callback(child._must_not_fail)
+    task.add_done_callback(partial(child._must_not_fail, writer))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
     await asyncio.sleep(0)
     assert codes == exits
+    told.feed_eof()
+    if ends:
+        supervised = ChildProcess(1, isolated=False)
+        supervised._hear(await frames.read(told), lambda news: None)
+        assert supervised.fault == "OSError: too many open files"
+    assert await frames.read(told) is None

@@ -35,7 +35,7 @@ async def test_an_outage_of_the_database_is_told_once_by_all_loops_of_a_process(
         return once
 
     with capture_logs() as said:
-        tasks = [asyncio.create_task(every(0.01, duty(name), name=name)) for name in worked]
+        tasks = [asyncio.create_task(every(0.01, duty(name), name=name, asks=True)) for name in worked]
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in worked.values())), 30)
         for task in tasks:
             task.cancel()
@@ -44,3 +44,32 @@ async def test_an_outage_of_the_database_is_told_once_by_all_loops_of_a_process(
     assert told.count("waiting for the database") == told.count("database back") == len(told) / 2
     assert len(told) < 2 * len(worked) * 2
     assert [one["event"] for one in said if one["log_level"] == "debug"].count("must wait") == len(worked)
+
+
+async def test_a_round_that_has_not_asked_the_database_does_not_end_its_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a duty of the leader where this worker does not lead."""
+    monkeypatch.setattr(loops, "OF_PROCESS", Outage())
+    away, passed = asyncio.Event(), asyncio.Event()
+
+    async def asks() -> None:
+        away.set()
+        raise DatabaseUnavailable("PostgreSQL does not answer")
+
+    async def idles() -> None:
+        if away.is_set() and told:
+            passed.set()
+        if away.is_set():
+            told.append(True)
+
+    told: list[bool] = []
+    with capture_logs() as said:
+        tasks = [
+            asyncio.create_task(every(0.01, asks, name="one", asks=True)),
+            asyncio.create_task(every(0.01, idles, name="two")),
+        ]
+        await asyncio.wait_for(passed.wait(), 30)
+        for task in tasks:
+            task.cancel()
+    assert [one["event"] for one in said if one["log_level"] != "debug"] == ["waiting for the database"]

@@ -177,6 +177,39 @@ async def test_a_process_that_pauses_while_its_worker_begins_anew_is_not_started
     assert worker._children == {}
 
 
+async def test_two_verdicts_one_after_the_other_leave_as_many_processes_as_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The id of the first new beginning was dead already when its answer came."""
+    monkeypatch.setattr(supervisor, "LOST_GRACE_S", 0)
+
+    async def run(self: ChildProcess, orders: object, on_ready: object) -> str:
+        await self.ready.wait()
+        return "was killed"
+
+    async def registered(worker: object) -> None: ...
+
+    monkeypatch.setattr(ChildProcess, "run", run)
+    monkeypatch.setattr(ChildProcess, "kill", lambda self: self.ready.set())
+    worker = worker_with(Held())
+    worker._stores.beats = SimpleNamespace(register=registered)  # type: ignore[misc, assignment]
+    worker._sampling = SimpleNamespace(ended=lambda child: None)  # type: ignore[assignment]
+    for _ in range(worker._settings.processes):
+        worker._spawn(isolated=False)
+    lost = list(worker._children.values())
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await worker._begin_anew(worker._id)
+
+    async def replaced() -> bool:
+        return not any(child in lost for child in worker._children.values())
+
+    await eventually(replaced)
+    assert len(worker._children) == worker._settings.processes
+    for life in worker._lives:
+        life.cancel()
+
+
 async def test_a_frozen_process_cannot_hold_up_who_tells_it_something() -> None:
     """Heartbeats and the drain tell things: they must go on whatever lies unread."""
     child = ChildProcess(1, isolated=False)

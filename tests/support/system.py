@@ -60,6 +60,7 @@ class System:
         fields = {"kinds": ("app.work",), "queues": ("default",), "capacity": 10, "host": "host", **options}
         worker = NewWorker(id=WorkerId(uuid4()), name=name, pid=1, **fields)
         await self.workers.register(worker)
+        await self.workers.make_known(worker.queues)
         return worker.id
 
     async def claim(

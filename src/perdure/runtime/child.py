@@ -21,7 +21,7 @@ from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.errors import PerdureError
 from perdure.domain.worker import WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.broken_application import broken
@@ -115,11 +115,14 @@ class Child:
             settling = asyncio.create_task(completion.run())
             await self._tell({"ready": sorted(kinds)})
             watch = every(
-                self._settings.suspect_after_s, partial(self._look_at_worker, stores), name="worker"
+                self._settings.suspect_after_s,
+                partial(self._look_at_worker, stores),
+                name="worker",
+                asks=True,
             )
             helpers = [asyncio.create_task(task) for task in (self._obey(), self._report(), watch)]
             for task in helpers:
-                task.add_done_callback(_must_not_fail)
+                task.add_done_callback(partial(_must_not_fail, self._writer))
             if followed:
                 helpers.append(asyncio.create_task(every(ADVICE_S, followed.refresh, name="advice")))
             await self._execution.run()
@@ -242,9 +245,8 @@ class Child:
 
     async def _look_at_worker(self, stores: ProcessStores) -> None:
         """Learn that the worker was given up for dead also when the supervisor is frozen and everything here is busy."""
-        with suppress(Unavailable):
-            if not self._lost and not await stores.workers.alive(self._worker_id):
-                self._lose()
+        if not await stores.workers.alive(self._worker_id) and not self._lost:
+            self._lose()
 
     def _lose(self) -> None:
         """The worker is not alive by its row: what runs here belongs to others, and nothing more can be claimed."""
@@ -307,10 +309,11 @@ class Child:
             os._exit(1)
 
 
-def _must_not_fail(task: "asyncio.Task[None]") -> None:
-    """A process that no longer hears or tells is no use: it ends, and its supervisor starts another."""
+def _must_not_fail(writer: asyncio.StreamWriter, task: "asyncio.Task[None]") -> None:
+    """A process that no longer hears or tells is no use: it ends by its own fault, and its supervisor starts another."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("the process cannot go on; it ends", exc_info=error)
+        writer.write(frames.pack({"fault": f"{type(error).__name__}: {error}"}))
         os._exit(1)
 
 

@@ -148,7 +148,7 @@ class Duties:
                 (MESSAGES_S, self._send_messages, "messages"),
                 (self._alert_interval_s, self._tell_of_outage, "outage"),
             ):
-                group.create_task(every(interval, duty, name=name))
+                group.create_task(every(interval, duty, name=name, asks=name == "election"))
 
     async def resign(self) -> None:
         """Let another lead at once."""

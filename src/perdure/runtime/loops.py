@@ -16,11 +16,14 @@ LONGEST_PAUSE_S = 5.0
 log = structlog.get_logger("perdure.loop")
 
 
-async def every(interval_s: float, duty: Callable[[], Awaitable[object]], *, name: str) -> None:
+async def every(
+    interval_s: float, duty: Callable[[], Awaitable[object]], *, name: str, asks: bool = False
+) -> None:
     """Run `duty` about every `interval_s` seconds, for ever.
 
     An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
     grow up to five seconds and are logged once; those for the database once for all loops of the process.
+    `asks`: each round asks the database, so that one that comes through is the end of its outage.
     """
     away = 0
     while True:
@@ -29,7 +32,7 @@ async def every(interval_s: float, duty: Callable[[], Awaitable[object]], *, nam
             if away:
                 log.debug("works again", loop=name)
             away = 0
-            OF_PROCESS.works()
+            OF_PROCESS.works(asked=asks)
         except DatabaseUnavailable as error:
             if not away:
                 log.debug("must wait", loop=name, why=error.message)

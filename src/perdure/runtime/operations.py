@@ -238,7 +238,8 @@ class WorkerOperations:
         """Register a worker loop of one's own; it must send a heartbeat more often than every `dead_after_s`."""
         worker_id = WorkerId(uuid.uuid4())
         host = os.uname().nodename
-        await (await self._app.stores()).workers.register(
+        workers = (await self._app.stores()).workers
+        await workers.register(
             NewWorker(
                 id=worker_id,
                 name=name or f"{host}-{os.getpid()}",
@@ -251,6 +252,7 @@ class WorkerOperations:
                 capacity=capacity,
             )
         )
+        await workers.make_known(queues)
         return worker_id
 
     async def heartbeat(self, worker_id: UUID) -> Sequence[tuple[UUID, UUID]]:

@@ -19,9 +19,9 @@ class Outage:
             log.warning("waiting for the database", loop=loop, why=error.message)
             self._told = True
 
-    def works(self) -> None:
-        """A loop has come through; where the outage was told, this is its end."""
-        if self._told:
+    def works(self, *, asked: bool) -> None:
+        """A loop has come through; if it has asked the database, this is the end of an outage that was told."""
+        if asked and self._told:
             log.info("database back")
             self._told = False
 

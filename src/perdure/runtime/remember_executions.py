@@ -51,7 +51,7 @@ async def remember(settings: Settings) -> None:
     database = DedicatedDatabase(url, application_name="perdure memory", command_timeout=COMMAND_WITHIN_S)
     memory = Memory(settings, database)
     try:
-        await every(LOOK_S, Remembering(memory).run_once, name="memory")
+        await every(LOOK_S, Remembering(memory).run_once, name="memory", asks=True)
     finally:
         await memory.close()
         await database.close()

@@ -9,6 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 
@@ -22,6 +23,7 @@ from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
 from perdure.ports import LeaseOf, Scope
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
+from perdure.runtime.known_queues import KnownQueues
 from perdure.runtime.loops import every, set_within
 from perdure.runtime.plain_settings import plain
 from perdure.runtime.process_wiring import SupervisorStores, supervisor_stores
@@ -81,9 +83,10 @@ class Worker:
         for _ in range(self._settings.processes):
             self._spawn(isolated=False)
         loops = [
-            asyncio.create_task(every(interval, duty, name=name))
+            asyncio.create_task(every(interval, duty, name=name, asks=name == "heartbeat"))
             for interval, duty, name in (
                 (self._settings.heartbeat_interval_s, self._beat, "heartbeat"),
+                (2.0, KnownQueues(self._stores.workers, self._settings.queues).make, "queues"),
                 (1.0, self._watch_suspects, "suspects"),
                 (1.0, self._watch_silent, "silence"),
                 (self._settings.sample_interval_s, self._sample, "samples"),
@@ -117,7 +120,6 @@ class Worker:
 
     async def _register(self, worker_id: WorkerId) -> None:
         settings = self._settings
-        capacity = settings.processes * settings.concurrency
         await self._stores.beats.register(
             NewWorker(
                 id=worker_id,
@@ -127,7 +129,7 @@ class Worker:
                 queues=settings.queues,
                 kinds=self._kinds,
                 labels=settings.labels,
-                capacity=capacity,
+                capacity=settings.processes * settings.concurrency,
                 processes=settings.processes,
                 version=__version__,
             )
@@ -288,11 +290,12 @@ class Worker:
         replacing.add_done_callback(self._lives.discard)
 
     async def _replace(self, lost: Sequence[ChildProcess]) -> None:
-        """End processes that may still act, and then start as many anew; heartbeats go on meanwhile."""
+        """End processes that may still act, then start those that are missing; heartbeats go on meanwhile, and may bring the next verdict."""
         await asyncio.sleep(LOST_GRACE_S)
         for child in lost:
             child.kill()
-        for _ in range(self._settings.processes):
+        there = sum(not child.isolated for child in self._children.values() if child not in lost)
+        for _ in range(self._settings.processes - there):
             self._spawn(isolated=False)
 
     def _sight(self) -> Sight:
@@ -354,10 +357,8 @@ class Worker:
         task.add_done_callback(self._lives.discard)
 
     async def _beat_again(self) -> None:
-        try:
+        with suppress(Unavailable):
             await self._beat()
-        except Unavailable:
-            return
 
     async def _drain(self) -> None:
         """Let the processes finish what they run, then end those that do not."""

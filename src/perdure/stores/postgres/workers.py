@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from perdure.domain.errors import NotFound
+import asyncpg
+
+from perdure.domain.errors import DatabaseUnavailable, NotFound
 from perdure.domain.liveness import Heartbeat
 from perdure.domain.worker import Beat, NewWorker, Worker, WorkerId, WorkerState
 from perdure.stores.postgres.connections import Database
@@ -35,6 +37,18 @@ class PostgresWorkers:
             worker.processes,
             worker.version,
         )
+
+    async def make_known(self, queues: Sequence[str]) -> bool:
+        """Have the queues listed before their first job; not while a transaction that stands open enqueues the first job of one."""
+        try:
+            await self._database.fetch_all(
+                (self._sql["impatience"], ()), (self._sql["make_known"], (list(queues),))
+            )
+        except DatabaseUnavailable as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                return False
+            raise
+        return True
 
     async def beat(
         self, worker_id: WorkerId, *, kinds: Sequence[str], processes: int, deaf: int = 0

@@ -1,13 +1,19 @@
 -- The rows of the workers and their heartbeats.
 
 -- name: register(id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
--- Write the row of a worker that starts. The queues that it serves are known from then on, also before their first job: they can be paused.
-WITH served AS (
-    INSERT INTO perdure.queues (name) SELECT DISTINCT q.name FROM unnest(:queues::text[]) AS q (name) ORDER BY 1 ON CONFLICT DO NOTHING
-)
+-- Write the row of a worker that starts.
 INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
 VALUES (:id, :name, :host, :pid, :type, :queues, :kinds, :labels, :capacity, :processes, :version)
 ON CONFLICT (id) DO NOTHING;
+
+-- name: impatience()
+-- What follows in this transaction waits for nobody's open transaction.
+SELECT set_config('lock_timeout', '100ms', true);
+
+-- name: make_known(queues)
+-- The queues that a worker serves are known also before their first job: they can be paused. A first job that is not committed yet
+-- is waited for.
+INSERT INTO perdure.queues (name) SELECT DISTINCT q.name FROM unnest(:queues::text[]) AS q (name) ORDER BY 1 ON CONFLICT DO NOTHING;
 
 -- name: beat(id, kinds, processes, deaf)
 -- Say that the worker lives. No row comes back when it has been declared dead; then it must register anew. The gap to the
