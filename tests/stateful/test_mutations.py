@@ -124,7 +124,7 @@ MUTATIONS = [
     ),
     Mutation(
         name="slots are given twice",
-        module="dispatch",
+        module=FUNCTIONS,
         within="claim_gated",
         old="WHERE NOT EXISTS (SELECT FROM perdure.leases l WHERE l.concurrency_key = c.concurrency_key AND l.slot = n.slot)",
     ),

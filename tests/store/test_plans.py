@@ -222,14 +222,11 @@ async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connec
 async def test_gated_jobs_are_claimed_by_their_keys(filled: Connection) -> None:
     await filled.execute(CLAIMING)
     ids = await filled.fetchval(
-        "SELECT array_agg(a.job_id)::text FROM perdure.available_jobs a JOIN perdure.jobs j ON j.id = a.job_id"
+        "SELECT array_agg(a.job_id) FROM perdure.available_jobs a JOIN perdure.jobs j ON j.id = a.job_id"
         " WHERE j.concurrency_key IS NOT NULL AND a.rank <= 5000"
     )
-    plan = await plan_of(
-        filled, "dispatch", "claim_gated", f"'{ids}'", "50", f"'{WORKER}'", "1", "false", "5000"
-    )
-    assert plan.scanned == set()
-    assert {"available_jobs_pkey", "leases_slot"} <= plan.indexes
+    scans = await scans_of(filled, "dispatch", "claim_gated", ids, 50, WORKER, 1, False, 5000)
+    assert scans["available_jobs"].keys() == scans["leases"].keys() == {"index"}
 
 
 async def test_staging_reads_what_is_due(filled: Connection) -> None:
@@ -240,15 +237,20 @@ async def test_staging_reads_what_is_due(filled: Connection) -> None:
 
 
 async def test_resolving_reads_what_is_not_verified(filled: Connection) -> None:
-    """Its look at the table is in a function, whose plans no EXPLAIN shows."""
-    scans = "SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)"
-    async with filled.transaction():
-        await filled.fetch(statements("jobs")["resolve"].numbered(), 1000)
-        found = {
-            row["relname"]: row for row in await filled.fetch(scans, ["blocked_jobs", "job_dependencies"])
-        }
-    assert {row["seq_scan"] for row in found.values()} == {0}
-    assert found["blocked_jobs"]["idx_scan"] > 0
+    scans = await scans_of(filled, "jobs", "resolve", 1000)
+    assert scans["blocked_jobs"].keys() == scans["job_dependencies"].keys() == {"index"}
+
+
+async def scans_of(
+    connection: Connection, module: str, name: str, *values: object
+) -> dict[str, dict[str, int]]:
+    """How the big tables were scanned by a statement whose look is in a function, where no EXPLAIN sees it."""
+    counts = "SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)"
+    async with connection.transaction():
+        await connection.fetch(statements(module)[name].numbered(), *values)
+        rows = await connection.fetch(counts, sorted(BIG))
+    found = {row["relname"]: {"whole": row["seq_scan"], "index": row["idx_scan"]} for row in rows}
+    return {table: {how: count for how, count in scans.items() if count} for table, scans in found.items()}
 
 
 async def settle_arguments(connection: Connection, most: int = 100) -> list[str]:

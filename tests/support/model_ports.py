@@ -331,9 +331,6 @@ class ModelDatabase:
         }
         return Row(values.get(name) for name in COLUMNS)
 
-    def _gate_keys(self, job_ids: list[UUID]) -> list[Row]:
-        return []
-
     def _gated_heads(self, lanes: list[int], bands: list[int], most: int) -> list[Mapping[str, Any]]:
         streams = dict.fromkeys(zip(lanes, bands, strict=True), -(2**63))
         found = [job for job in self._store.ready(streams, most) if self._store.gated(job)]

@@ -246,11 +246,7 @@ class PostgresDispatch:
         return [self._lease(row) for row in rows]
 
     async def _claim_gated(self, claimer: Claimer, job_ids: list[UUID], limit: int) -> list[asyncpg.Record]:
-        _, gained = await self._database.fetch_all(
-            (self._sql["gate_keys"], (job_ids,)),
-            (self._sql["claim_gated"], (job_ids, limit, *self._terms(claimer))),
-        )
-        return gained
+        return await self._database.fetch(self._sql["claim_gated"], job_ids, limit, *self._terms(claimer))
 
     async def _park(self, claimer: Claimer, streams: list[tuple[int, int]]) -> None:
         """Move jobs aside whose keys are full, more than one claim meets, so that those behind them are not held up."""

@@ -1,0 +1,1 @@
+DROP FUNCTION perdure.claim_gated(uuid[], integer, uuid, integer, boolean, integer);
