@@ -108,6 +108,7 @@ EXAMPLES: dict[str, tuple[Facts, Facts]] = {
         replace(CALM, tables=(TableFacts(name="leases", dead=60_000, live=30_000),)),
     ),
     "PerdureQueuePausedTooLong": (queue(paused=True), CALM),
+    "PerdureSnapshotOverdue": (replace(CALM, snapshot_late_s=601), replace(CALM, snapshot_late_s=600)),
     "PerdureWorkersDeaf": (replace(CALM, deaf=1), CALM),
     "PerdureNotifierFailing": (replace(CALM, failing_channels=("slack",)), CALM),
     "PerdureMetricsAbsent": (replace(CALM, exported=False), CALM),

@@ -23,6 +23,7 @@ from perdure.runtime.settings import Settings
 from perdure.services.guard import Guard
 from perdure.services.snapshot import Progress, Snapshots
 from perdure.stores.objects.vault import ObjectVault
+from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy
 from perdure.stores.postgres.lineage import PostgresLineage
 from tests.support.snapshots import NOWHERE, damage, manifest_of
@@ -429,6 +430,39 @@ def test_only_automatic_snapshots_are_pruned_and_none_that_another_builds_on() -
     assert to_prune(manifests, 9) == []
 
 
+async def overdue_s(system: System, *, set_ago: str) -> float:
+    """What alerts are judged by, with a policy that was set so long ago."""
+    await system.sql.execute(
+        "UPDATE perdure.snapshot_policy SET set_at = now() - $1::text::interval", set_ago
+    )
+    return (await PostgresAlerts(system.database).vitals()).snapshot_late_s
+
+
+async def test_an_automatic_snapshot_that_fails_becomes_overdue(
+    system: System, database_url: str, folder: Path
+) -> None:
+    """From the interval after the newest whole one on; that one counts also when another leader or a restore knows of it."""
+    assert (await PostgresAlerts(system.database).vitals()).snapshot_late_s == 0, "none is wanted"
+    await PostgresPolicy(system.database).set(policy_of(timedelta(hours=1), 1), actor="kim")
+
+    def kept_in(place: str) -> AutomaticSnapshots:
+        return AutomaticSnapshots(
+            Settings(database_url=SecretStr(database_url), snapshots=place), system.database
+        )
+
+    with pytest.raises(SnapshotsUnavailable):
+        await kept_in("/proc/version/snapshots").run_once()
+    assert await overdue_s(system, set_ago="59 minutes") == 0
+    assert await overdue_s(system, set_ago="2 hours") == pytest.approx(3_600, abs=60)
+    automatic = kept_in(str(folder))
+    assert await automatic.run_once() is not None
+    assert await overdue_s(system, set_ago="2 hours") == 0
+    await system.sql.execute("UPDATE perdure.snapshot_policy SET newest_at = NULL")
+    assert await overdue_s(system, set_ago="2 hours") > 0
+    assert await automatic.run_once() is None
+    assert await overdue_s(system, set_ago="2 hours") == 0
+
+
 async def test_the_leader_takes_snapshots_when_they_are_due_and_prunes_its_own(
     system: System, snapshots: Snapshots, database_url: str, folder: Path
 ) -> None:
@@ -442,6 +476,7 @@ async def test_the_leader_takes_snapshots_when_they_are_due_and_prunes_its_own(
     first = await automatic.run_once()
     assert first is not None
     assert await automatic.run_once() is None, "the next is due in an hour"
+    assert await overdue_s(system, set_ago="2 hours") == 0, "a policy of long ago is kept to"
     path = folder / first.created / "manifest.json"
     path.write_text(path.read_text().replace(f"{datetime.now(UTC):%Y-%m-%d}T", "2020-01-01T"))
     second = await automatic.run_once()

@@ -114,6 +114,7 @@ SERIES: Mapping[str, tuple[tuple[tuple[str, str], ...], Mapping[str, str]]] = {
         ),
         {"table": "leases"},
     ),
+    "PerdureSnapshotOverdue": ((("perdure_snapshot_late_seconds", "601+60x40"),), {}),
     "PerdureWorkersDeaf": ((("perdure_workers_deaf", "1+0x40"),), {}),
     "PerdureNotifierFailing": (
         (('perdure_notifier_failing{channel="slack"}', "1+0x40"),),

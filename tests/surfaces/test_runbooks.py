@@ -145,6 +145,7 @@ async def everything_wrong(system: System) -> Scene:
         "UPDATE perdure.workers SET heartbeat_at = now() - interval '40 seconds' WHERE name = 'silent'",
         "UPDATE perdure.workers SET state = 'dead', stopped_at = now(), cause = 'silent' WHERE name = 'lost'",
         "UPDATE perdure.workers SET deaf = 1 WHERE name = 'fine'",
+        "INSERT INTO perdure.snapshot_policy (every, keep, set_by, set_at) VALUES ('1 hour', 1, 'ada', now() - interval '2 hours')",
         "UPDATE perdure.alert_messages SET tries = 2, error = 'refused'",
         "UPDATE perdure.available_jobs SET available_at = now() - interval '11 minutes' WHERE lane = (SELECT lane FROM perdure.lanes WHERE queue = 'stuck')",
         "UPDATE perdure.jobs j SET enqueued_at = now() - interval '7 hours' FROM perdure.lanes n WHERE n.lane = j.lane AND n.queue = 'deep'",

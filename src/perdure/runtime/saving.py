@@ -60,7 +60,9 @@ class AutomaticSnapshots:
         snapshots = snapshots_of(self._settings)
         newest = max((each.at for each in await snapshots.list() if each.automatic), default=None)
         if newest is not None and datetime.now(UTC) - newest < policy.every:
+            await self._policy.note_newest(newest)
             return None
         manifest = await snapshots.create(automatic=True)
+        await self._policy.note_newest(manifest.at)
         pruned = await snapshots.prune(policy.keep)
         return AutomaticReport(created=manifest.id, pruned=tuple(pruned), took_s=manifest.took_s)

@@ -77,6 +77,7 @@ class Facts:
     unserved: int = 0
     overdue: int = 0
     evacuation_late_s: float = 0.0
+    snapshot_late_s: float = 0.0
     oldest_transaction_s: float = 0.0
     connections: int = 0
     connections_max: int = 0

@@ -28,6 +28,8 @@ SILENCE_S = 30.0
 OVERDUE_S = 30.0
 """How long after its deadline a running job is overdue; the leader ends it within seconds."""
 EVACUATION_LATE_S = 60.0
+SNAPSHOT_LATE_S = 600.0
+"""A snapshot counts from its beginning and once it is whole: a large one takes minutes."""
 TRANSACTION_S = 900.0
 DEAD_ROWS_MIN = 50_000
 DEAD_PER_LIVE = 2.0

@@ -159,6 +159,18 @@ MACHINERY: Sequence[Rule] = (
         page="/queues",
     ),
     Rule(
+        name="PerdureSnapshotOverdue",
+        severity=TICKET,
+        hold=10 * MINUTE,
+        keep=KEEP,
+        summary="An automatic snapshot has been due for {value}, and none is whole.",
+        impact="Should the database be lost, so is all that was written since the newest snapshot.",
+        condition=lambda facts: when.above(facts.snapshot_late_s, limit.SNAPSHOT_LATE_S),
+        promql=f"perdure_snapshot_late_seconds > {limit.SNAPSHOT_LATE_S:g}",
+        unit="s",
+        command="perdure snapshot list --all",
+    ),
+    Rule(
         name="PerdureWorkersDeaf",
         severity=TICKET,
         hold=10 * MINUTE,

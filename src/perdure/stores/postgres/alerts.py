@@ -57,6 +57,7 @@ class Vitals:
     overdue: int
     workers_lost: int
     evacuation_late_s: float
+    snapshot_late_s: float
     connections: int
     connections_max: int
     tables: tuple[TableFacts, ...]
@@ -100,6 +101,7 @@ class PostgresAlerts:
             workers_lost=vitals.workers_lost,
             overdue=vitals.overdue,
             evacuation_late_s=vitals.evacuation_late_s,
+            snapshot_late_s=vitals.snapshot_late_s,
             connections=vitals.connections,
             connections_max=vitals.connections_max,
             failing_channels=vitals.failing_channels,
@@ -117,6 +119,7 @@ class PostgresAlerts:
             overdue=row["overdue"],
             workers_lost=row["workers_lost"],
             evacuation_late_s=max(0.0, row["evacuation_late_s"] or 0.0),
+            snapshot_late_s=max(0.0, row["snapshot_late_s"] or 0.0),
             connections=row["connections"],
             connections_max=row["connections_max"],
             tables=tuple(TableFacts(name=t["name"], dead=t["dead"], live=t["live"]) for t in tables),

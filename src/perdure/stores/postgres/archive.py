@@ -73,6 +73,10 @@ class PostgresPolicy:
     async def set(self, policy: SnapshotPolicy, *, actor: str) -> None:
         await self._database.fetch(self._sql["set_policy"], policy.every.total_seconds(), policy.keep, actor)
 
+    async def note_newest(self, at: datetime) -> None:
+        """Keep of when the newest automatic snapshot is, for those who look whether one is overdue."""
+        await self._database.fetch(self._sql["note_newest"], at)
+
     async def drop(self) -> bool:
         """Have no more taken; false when none were wanted."""
         return bool(await self._database.fetch(self._sql["drop_policy"]))

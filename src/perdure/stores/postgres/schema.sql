@@ -551,6 +551,7 @@ CREATE TABLE perdure.snapshot_policy (
     keep integer NOT NULL,
     set_by text NOT NULL,
     set_at timestamp with time zone NOT NULL DEFAULT now(),
+    newest_at timestamp with time zone,
     CONSTRAINT snapshot_policy_every_check CHECK ((every >= '00:01:00'::interval)),
     CONSTRAINT snapshot_policy_keep_check CHECK ((keep >= 1)),
     CONSTRAINT snapshot_policy_only_one_check CHECK (only_one),

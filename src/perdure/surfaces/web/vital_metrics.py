@@ -25,6 +25,11 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
             "How long ago an evacuation should have ended.",
             vitals.evacuation_late_s,
         ),
+        (
+            "perdure_snapshot_late_seconds",
+            "How long ago an automatic snapshot should have begun that is whole.",
+            vitals.snapshot_late_s,
+        ),
         ("perdure_database_connections", "Connections of clients to PostgreSQL.", vitals.connections),
         (
             "perdure_database_connections_max",

@@ -56,6 +56,10 @@ SELECT extract(epoch FROM p.every)::float8 AS every_s, p.keep FROM perdure.snaps
 INSERT INTO perdure.snapshot_policy AS p (every, keep, set_by) VALUES (:every_s::float8 * interval '1 second', :keep, :actor)
 ON CONFLICT (only_one) DO UPDATE SET every = excluded.every, keep = excluded.keep, set_by = excluded.set_by, set_at = now();
 
+-- name: note_newest(at)
+-- Keep of when the newest automatic snapshot is.
+UPDATE perdure.snapshot_policy SET newest_at = :at WHERE newest_at IS DISTINCT FROM :at::timestamptz;
+
 -- name: drop_policy()
 -- Have no more automatic snapshots taken.
 DELETE FROM perdure.snapshot_policy RETURNING every;

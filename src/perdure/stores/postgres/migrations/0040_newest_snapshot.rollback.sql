@@ -1,0 +1,1 @@
+ALTER TABLE perdure.snapshot_policy DROP COLUMN newest_at;
