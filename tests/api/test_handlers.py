@@ -102,7 +102,7 @@ async def test_arguments_that_no_longer_fit_are_dead_lettered_with_the_reason(
         jobs.add.name,
     )
     handle = worked.handle(jobs.add, row["job_id"])
-    with pytest.raises(JobFailed, match="arguments do not fit the handler: a: Expected `int`"):
+    with pytest.raises(JobFailed, match="arguments do not fit the handler: a: int is wanted"):
         await handle.result(PATIENCE)
     detail = await worked.jobs.get(handle.id)
     assert detail.dead_letter is not None
