@@ -28,7 +28,7 @@ BUGS = [
         name="completion is lost with the buffer",
         owner=Completion,
         within="run",
-        old="self._waiting.extendleft(reversed(batch))",
+        old="self._waiting.extendleft(reversed(left))",
         new="pass",
     ),
     Bug(
