@@ -106,7 +106,7 @@ async def test_arguments_that_no_longer_fit_are_dead_lettered_with_the_reason(
         await handle.result(PATIENCE)
     detail = await worked.jobs.get(handle.id)
     assert detail.dead_letter is not None
-    assert "a: Expected `int`" in detail.dead_letter.cause
+    assert "a: int is wanted" in detail.dead_letter.cause
     assert len(detail.attempts) == 1
 
 
