@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -67,12 +68,12 @@ async def look_back(url: str, results: Results) -> None:
             "state:discarded",
             "state:failed kind:app.kind1",
         ):
-            median = await timed(lambda f=words, a=at: read.jobs(f, as_of=a))  # type: ignore[misc]
+            median = await timed(partial(read.jobs, words, as_of=at))
             results.tell(f"page at {name} of the history, {words or 'all'}", median, "ms", PAGE_MS)
         for words in ("state:pending", "state:scheduled"):  # none did: nothing fills the page
-            median = await timed(lambda f=words, a=at: read.jobs(f, as_of=a))  # type: ignore[misc]
+            median = await timed(partial(read.jobs, words, as_of=at))
             results.tell(f"page at {name} of the history, {words}", median, "ms")
-        median = await timed(lambda j=page.jobs[0].id, a=at: read.job(j, as_of=a))  # type: ignore[misc]
+        median = await timed(partial(read.job, page.jobs[0].id, as_of=at))
         results.tell(f"one job in full at {name}", median, "ms", PAGE_MS)
     began = time.perf_counter()
     await read.counts(as_of=at, budget=timedelta(minutes=1))

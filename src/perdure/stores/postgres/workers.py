@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-import asyncpg
-
-from perdure.domain.errors import DatabaseUnavailable, NotFound
+from perdure.domain.errors import Locked, NotFound
 from perdure.domain.liveness import Heartbeat
 from perdure.domain.worker import Beat, NewWorker, Worker, WorkerId, WorkerState
 from perdure.stores.postgres.connections import Database
@@ -44,10 +42,8 @@ class PostgresWorkers:
             await self._database.fetch_all(
                 (self._sql["impatience"], ()), (self._sql["make_known"], (list(queues),))
             )
-        except DatabaseUnavailable as error:
-            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-                return False
-            raise
+        except Locked:
+            return False
         return True
 
     async def beat(
