@@ -1,7 +1,7 @@
 """The supervisor and its processes: whatever happens to one, it is noticed, replaced, and holds nothing for long."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +10,10 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 
-from perdure.domain.lease import Lease
 from perdure.domain.liveness import Sight
-from perdure.domain.settlement import Crashed, Outcome, Settlement
+from perdure.domain.settlement import Crashed
 from perdure.domain.worker import WorkerId
-from perdure.ports import By, LeaseOf, Settled
+from perdure.ports import By
 from perdure.runtime import supervisor
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
@@ -30,45 +29,8 @@ NOW = datetime.now(UTC)
 ORDERS: dict[str, object] = {"app": "nothing", "settings": {}, "worker_id": "none"}
 
 
-class Held:
-    """Leases of ended processes; each list is what one look finds."""
-
-    def __init__(self, *looks: int) -> None:
-        self.looks = list(looks)
-        self.tokens = [uuid4() for _ in range(sum(max(0, look) for look in looks))]
-        self._untold = iter(self.tokens)
-        self.outcomes: list[Outcome] = []
-        self.crashes: list[int] = []
-
-    async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
-        count = self.looks.pop(0) if self.looks else 0
-        if count < 0:
-            raise RuntimeError("the statement was cancelled by an administrator")
-        return [
-            LeaseOf(
-                lease=Lease(uuid4(), next(self._untold), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, 0, 0),
-                worker_id=worker_id,
-                process=process,
-                isolated=False,
-            )
-            for _ in range(count)
-        ]
-
-    async def settle_unlocked(self, settlements: Sequence[Settlement]) -> Settled:
-        self.outcomes += [settlement.outcome for settlement in settlements]
-        self.crashes += [settlement.crashes for settlement in settlements]
-        return Settled(accepted=frozenset(settlement.token for settlement in settlements))
-
-
-def dead(*ran: UUID) -> ChildProcess:
-    """A process that died while it ran these attempts."""
-    child = ChildProcess(1, isolated=False)
-    child.ran = frozenset(ran)
-    return child
-
-
-def worker_with(held: Held, database_url: str = "postgresql://localhost/none") -> Worker:
-    stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None, samples=None, lineage=SameLineage())
+def worker_without_servers(database_url: str = "postgresql://localhost/none") -> Worker:
+    stores: Any = SimpleNamespace(samples=None, lineage=SameLineage())
     return Worker(Settings(database_url=database_url), "nothing", stores, WorkerId(uuid4()))  # type: ignore[arg-type]
 
 
@@ -85,7 +47,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pyte
         return ""
 
     monkeypatch.setattr(ChildProcess, "run", run)
-    worker = worker_with(Held())
+    worker = worker_without_servers()
     worker._spawn(isolated=False)
 
     async def tried() -> bool:
@@ -97,68 +59,8 @@ async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pyte
         life.cancel()
 
 
-async def test_a_claim_that_is_committed_after_the_death_of_its_process_is_given_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It was under way in the database: the first look finds nothing, and the job has never started."""
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", (0.01, 0.01))
-    held = Held(1, 0, 1)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, dead(held.tokens[0]), "was killed")
-    assert held.outcomes == [Outcome.CRASHED, Outcome.RELEASED]
-    assert held.crashes == [1, 0]
-
-
-async def test_the_rest_of_many_leases_is_not_taken_for_a_job_that_ran_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
-    held = Held(2, 1)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, dead(*held.tokens), "was killed")
-    assert held.crashes == [0, 0, 0]
-    assert held.outcomes == [Outcome.CRASHED] * 3
-
-
-async def test_a_job_that_was_claimed_and_had_not_started_is_not_blamed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
-    held = Held(1)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, dead(), "was killed")
-    assert (held.outcomes, held.crashes) == ([Outcome.INTERRUPTED], [0])
-
-
-async def test_only_what_ran_is_to_blame_whatever_else_was_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
-    held = Held(3)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, dead(held.tokens[1]), "was killed")
-    assert held.outcomes == [Outcome.INTERRUPTED, Outcome.CRASHED, Outcome.INTERRUPTED]
-    assert held.crashes == [0, 1, 0]
-
-
-async def test_when_nothing_can_be_told_all_are_suspects_and_none_is_blamed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
-    held = Held(1)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, ChildProcess(1, isolated=False), "was killed")
-    assert (held.outcomes, held.crashes) == ([Outcome.CRASHED], [0])
-
-
-async def test_an_unforeseen_error_does_not_leave_leases_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "LATE_CLAIMS_S", ())
-    held = Held(-1, 1)
-    worker = worker_with(held)
-    await worker._give_back(worker._id, dead(*held.tokens), "was killed")
-    assert held.outcomes == [Outcome.CRASHED]
-
-
 async def test_who_stops_does_not_wait_for_a_process_that_pauses() -> None:
-    worker = worker_with(Held())
+    worker = worker_without_servers()
     worker._spawn(isolated=False, pause=60.0)
     await asyncio.sleep(0)
     worker.stop()
@@ -169,7 +71,7 @@ async def test_who_stops_does_not_wait_for_a_process_that_pauses() -> None:
 async def test_a_process_that_pauses_while_its_worker_begins_anew_is_not_started_beside_the_new_ones() -> (
     None
 ):
-    worker = worker_with(Held())
+    worker = worker_without_servers()
     worker._spawn(isolated=False, pause=0.05)
     await asyncio.sleep(0)
     worker._id = WorkerId(uuid4())
@@ -191,7 +93,7 @@ async def test_two_verdicts_one_after_the_other_leave_as_many_processes_as_there
 
     monkeypatch.setattr(ChildProcess, "run", run)
     monkeypatch.setattr(ChildProcess, "kill", lambda self: self.ready.set())
-    worker = worker_with(Held())
+    worker = worker_without_servers()
     worker._stores.beats = SimpleNamespace(register=registered)  # type: ignore[misc, assignment]
     worker._sampling = SimpleNamespace(ended=lambda child: None)  # type: ignore[assignment]
     for _ in range(worker._settings.processes):

@@ -56,7 +56,7 @@ BUGS = [
         name="the jobs of a process that ended are forgotten",
         owner=Worker,
         within="_live",
-        old="await self._give_back(worker_id, child, how)",
+        old="await self._giving_back.run(worker_id, child, how)",
         new="pass",
     ),
 ]

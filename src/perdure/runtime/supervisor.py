@@ -15,14 +15,13 @@ from time import monotonic
 
 import structlog
 
-from perdure.domain.doubt import LATE_CLAIMS_S
 from perdure.domain.errors import PerdureError, Unavailable
 from perdure.domain.liveness import Contact, Sight
-from perdure.domain.settlement import Crashed, Ending, Interrupted, settle
 from perdure.domain.worker import Beat, NewWorker, WorkerId, WorkerState
-from perdure.ports import LeaseOf, Scope
+from perdure.ports import Scope
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.duties import Duties
+from perdure.runtime.giving_back import GivingBack
 from perdure.runtime.known_queues import KnownQueues
 from perdure.runtime.loops import every, set_within
 from perdure.runtime.plain_settings import plain
@@ -42,7 +41,6 @@ LOST_GRACE_S = 3.0
 SHORT_LIFE_S = 2.0
 LONGEST_PAUSE_S = 5.0
 LONGEST_PAUSE_AFTER_HANGING_S = 60.0
-BATCH = 500
 
 log = structlog.get_logger("perdure.worker")
 
@@ -72,6 +70,7 @@ class Worker:
         self._signals = 0
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._withdrawing = Withdrawing(self._children, self._stopping, name=self._name)
+        self._giving_back = GivingBack(stores, self._stopping, settings)
         self._sampling = Sampling(stores.samples, recycled_at_mb=settings.recycle_after_mb)
         self._guard = guard_of_worker(settings, stores.lineage, worker_id)
 
@@ -179,7 +178,7 @@ class Worker:
             self._spawn(isolated=False, pause=min(longest, pause * 2 or 0.2) if short or child.hung else 0.0)
         if not child.said_goodbye:
             log.warning("process ended", process=child.number, how=how)
-        await self._give_back(worker_id, child, how)
+        await self._giving_back.run(worker_id, child, how)
 
     def _hear(self, child: ChildProcess) -> None:
         """One of the processes is ready, or has learned that this worker was given up for dead."""
@@ -190,52 +189,6 @@ class Worker:
             self._kinds = child.kinds
             self._beat_soon()
             log.info("process ready", process=child.number, kinds=len(child.kinds))
-
-    async def _take(self, held: Sequence[LeaseOf], endings: Sequence[Ending], cause: str) -> int:
-        """Settle leases of a process that ended; gives how many somebody else has locked."""
-        crash_limit, interruption_limit = self._settings.crash_limit, self._settings.interruption_limit
-        limits = {"crash_limit": crash_limit, "interruption_limit": interruption_limit}
-        settled = await self._stores.jobs.settle_unlocked(
-            [settle(one.lease, ending, **limits) for one, ending in zip(held, endings, strict=True)]
-        )
-        if settled.accepted:
-            log.warning("jobs taken from an ended process", jobs=len(settled.accepted), why=cause)
-        if settled.released:
-            await self._stores.dispatch.announce(settled.released)
-        return settled.locked
-
-    async def _give_back(self, worker_id: WorkerId, child: ChildProcess, how: str) -> None:
-        """Settle what a process that ended still held: at once, for its death was seen."""
-        cause = f"process {child.number} of worker {worker_id} {how}"
-        late: Ending | None = None
-        pauses = iter(LATE_CLAIMS_S)
-        while True:
-            try:
-                held = await self._stores.leases.of_process(worker_id, child.number, limit=BATCH)
-                if not held:
-                    # A claim that was under way in the database when the process died may be committed only now.
-                    late = Interrupted(cause=f"{cause} before it started", started=False)
-                    pause = next(pauses, None)
-                    if pause is None or await set_within(self._stopping, pause):
-                        return
-                    continue
-                endings = [late or self._ending(child, one, cause) for one in held]
-                if await self._take(held, endings, cause):
-                    await asyncio.sleep(1.0)  # somebody's open transaction is about to end them, and may not
-            except Exception as error:
-                if not isinstance(error, Unavailable):
-                    log.exception("jobs of an ended process could not be settled; trying again", why=cause)
-                await asyncio.sleep(1.0)
-
-    def _ending(self, child: ChildProcess, held: LeaseOf, cause: str) -> Ending:
-        """Only what ran when the process died can be to blame; what it had claimed ahead, or had finished, is not."""
-        if child.said_goodbye or child.fault or child.error is not None or self._stopping.is_set():
-            return Interrupted(cause=f"{cause}: {child.fault}" if child.fault else cause)
-        if child.ran is None:
-            return Crashed(cause=cause, alone=child.isolated)
-        if held.lease.token not in child.ran:
-            return Interrupted(cause=f"{cause}; this job did not run in it then")
-        return Crashed(cause=cause, alone=child.isolated or len(child.ran) == 1)
 
     async def _beat(self) -> None:
         await look(self._guard, self._children.values())

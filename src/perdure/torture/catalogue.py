@@ -47,7 +47,7 @@ ROWS = (
         "SIGKILL between the commit of a claim and the start of the handler",
         "may start again at once; the attempt counts once",
         (
-            "tests/runtime/test_supervisor.py::test_a_claim_that_is_committed_after_the_death_of_its_process_is_given_back",
+            "tests/runtime/test_giving_back.py::test_a_claim_that_is_committed_after_the_death_of_its_process_is_given_back",
         ),
     ),
     Row(
