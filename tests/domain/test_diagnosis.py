@@ -13,6 +13,7 @@ from perdure.domain.diagnosis import (
     TableFacts,
     Verdict,
     judge_connections,
+    judge_extras,
     judge_redis,
     judge_schema,
     judge_server,
@@ -111,3 +112,23 @@ def test_an_unsafe_redis_is_told_with_what_to_do(change: dict[str, str], check: 
     found = line(judge_redis(replace(SAFE, **change)), check)  # type: ignore[arg-type]
     assert found.verdict is Verdict.BAD
     assert found.next_step
+
+
+@pytest.mark.parametrize(
+    ("wanted", "verdict", "step"),
+    [
+        ([], Verdict.OK, "pip install 'perdure[all]'"),
+        (["web"], Verdict.OK, "pip install 'perdure[all]'"),
+        (["state", "web", "redis"], Verdict.BAD, "pip install 'perdure[redis,state]'"),
+    ],
+)
+def test_an_extra_that_lacks_packages_is_bad_only_where_the_settings_need_it(
+    wanted: list[str], verdict: Verdict, step: str
+) -> None:
+    judged = judge_extras({"web": (), "redis": ("hiredis",), "state": ("fsspec", "zstandard")}, wanted)
+    assert (judged.verdict, judged.next_step) == (verdict, step)
+    assert "web installed; not: redis (lacks hiredis), state (lacks fsspec, zstandard)" in judged.found
+
+
+def test_with_all_extras_there_is_nothing_to_do() -> None:
+    assert judge_extras({"web": ()}, ["web"]).next_step == ""

@@ -142,6 +142,7 @@ def test_no_value_of_an_encrypted_kind_is_told() -> None:
         heal.result.decode('"many"')
     told = f"{error.value} {error.value.next_step} {stored.value} {stored.value.next_step} {result.value}"
     assert not [value for value in ("3.25", "many", "7.125", "2.5", SECRET) if value in told]
+    assert "at age" not in told  # nor where inside a value the error lies
 
 
 def test_a_stored_call_that_does_not_fit_is_told_without_its_values() -> None:

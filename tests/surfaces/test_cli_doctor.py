@@ -1,5 +1,6 @@
 """The doctor against real servers."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_the_doctor_looks_at_everything(perdure: Command, redis_url: str) -> Non
             "commit",
         ),
         *("notifications", "connections", "schema", "partitions", "dead rows", "workers", "redis"),
-        *("redis version", "redis policy", "embedded postgresql", "embedded redis", "disk"),
+        *("redis version", "redis policy", "embedded postgresql", "embedded redis", "disk", "extras"),
     }
     assert (
         found["postgresql version"]
@@ -45,6 +46,20 @@ def test_what_is_away_is_a_line(perdure: Command) -> None:
     found = verdicts(perdure, "--database-url", "postgresql://127.0.0.1:1/x")
     assert (found["postgresql"], found["disk"]) == ("bad", "ok")
     assert "postgresql version" not in found
+
+
+def test_without_the_client_of_redis_it_is_said_what_to_install(
+    perdure: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("redis", "perdure.stores.redis."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    url = "redis://127.0.0.1:1/0"
+    ended = perdure("job", "enqueue", "app.work", "--app", "", "--redis-url", url)
+    assert (ended.code, "pip install 'perdure[redis]'" in ended.err) == (Exit.FAILED, True), ended.err
+    looked = perdure("doctor", "--json", "--redis-url", url).json["items"]
+    (redis,) = (item for item in looked if item["check"] == "redis")
+    assert (redis["verdict"], redis["next_step"]) == ("bad", "pip install 'perdure[redis]'")
 
 
 def test_a_missing_schema_is_a_line(perdure: Command) -> None:

@@ -1,6 +1,6 @@
 """What a set-up should look like: rules from the facts of the servers to verdicts, each with what to do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -148,6 +148,21 @@ def judge_redis(facts: RedisFacts) -> list[Line]:
             next_step="CONFIG SET maxmemory-policy noeviction",
         ),
     ]
+
+
+def judge_extras(missing: Mapping[str, Sequence[str]], wanted: Iterable[str]) -> Line:
+    """Whether the extras that the settings want are installed; `missing` has the packages that each one lacks."""
+    lacking = {extra: packages for extra, packages in sorted(missing.items()) if packages}
+    here = ", ".join(sorted(missing.keys() - lacking.keys())) or "none"
+    found = f"{here} installed"
+    if lacking:
+        told = ", ".join(f"{extra} (lacks {', '.join(packages)})" for extra, packages in lacking.items())
+        found = f"{found}; not: {told}"
+    needed = sorted(lacking.keys() & set(wanted))
+    if needed:
+        found = f"the settings need {' and '.join(needed)}; {found}"
+    step = f"pip install 'perdure[{','.join(needed or ['all'])}]'" if lacking else ""
+    return Line(check="extras", verdict=Verdict.BAD if needed else Verdict.OK, found=found, next_step=step)
 
 
 def worst(lines: Iterable[Line]) -> Verdict:

@@ -239,6 +239,7 @@ class WorkerOperations:
         worker_id = WorkerId(uuid.uuid4())
         host = os.uname().nodename
         workers = (await self._app.stores()).workers
+        await workers.make_known(queues)
         await workers.register(
             NewWorker(
                 id=worker_id,
@@ -252,7 +253,6 @@ class WorkerOperations:
                 capacity=capacity,
             )
         )
-        await workers.make_known(queues)
         return worker_id
 
     async def heartbeat(self, worker_id: UUID) -> Sequence[tuple[UUID, UUID]]:

@@ -10,18 +10,16 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from perdure.domain.errors import InvalidInput, Locked, Unavailable
 from perdure.domain.lease import Lease
-from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, Settlement, settle
+from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Settled
+from perdure.services.finished import BATCH, Aside, Finished, take
 
-BATCH = 500
 LONGEST_PAUSE_S = 2.0
-SHORTEST_ASIDE_S, LONGEST_ASIDE_S = 0.05, 30.0
 MOST_LOCK_WAITS = 3
 """How often one round may wait for what somebody's open transaction has locked, before the results that may have to wait go aside."""
 TOLD = 10
@@ -40,15 +38,6 @@ class Settling(Protocol):
     async def refuse(self, settlements: Sequence[Settlement], worker_id: UUID) -> frozenset[UUID]:
         """Record outcomes whose lease was gone and give the tokens of those that no earlier try had settled."""
         ...
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """An attempt that has ended and waits to be settled; `started` and `finished` are of the monotonic clock."""
-
-    lease: Lease
-    ending: Ending
-    started: float | None
-    finished: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +73,8 @@ class Completion:
         self._on_settled = on_settled
         self._waiting: deque[Finished] = deque()
         self._in_flight: list[Finished] = []
-        self._set_aside: deque[Finished] = deque()
-        self._aside_until = 0.0
+        self._aside = Aside()
         self._lock_waits = 0
-        self._aside_pause = 0.0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._closing = False
@@ -100,12 +87,12 @@ class Completion:
 
     @property
     def unsettled(self) -> int:
-        return len(self._waiting) + len(self._in_flight) + len(self._set_aside)
+        return len(self._waiting) + len(self._in_flight) + len(self._aside)
 
     @property
     def tokens(self) -> set[UUID]:
         """The leases whose attempts have ended and are not settled yet."""
-        return {one.lease.token for one in (*self._waiting, *self._in_flight, *self._set_aside)}
+        return {one.lease.token for one in (*self._waiting, *self._in_flight, *self._aside)}
 
     @property
     def full(self) -> bool:
@@ -129,15 +116,13 @@ class Completion:
 
     async def run(self) -> None:
         """Settle until `close` was called and everything is settled, or cannot be."""
-        pause, most, most_aside = 0.0, BATCH, BATCH
+        pause, most = 0.0, BATCH
         while self.unsettled or not self._closing:
-            aside = bool(self._set_aside) and monotonic() >= self._aside_until
-            if not aside and not self._waiting:
+            from_aside = self._aside.is_due
+            if not from_aside and not self._waiting:
                 await self._woken()
                 continue
-            batch = self._in_flight = (
-                self._taken(self._set_aside, most_aside) if aside else self._taken(self._waiting, most)
-            )
+            batch = self._in_flight = self._aside.take() if from_aside else take(self._waiting, most)
             began, self._lock_waits = monotonic(), 0
             away: Unavailable | None = None
             try:
@@ -147,10 +132,8 @@ class Completion:
             left, self._in_flight = self._in_flight, []
             if away is None:
                 pause, most = 0.0, min(BATCH, most * 2)
-                if aside or self._lock_waits:
-                    # The next round takes no more than this one has not told apart.
-                    waits = self._lock_waits
-                    most_aside = max(1, len(batch) >> waits) if waits else min(BATCH, most_aside * 2)
+                if from_aside or self._lock_waits:
+                    self._aside.learn(len(batch), lock_waits=self._lock_waits)
                 self._put_aside(left, monotonic() - began)
                 self._tell_of(None)
             else:
@@ -164,14 +147,13 @@ class Completion:
     def close(self) -> None:
         """Let `run` end once everything is settled; what was set aside is tried once more."""
         self._closing = True
-        self._aside_until = 0.0
+        self._aside.hurry()
         self._wake.set()
 
     async def _woken(self) -> None:
         self._wake.clear()
-        left = max(0.0, self._aside_until - monotonic()) if self._set_aside else None
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), left)
+            await asyncio.wait_for(self._wake.wait(), self._aside.due_in_s())
 
     def _tell_of(self, away: Unavailable | None, *, for_long: bool = False) -> None:
         """Results are never dropped for an error that may pass: they wait, and nothing is claimed meanwhile."""
@@ -189,42 +171,18 @@ class Completion:
             log.info("results are stored again")
             self._told = False
 
-    @staticmethod
-    def _taken(waiting: deque[Finished], most: int) -> list[Finished]:
-        """The first results that wait, up to `most`: successes or other endings, whichever the first one is, as the port has it."""
-        first = [waiting.popleft() for _ in range(min(most, len(waiting)))]
-        succeeded = isinstance(first[0].ending, Completed)
-        others = [one for one in first if isinstance(one.ending, Completed) is not succeeded]
-        if not others:
-            return first
-        waiting.extendleft(reversed(others))
-        return [one for one in first if isinstance(one.ending, Completed) is succeeded]
-
     def _put_aside(self, left: Sequence[Finished], took: float) -> None:
-        """Let results wait that the database refuses though it is there, or that wait for a transaction which somebody holds open.
-
-        So they hold up no others, or half of the time at most. What waits for a transaction can be stored once that has ended: it
-        is tried for as long as its process may.
-        """
+        """Let results wait that the database refuses though it is there, or that wait for a transaction which somebody holds open."""
         if left and self._closing and not self._lock_waits:
             ids = [str(one.lease.job_id) for one in left]
             log.error("results could not be stored to the end; these jobs run again", jobs=ids)
-        elif left:
-            if self._lock_waits and not self._aside_pause:
-                ids = [str(one.lease.job_id) for one in left[:TOLD]]
-                log.warning(
-                    "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
-                )
-            if monotonic() >= self._aside_until:  # what comes now does not keep what waits from its turn
-                # Those that were not told apart may be free to be stored: their turn comes soon again.
-                longer = 1 if self._lock_waits >= MOST_LOCK_WAITS else 2
-                self._aside_pause = min(
-                    LONGEST_ASIDE_S, max(self._aside_pause * longer, took, SHORTEST_ASIDE_S)
-                )
-                self._aside_until = monotonic() + self._aside_pause
-            self._set_aside += left
-        elif not self._set_aside:
-            self._aside_pause = 0.0
+            return
+        if left and self._lock_waits and not self._aside.waits:
+            ids = [str(one.lease.job_id) for one in left[:TOLD]]
+            log.warning(
+                "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
+            )
+        self._aside.put(left, took=took, all_told_apart=self._lock_waits < MOST_LOCK_WAITS)
 
     async def _settle_apart(self, batch: Sequence[Finished]) -> None:
         """Settle, and leave those in flight that the database refuses; they are told apart from the others by halves.

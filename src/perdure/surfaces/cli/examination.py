@@ -6,12 +6,14 @@ from perdure.domain.diagnosis import (
     Line,
     Verdict,
     judge_connections,
+    judge_extras,
     judge_redis,
     judge_schema,
     judge_server,
 )
 from perdure.domain.errors import InvalidSettings, PerdureError, RedisUnavailable
 from perdure.runtime.embedded import ServerBinariesMissing, describe
+from perdure.runtime.extras import missing_of_extras
 from perdure.runtime.settings import (
     CONNECTIONS_OF_A_PROCESS,
     CONNECTIONS_OF_A_WORKER,
@@ -40,7 +42,7 @@ async def examine(connection: Connection) -> list[Line]:
             lines += await _database_lines(found)
     except PerdureError as error:
         lines.append(_bad("postgresql", error))
-    return [*lines, *await _redis_lines(settings), *_embedded_lines(settings)]
+    return [*lines, *await _redis_lines(settings), *_embedded_lines(settings), _extras_line(settings)]
 
 
 def _settings_lines(settings: Settings) -> list[Line]:
@@ -112,6 +114,16 @@ def _embedded_lines(settings: Settings) -> list[Line]:
             lines.append(Line(check=name, verdict=Verdict.OK, found=f"{program.version} in {place}"))
     flush = f"{found.fsync_ms:.2f} ms to flush a page where {settings.data_dir} is"
     return [*lines, Line(check="disk", verdict=Verdict.OK, found=flush)]
+
+
+def _extras_line(settings: Settings) -> Line:
+    wanted = {
+        "redis": bool(settings.redis_url),
+        "encryption": bool(settings.encryption_keys),
+        "memory": bool(settings.qdrant_url) or settings.memory_embedder == "minilm",
+        "state": bool(settings.snapshots),
+    }
+    return judge_extras(missing_of_extras(), [extra for extra, is_wanted in wanted.items() if is_wanted])
 
 
 def _bad(check: str, error: PerdureError) -> Line:
