@@ -103,12 +103,15 @@ async def test_a_call_whose_answer_was_lost_is_repeated_safely(
     """The connection is cut after the job has been stored and before the caller hears of it."""
     # A commit waits for a standby that does not exist: it is durable here already, and its answer never comes.
     waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    named = "SELECT true WHERE current_setting('synchronous_standby_names') = 'nobody'"
     async with Perdure(database_url=private_postgres.url) as app:
         enqueuer = app.using(id=new_id(), unique_key=key)
         with psycopg.connect(private_postgres.url, autocommit=True) as admin:
             await app.enqueue(jobs.add, 1)  # a connection to cut, and a lane
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             admin.execute("SELECT pg_reload_conf()")
+            await eventually(lambda: asyncio.to_thread(lambda: admin.execute(named).fetchone()))
+            admin.execute("CHECKPOINT")  # who makes it has taken the setting up before, for all
             call = asyncio.create_task(enqueuer.enqueue(jobs.add, 2))
             await eventually(lambda: asyncio.to_thread(lambda: admin.execute(waiting).fetchone()))
             with pytest.raises(DatabaseUnavailable):

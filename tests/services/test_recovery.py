@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from perdure.domain.errors import NotEmpty, PastUnknown
-from perdure.domain.job import JobState, UniqueRule
+from perdure.domain.job import Dependency, JobState, OnParentFailure, UniqueRule
 from perdure.domain.settlement import Completed
+from perdure.ports import By
 from perdure.services.snapshot import Snapshots
 from perdure.stores.objects.vault import ObjectVault
 from perdure.stores.postgres.archive import PostgresArchive
@@ -42,6 +43,7 @@ TABLES = {
     "keys": "SELECT key, job_id, states, expires_at FROM perdure.unique_keys ORDER BY 1",
     "available": "SELECT job_id, lane, band, run, gated FROM perdure.available_jobs WHERE suspicion = 0 ORDER BY 1",
 }
+HOUR = timedelta(hours=1)
 FROM_NOW_ON = (
     "INSERT INTO perdure.moments (at, cut, newest, open_since) VALUES ($1, $2::text::pg_snapshot, $3, $4)"
 )
@@ -163,6 +165,42 @@ async def test_what_is_recovered_at_a_cut_is_what_was_true_then(
         assert [available[row[0]] for row in truth.tables["available"]] == truth.tables["available"]
         await restored.jobs.resolve(limit=1_000)
     await judged(empty_database_url)
+
+
+async def test_an_edge_that_was_satisfied_as_its_child_came_stays_so_though_the_parent_was_replayed_since(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """Its parent had ended before the child was there, and runs again: nothing but the edge itself tells that it was let go."""
+    await system.past.mark()
+    await snapshots.create()
+    ended, other = await system.dead(), await system.add()
+    parents = [Dependency(parent_id=ended, on_failure=OnParentFailure.RUN), Dependency(parent_id=other)]
+    child = await system.add(depends_on=tuple(parents))
+    await system.control.replay({ended: timedelta(0)}, By(actor="test", reason="mended"))
+    then = await moment(system)
+    truth = await rows_of(system.sql, "waiting for parents")
+    assert truth == [(child, 1, [other])]
+    edges = {edge.job_id: edge.edge for edge in (await system.read.job(child, as_of=then)).parents}
+    assert edges == {ended: "satisfied", other: "waiting"}
+    await snapshots.recover(then, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        assert await rows_of(restored.sql, "waiting for parents") == truth
+
+
+async def test_a_child_that_nothing_holds_any_more_goes_on_where_it_is_brought_back(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """As when all that is left of its edges is what their parents had become."""
+    await system.past.mark()
+    parent = await system.add()
+    at_once, later = await system.add(after=[parent]), await system.add(after=[parent], delay=HOUR)
+    await system.sql.execute("UPDATE perdure.blocked_jobs SET waiting = 0")
+    await system.sql.execute("UPDATE perdure.job_dependencies SET state = 'satisfied'")
+    await snapshots.create()
+    then = await moment(system)
+    await snapshots.recover(then, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        assert [await restored.state(each) for each in (at_once, later)] == ["available", "scheduled"]
 
 
 async def test_a_unique_key_is_held_by_whoever_held_it_then(

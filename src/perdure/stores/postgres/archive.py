@@ -244,6 +244,7 @@ class PostgresArchive:
         )
         requeued = await connection.fetch(self._sql["requeue"].numbered(), cause)
         await connection.fetch(self._sql["look_again"].numbered())
+        await connection.fetch(self._sql["let_go"].numbered())
         await connection.fetch(self._sql["end_workers"].numbered(), cause)
         await connection.fetch(self._sql["abandon_restores"].numbered())
         await connection.fetch(self._sql["open_epoch"].numbered(), cause, actor)

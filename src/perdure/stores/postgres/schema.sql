@@ -1191,6 +1191,13 @@ EXCEPTION
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION perdure.edge_at(state perdure.edge_state, written xid8, child_xid xid8, cut pg_snapshot, restored boolean)
+ RETURNS perdure.edge_state
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((perdure.in_order(written) < perdure.in_order(pg_snapshot_xmin(cut))) OR (written = child_xid)) THEN state WHEN ((state <> 'waiting'::perdure.edge_state) AND (NOT restored) AND (perdure.in_order(pg_snapshot_xmin(cut)) > 0) AND (NOT perdure.seen(written, cut))) THEN 'waiting'::perdure.edge_state ELSE NULL::perdure.edge_state END
+;
+
 CREATE OR REPLACE FUNCTION perdure.end_restore()
  RETURNS void
  LANGUAGE plpgsql
@@ -1517,10 +1524,13 @@ CREATE OR REPLACE FUNCTION perdure.job_dependencies_at(cut pg_snapshot, newest u
  LANGUAGE sql
  STABLE ROWS 100000
 AS $function$
-    WITH standings AS MATERIALIZED (
+    WITH restored AS MATERIALIZED (
+        SELECT perdure.restored_since(cut) AS is_so
+    ), standings AS MATERIALIZED (
         SELECT s.job_id, s.state FROM perdure.standings_at(cut, newest, open_since) s
     )
     SELECT d.child_id, d.parent_id, d.on_failure, CASE
+        WHEN o.state IS NOT NULL THEN o.state::text
         WHEN EXISTS (
             SELECT FROM perdure.job_executions e WHERE e.job_id = d.parent_id AND perdure.seen(e.settle_xid, cut) AND e.settled_at >= j.enqueued_at
                 AND (e.state = 'completed' OR (d.on_failure = 'run' AND e.state IN ('cancelled', 'discarded')))
@@ -1533,8 +1543,9 @@ AS $function$
         WHEN d.on_failure = 'run' AND p.state IN ('cancelled', 'discarded') THEN 'satisfied'
         WHEN d.on_failure = 'cancel' AND p.state IN ('cancelled', 'discarded') THEN 'cancelled'
         ELSE 'waiting' END::perdure.edge_state
-    FROM perdure.job_dependencies d
+    FROM restored r CROSS JOIN perdure.job_dependencies d
     JOIN perdure.jobs j ON j.id = d.child_id AND perdure.seen(j.xid, cut)
+    CROSS JOIN LATERAL (SELECT perdure.edge_at(d.state, perdure.written_by(d.xmin), j.xid, cut, r.is_so) AS state) o
     LEFT JOIN standings p ON p.job_id = d.parent_id
     WHERE d.child_id <= newest
 $function$
@@ -2333,6 +2344,15 @@ AS $function$
         WHERE coalesce(p.action, '') NOT IN ('drain', 'fence') AND (c.action, c.run_now) IS DISTINCT FROM (p.action, p.run_now)
     )
     SELECT count(*), (array_agg(a.job_id ORDER BY a.job_id))[1:20] FROM apart a
+$function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.restored_since(cut pg_snapshot)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT EXISTS (SELECT FROM perdure.restores r WHERE r.before IS NOT NULL AND NOT perdure.cut_contains(cut, r.before))
 $function$
 ;
 

@@ -95,6 +95,21 @@ RETURNING job_id;
 -- Whether a parent ended unseen while its child was written is found out anew, by the transactions of this database.
 UPDATE perdure.blocked_jobs SET xid = pg_current_xact_id(), looked_xid = NULL, look_at = now() WHERE NOT verified RETURNING job_id;
 
+-- name: let_go()
+-- A child that nothing holds any more goes on. Of edges from before an earlier restore history tells by what their parents had become, which
+-- may be more than the system had noticed by then.
+-- from: pending   to: scheduled, available
+WITH ready AS (
+    DELETE FROM perdure.blocked_jobs b WHERE b.waiting = 0 RETURNING b.*
+), later AS (
+    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority, run, gated)
+    SELECT r.job_id, r.run_at, r.lane, r.priority, r.run, r.gated FROM ready r WHERE r.run_at > now()
+)
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, gated)
+SELECT r.job_id, perdure.rank_of(now(), r.priority), r.lane, perdure.band_of(r.priority, 0::smallint), r.run, r.gated
+FROM ready r WHERE r.run_at IS NULL OR r.run_at <= now()
+RETURNING job_id;
+
 -- name: end_workers(cause)
 -- The workers of the saved system are not here.
 UPDATE perdure.workers SET state = 'stopped', stopped_at = now(), cause = :cause WHERE state IN ('active', 'draining') RETURNING id;

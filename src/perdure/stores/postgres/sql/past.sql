@@ -226,15 +226,19 @@ WHERE e.job_id = :job_id AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
 ORDER BY e.settled_at DESC, e.run DESC, e.attempt DESC LIMIT :most;
 
 -- name: edges(job_id, most, cut)
--- The parents and the children of one job, with where they stood; what had become of an edge is told by how its parent had ended.
+-- The parents and the children of one job, with where they stood; what had become of an edge is told by its row where that can, else by how
+-- its parent had ended.
 SELECT d.is_parent, d.other_id, d.on_failure, s.state, n.kind, CASE
+    WHEN x.edge IS NOT NULL THEN x.edge::text
     WHEN p.state = 'completed' OR (d.on_failure = 'run' AND p.state IN ('cancelled', 'discarded')) OR o.reopened THEN 'satisfied'
     WHEN d.on_failure = 'cancel' AND p.state IN ('cancelled', 'discarded') THEN 'cancelled' ELSE 'waiting' END AS edge
 FROM (
-    (SELECT true AS is_parent, p.parent_id AS other_id, p.parent_id, p.child_id, p.on_failure FROM perdure.job_dependencies p
+    (SELECT true AS is_parent, p.parent_id AS other_id, p.parent_id, p.child_id, p.on_failure, p.state AS edge, p.xmin AS version
+    FROM perdure.job_dependencies p
     WHERE p.child_id = :job_id ORDER BY p.parent_id LIMIT :most)
     UNION ALL
-    (SELECT false, c.child_id, c.parent_id, c.child_id, c.on_failure FROM perdure.job_dependencies c
+    (SELECT false, c.child_id, c.parent_id, c.child_id, c.on_failure, c.state, c.xmin
+    FROM perdure.job_dependencies c
     WHERE c.parent_id = :job_id ORDER BY c.child_id LIMIT :most)
 ) d
 LEFT JOIN perdure.jobs j ON j.id = d.other_id
@@ -245,6 +249,11 @@ CROSS JOIN LATERAL (
     SELECT EXISTS (SELECT FROM perdure.job_events v WHERE v.job_id = d.child_id AND v.detail ? 'delay_ms'
         AND perdure.seen(v.xid, :cut::text::pg_snapshot)) AS reopened
 ) o
+LEFT JOIN perdure.jobs c ON c.id = d.child_id
+CROSS JOIN LATERAL (
+    SELECT perdure.edge_at(d.edge, perdure.written_by(d.version), c.xid, :cut::text::pg_snapshot,
+        perdure.restored_since(:cut::text::pg_snapshot)) AS edge
+) x
 WHERE d.is_parent OR perdure.seen(j.xid, :cut::text::pg_snapshot)
 ORDER BY d.is_parent DESC, d.other_id;
 
