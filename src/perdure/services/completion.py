@@ -13,11 +13,11 @@ from uuid import UUID
 import structlog
 
 from perdure.domain.errors import InvalidInput, Locked, Unavailable
+from perdure.domain.finished import BATCH, Aside, Finished, take
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import WorkerId
 from perdure.ports import Dispatch, Settled
-from perdure.services.finished import BATCH, Aside, Finished, take
 
 LONGEST_PAUSE_S = 2.0
 MOST_LOCK_WAITS = 3
@@ -118,7 +118,7 @@ class Completion:
         """Settle until `close` was called and everything is settled, or cannot be."""
         pause, most = 0.0, BATCH
         while self.unsettled or not self._closing:
-            from_aside = self._aside.is_due
+            from_aside = self._aside.due_in_s(monotonic()) == 0
             if not from_aside and not self._waiting:
                 await self._woken()
                 continue
@@ -134,7 +134,7 @@ class Completion:
                 pause, most = 0.0, min(BATCH, most * 2)
                 if from_aside or self._lock_waits:
                     self._aside.learn(len(batch), lock_waits=self._lock_waits)
-                self._put_aside(left, monotonic() - began)
+                self._put_aside(left, began)
                 self._tell_of(None)
             else:
                 # A connection may also be lost because so much does not fit into one message.
@@ -153,7 +153,7 @@ class Completion:
     async def _woken(self) -> None:
         self._wake.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._aside.due_in_s())
+            await asyncio.wait_for(self._wake.wait(), self._aside.due_in_s(monotonic()))
 
     def _tell_of(self, away: Unavailable | None, *, for_long: bool = False) -> None:
         """Results are never dropped for an error that may pass: they wait, and nothing is claimed meanwhile."""
@@ -171,7 +171,7 @@ class Completion:
             log.info("results are stored again")
             self._told = False
 
-    def _put_aside(self, left: Sequence[Finished], took: float) -> None:
+    def _put_aside(self, left: Sequence[Finished], began: float) -> None:
         """Let results wait that the database refuses though it is there, or that wait for a transaction which somebody holds open."""
         if left and self._closing and not self._lock_waits:
             ids = [str(one.lease.job_id) for one in left]
@@ -182,7 +182,8 @@ class Completion:
             log.warning(
                 "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
             )
-        self._aside.put(left, took=took, all_told_apart=self._lock_waits < MOST_LOCK_WAITS)
+        now = monotonic()
+        self._aside.put(left, now, took=now - began, all_told_apart=self._lock_waits < MOST_LOCK_WAITS)
 
     async def _settle_apart(self, batch: Sequence[Finished]) -> None:
         """Settle, and leave those in flight that the database refuses; they are told apart from the others by halves.

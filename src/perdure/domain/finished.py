@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from time import monotonic
 
 import msgspec
 
@@ -37,7 +36,7 @@ class Aside:
     """Results that could not be stored though the database is there: they hold up no others, or half of the time at most.
 
     What waits for a transaction that somebody holds open can be stored once that has ended: it is tried for as long as
-    its process may. Pauses grow while nothing comes of it, and rounds shrink to what was not told apart yet.
+    its process may; times are of the monotonic clock. Pauses grow while nothing comes of it, and rounds shrink to what was not told apart yet.
     """
 
     def __init__(self) -> None:
@@ -57,14 +56,9 @@ class Aside:
         """Whether it has begun to wait, for results that are here or for those whose turn is now."""
         return self._pause_s > 0
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is the turn of what is here."""
-        return bool(self._results) and monotonic() >= self._until
-
-    def due_in_s(self) -> float | None:
-        """How long until its turn; None while nothing is here."""
-        return max(0.0, self._until - monotonic()) if self._results else None
+    def due_in_s(self, now: float) -> float | None:
+        """How long until it is the turn of what is here, 0 when it is now; None while nothing is."""
+        return max(0.0, self._until - now) if self._results else None
 
     def hurry(self) -> None:
         """Make it the turn of what is here."""
@@ -78,16 +72,16 @@ class Aside:
         """Have the next round take no more than this one, of `tried` results, has not told apart: each wait halves that."""
         self._most = max(1, tried >> lock_waits) if lock_waits else min(BATCH, self._most * 2)
 
-    def put(self, left: Sequence[Finished], *, took: float, all_told_apart: bool) -> None:
-        """Have what is left of a round wait, twice as long as before, and as long as the round took.
+    def put(self, left: Sequence[Finished], now: float, *, took: float, all_told_apart: bool) -> None:
+        """Have what is left of a round wait from `now` on, twice as long as before, and as long as the round took.
 
         Where not all were told apart, some may be free to be stored: then their turn comes soon again.
         """
         if not left:
             self._pause_s = self._pause_s if self._results else 0.0
             return
-        if monotonic() >= self._until:  # what comes now does not keep what waits from its turn
+        if now >= self._until:  # what comes now does not keep what waits from its turn
             longer = 2 if all_told_apart else 1
             self._pause_s = min(LONGEST_PAUSE_S, max(self._pause_s * longer, took, SHORTEST_PAUSE_S))
-            self._until = monotonic() + self._pause_s
+            self._until = now + self._pause_s
         self._results += left
