@@ -11,6 +11,7 @@ from perdure.domain.lease import Lease
 from perdure.domain.settlement import Crashed, Ending, Interrupted
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.runners import processes
+from perdure.runtime.runners.process_main import Hello
 from perdure.runtime.runners.processes import ProcessRunner
 from perdure.services.execution import Attempt
 
@@ -24,7 +25,7 @@ async def ending_in(app: str) -> Ending | None:
     kind = next(name for name in kinds if name.endswith("cpu_poison"))
     job = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, 0, 0, kind=kind)
     line: Any = type("Line", (), {"completed": False})
-    runner = ProcessRunner(kinds, lambda attempt: line(), app, "perdure")
+    runner = ProcessRunner(kinds, lambda attempt: line(), Hello(app, "perdure"))
     ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
     runner.start(Attempt(job, 0.0), lambda attempt, ending: ended.set_result(ending))
     ending = await asyncio.wait_for(ended, 30)

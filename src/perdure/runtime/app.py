@@ -18,6 +18,7 @@ from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
+from perdure.runtime.tracing import sending
 
 if TYPE_CHECKING:
     from perdure.domain.job import NewJob
@@ -241,11 +242,15 @@ class Enqueuer:
 
     async def enqueue_many(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
         """Store jobs, all or none; they may depend on each other. Their options are those of their `prepare`."""
-        return self._handles(jobs, await self._app.producer.enqueue(jobs, conn=self._conn))
+        with sending(jobs, self._app.settings.tracing) as sent:
+            answers = await self._app.producer.enqueue(sent, conn=self._conn)
+        return self._handles(jobs, answers)
 
     def enqueue_many_sync(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
         """As `enqueue_many`, for code that is not async."""
-        return self._handles(jobs, self._app.producer.enqueue_sync(jobs, conn=self._conn))
+        with sending(jobs, self._app.settings.tracing) as sent:
+            answers = self._app.producer.enqueue_sync(sent, conn=self._conn)
+        return self._handles(jobs, answers)
 
     def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
         producer, wait, new = self._app.producer, self._app.run_sync, Disposition.CREATED

@@ -37,6 +37,7 @@ from perdure.runtime.recalling import RecallingJobs
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds
 from perdure.runtime.runners.loop import LoopRunner
+from perdure.runtime.runners.process_main import Hello
 from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
 from perdure.runtime.running import NotedRunner, Running
@@ -44,6 +45,7 @@ from perdure.runtime.sealing import SealedRunner, encoding
 from perdure.runtime.settings import Settings
 from perdure.runtime.tally import Tally
 from perdure.runtime.telemetry import configure_logging
+from perdure.runtime.tracing import TracedRunner, flush, is_traced
 from perdure.services.completion import Bounds, Completion
 from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, Seams, StopReason
 
@@ -147,6 +149,7 @@ class Child:
 
     def _groups(self, kinds: Kinds, line_of: Any, followed: Followed) -> list[Group]:
         settings, most = self._settings, self._settings.max_payload_bytes
+        hello = Hello(self._orders.app, settings.schema, most, settings.keyring.keys, settings.tracing)
         runners: dict[str, tuple[Runner, int]] = {
             "async": (LoopRunner(kinds, line_of, max_payload=most), settings.concurrency),
             "thread": (
@@ -154,14 +157,7 @@ class Child:
                 settings.thread_concurrency,
             ),
             "process": (
-                ProcessRunner(
-                    kinds,
-                    line_of,
-                    self._orders.app,
-                    settings.schema,
-                    max_payload=most,
-                    keyring=settings.keyring,
-                ),
+                ProcessRunner(kinds, line_of, hello),
                 settings.cpu_processes,
             ),
         }
@@ -172,11 +168,15 @@ class Child:
             if names:
                 scope = Scope(queues=settings.queues, kinds=names, labels=settings.labels)
                 slots = 1 if self._orders.isolated else capacity
-                opening: Runner = SealedRunner(runner, kinds, settings.keyring)
+                opening: Runner = SealedRunner(self._traced(runner, mode), kinds, settings.keyring)
                 if followed:
                     opening = FollowingRunner(opening, followed)
                 groups.append(Group(scope, slots, NotedRunner(opening, running), self._limits()))
         return groups
+
+    def _traced(self, runner: Runner, mode: str) -> Runner:
+        tracing = self._settings.tracing
+        return TracedRunner(runner, tracing, carries=mode == "process") if is_traced(tracing) else runner
 
     def _limits(self) -> Limits:
         return Limits(
@@ -380,6 +380,7 @@ def main() -> None:
 
 def _leave() -> None:
     """End this process without waiting for handlers that were left behind: neither threads nor tasks that refuse to end."""
+    flush()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -111,3 +111,4 @@ class SettingKeywords(TypedDict, total=False):
     alert_alertmanager: "str | SecretStr"
     redact: Iterable[str] | str
     log_level: Literal["debug", "info", "warning", "error"]
+    tracing: Literal["linked", "continued", "off"]

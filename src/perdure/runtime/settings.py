@@ -26,6 +26,7 @@ from perdure.runtime.memory_settings import MemorySettings
 from perdure.runtime.model_settings import ModelSettings
 from perdure.runtime.settings_refusals import refusal, with_source
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables
+from perdure.runtime.telemetry_settings import TelemetrySettings
 from perdure.runtime.urls import MASK, masked_url, url_fault
 from perdure.runtime.web_settings import WebSettings
 
@@ -56,7 +57,15 @@ class Origin:
     source: str
 
 
-class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, AlertSettings, EncryptionSettings):
+class Settings(
+    MemorySettings,
+    WebSettings,
+    HealthSettings,
+    ModelSettings,
+    AlertSettings,
+    EncryptionSettings,
+    TelemetrySettings,
+):
     """Everything that can be set. Built directly it reads nothing; `load` reads file and environment."""
 
     model_config = SettingsConfigDict(
@@ -211,13 +220,6 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
         description="Starting values. `specification`: heartbeats every 30 s, dead after 60 s; warns, since one "
         "lost heartbeat is then close to a verdict.",
     )
-    log_format: Literal["auto", "json", "console"] = Field(
-        default="auto",
-        description="Format of the log on stderr. `auto`: console on a terminal, JSON elsewhere.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe entries that are logged."
-    )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -272,7 +274,7 @@ class Settings(MemorySettings, WebSettings, HealthSettings, ModelSettings, Alert
             raise ValueError("each must be a name of 1 to 200 characters")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("log_level", "log_format", "preset", mode="before")
+    @field_validator("log_level", "log_format", "preset", "tracing", mode="before")
     @classmethod
     def _lowered(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value

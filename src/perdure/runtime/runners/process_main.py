@@ -4,11 +4,13 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from perdure.domain.lease import Lease
+from perdure.domain.payload import PAYLOAD_BYTES_MAX
 from perdure.domain.sealing import Keyring
 from perdure.domain.settlement import Cancelled, Completed, Ending, Failed, Snoozed
 from perdure.runtime.lines import Pace
@@ -17,6 +19,7 @@ from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_error, after_value, call_of
 from perdure.runtime.sealing import OpenedLease, encoding
+from perdure.runtime.tracing import continuing, flush
 from perdure.stores.postgres.callers import Encode, complete_sync
 
 ENDINGS: dict[str, type[Ending]] = {kind.__name__: kind for kind in (Completed, Failed, Snoozed, Cancelled)}
@@ -26,6 +29,17 @@ def ending_from(message: dict[str, Any]) -> Ending:
     """The ending that a process reported."""
     ending: Ending = msgspec.convert(message["ending"], ENDINGS[message["type"]])
     return ending
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What a process is told first: whose child it is, and what it needs to run the jobs of its worker."""
+
+    app: str
+    schema: str
+    max_payload: int = PAYLOAD_BYTES_MAX
+    keys: Mapping[str, bytes] = {}
+    tracing: str = "off"
+    parent: int = 0
 
 
 class PipeLine:
@@ -62,20 +76,23 @@ def main(descriptor: int) -> None:
     """Serve until the worker process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
-    hello = frames.read_blocking(connection)
-    if hello is None:
+    told = frames.read_blocking(connection)
+    if told is None:
         return
-    die_with_parent(hello["parent"])
-    kinds = load_kinds(hello["app"])
-    keyring = Keyring(msgspec.convert(hello["keys"], dict[str, bytes]))
+    hello = msgspec.convert(told, Hello)
+    die_with_parent(hello.parent)
+    kinds = load_kinds(hello.app)
+    keyring = Keyring(hello.keys)
     while (message := frames.read_blocking(connection)) is not None:
         lease = msgspec.convert(message["job"], OpenedLease if message["opened"] else Lease)
         connection.sendall(frames.pack({"took": True}))
-        encode = encoding(lease, keyring, hello["max_payload"])
-        line = PipeLine(connection, lease, hello["schema"], encode)
-        ending = _run(kinds, lease, line, hello["max_payload"])
+        encode = encoding(lease, keyring, hello.max_payload)
+        line = PipeLine(connection, lease, hello.schema, encode)
+        with continuing(lease, hello.tracing):
+            ending = _run(kinds, lease, line, hello.max_payload)
         report = {"type": type(ending).__name__, "ending": msgspec.to_builtins(ending)}
         connection.sendall(frames.pack(report))
+    flush()
 
 
 def _run(kinds: Kinds, lease: Lease, line: PipeLine, max_bytes: int) -> Ending:

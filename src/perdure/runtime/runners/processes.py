@@ -6,23 +6,22 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from perdure.domain.lease import Lease
-from perdure.domain.payload import PAYLOAD_BYTES_MAX
-from perdure.domain.sealing import NO_KEYS, Keyring
 from perdure.domain.settlement import Completed, Crashed, Ending, Interrupted
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_stop, told
-from perdure.runtime.runners.process_main import ending_from
+from perdure.runtime.runners.process_main import Hello, ending_from
 from perdure.runtime.sealing import OpenedLease
 from perdure.services.execution import Attempt, Done
 
 NOT_STARTED_PAUSE_S = 1.0
+DISMISSAL_S = 3.0
 
 log = structlog.get_logger("perdure.process")
 
@@ -38,15 +37,11 @@ class ProcessRunner:
         self,
         kinds: Kinds,
         line_of: Callable[[Attempt], AttemptLine],
-        app: str,
-        schema: str,
-        *,
-        max_payload: int = PAYLOAD_BYTES_MAX,
-        keyring: Keyring = NO_KEYS,
+        hello: Hello,
     ) -> None:
         self._kinds = kinds
         self._line_of = line_of
-        self._hello = {"app": app, "schema": schema, "max_payload": max_payload, "keys": dict(keyring.keys)}
+        self._hello = hello
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,8 +65,7 @@ class ProcessRunner:
         for process in self._busy.values():
             process.kill()
         idle, self._idle = self._idle, []
-        for process in idle:
-            await process.autopsy()
+        await asyncio.gather(*(process.dismiss() for process in idle))
 
     async def _run(self, attempt: Attempt, done: Done) -> None:
         done(attempt, await told(self._kinds, attempt, self._ending(attempt)))
@@ -127,7 +121,7 @@ class _Process:
         """Whether the process has begun with the job that it was given."""
 
     @classmethod
-    async def spawn(cls, hello: Mapping[str, object]) -> "_Process":
+    async def spawn(cls, hello: Hello) -> "_Process":
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -143,7 +137,7 @@ class _Process:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(frames.pack({**hello, "parent": os.getpid()}))
+        writer.write(frames.pack(msgspec.structs.replace(hello, parent=os.getpid())))
         return cls(process, reader, writer)
 
     async def call(self, lease: Lease, line: AttemptLine) -> Ending | None:
@@ -166,6 +160,13 @@ class _Process:
             else:
                 return ending_from(message)
         return None
+
+    async def dismiss(self) -> None:
+        """Let it end by itself, as it does when nobody is there to give it jobs; kill it when it does not."""
+        self._writer.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), DISMISSAL_S)
+        await self.autopsy()
 
     async def autopsy(self) -> str:
         """How the process died, in words."""

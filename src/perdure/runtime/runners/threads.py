@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from perdure.domain.lease import Lease
 from perdure.domain.payload import PAYLOAD_BYTES_MAX
@@ -55,7 +56,8 @@ class ThreadRunner:
         line = self._line_of(attempt)
         going = _Going()
         try:
-            future = loop.run_in_executor(self._pool, self._call, attempt.lease, line, going)
+            here = copy_context()  # what is bound to the logs, and the span of the attempt
+            future = loop.run_in_executor(self._pool, here.run, self._call, attempt.lease, line, going)
         except (
             RuntimeError
         ) as error:  # no thread can be started, though the pool has put the call into its line
