@@ -132,3 +132,7 @@ def test_an_extra_that_lacks_packages_is_bad_only_where_the_settings_need_it(
 
 def test_with_all_extras_there_is_nothing_to_do() -> None:
     assert judge_extras({"web": ()}, ["web"]).next_step == ""
+
+
+def test_of_extras_nothing_is_told_where_nothing_is_known() -> None:
+    assert judge_extras({}, ["web"]).found.startswith("cannot be told")

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from perdure.domain.finished import BATCH, LONGEST_PAUSE_S, Aside, Finished, take
+from perdure.domain.finished import BATCH, LONGEST_PAUSE_AT_THE_END_S, LONGEST_PAUSE_S, Aside, Finished, take
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Ending, Interrupted
 
@@ -45,6 +45,8 @@ def test_what_comes_meanwhile_keeps_nothing_from_its_turn() -> None:
     assert (len(aside), aside.due_in_s(101.0)) == (2, 1.0)
     aside.hurry()
     assert aside.due_in_s(101.0) == 0
+    aside.put(aside.take(), 101.0, took=2.0, all_told_apart=True)
+    assert aside.due_in_s(101.0) == LONGEST_PAUSE_AT_THE_END_S
 
 
 def test_a_round_takes_no_more_than_was_not_told_apart_and_grows_again() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.errors import DatabaseUnavailable, Locked
 from perdure.runtime import loops
 from perdure.runtime.loops import every
 from perdure.runtime.outage import Outage
@@ -73,3 +73,23 @@ async def test_a_round_that_has_not_asked_the_database_does_not_end_its_outage(
         for task in tasks:
             task.cancel()
     assert [one["event"] for one in said if one["log_level"] != "debug"] == ["waiting for the database"]
+
+
+async def test_a_lock_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "OF_PROCESS", Outage())
+    met = asyncio.Event()
+    rounds = 0
+
+    async def duty() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            met.set()
+        raise Locked("somebody holds it")
+
+    with capture_logs() as said:
+        task = asyncio.create_task(every(0.01, duty, name="stage"))
+        await asyncio.wait_for(met.wait(), 30)
+        task.cancel()
+    assert {entry["log_level"] for entry in said} == {"debug"}
+    assert not [entry for entry in said if "database" in entry["event"]]

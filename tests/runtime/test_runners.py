@@ -15,6 +15,7 @@ from perdure.domain.settlement import Cancelled, Completed, Ending, Failed
 from perdure.runtime.lines import AttemptLine
 from perdure.runtime.loading import load_kinds
 from perdure.runtime.runners.loop import LoopRunner
+from perdure.runtime.runners.process_main import Hello
 from perdure.runtime.runners.processes import ProcessRunner
 from perdure.runtime.runners.threads import ThreadRunner
 from perdure.services.execution import Attempt, Runner, StopReason
@@ -61,7 +62,7 @@ class Run:
             line.completed = completed
             return line
 
-        more: dict[str, tuple[Any, ...]] = {"async": (), "thread": (1,), "process": (APP, "perdure")}
+        more: dict[str, tuple[Any, ...]] = {"async": (), "thread": (1,), "process": (Hello(APP, "perdure"),)}
         self.runner = RUNNERS[mode](KINDS, line_of, *more[mode])
         self.attempt = attempt
         self.ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()

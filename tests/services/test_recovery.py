@@ -203,6 +203,54 @@ async def test_a_child_that_nothing_holds_any_more_goes_on_where_it_is_brought_b
         assert [await restored.state(each) for each in (at_once, later)] == ["available", "scheduled"]
 
 
+async def test_a_child_whose_edge_is_told_to_have_doomed_it_ends_by_a_look_at_its_parent(
+    system: System, snapshots: Snapshots, empty_database_url: str
+) -> None:
+    """As when its parent ended unseen while it was written, and nothing but that end tells of the edge: it must not start."""
+    await system.past.mark()
+    parent = await system.dead()
+    child = await system.add(after=[parent])
+    await system.sql.execute("UPDATE perdure.blocked_jobs SET waiting = 0, verified = true")
+    await system.sql.execute("UPDATE perdure.job_dependencies SET state = 'cancelled', on_failure = 'cancel'")
+    await snapshots.create()
+    then = await moment(system)
+    await snapshots.recover(then, PostgresArchive(empty_database_url), fork=False, actor="test")
+    async with system_on(empty_database_url) as restored:
+        assert await restored.state(child) == "pending"
+        await restored.jobs.resolve(limit=10)
+        assert await restored.state(child) == "cancelled"
+    await judged(empty_database_url)
+
+
+async def test_an_edge_that_ended_its_child_is_told_so_though_the_child_runs_again_since(
+    system: System,
+) -> None:
+    await system.past.mark()
+    parent, other = await system.add(), await system.add()
+    edges = [Dependency(parent_id=parent, on_failure=OnParentFailure.CANCEL), Dependency(parent_id=other)]
+    child = await system.add(depends_on=tuple(edges))
+    await system.end(await system.lease_of(parent), failure(give_up=True))
+    assert await system.state(child) == "cancelled"
+    then = await moment(system)
+    await system.control.replay({child: timedelta(0)}, By(actor="test", reason="all the same"))
+    told = {edge.job_id: edge.edge for edge in (await system.read.job(child, as_of=then)).parents}
+    assert told == {parent: "cancelled", other: "waiting"}
+
+
+async def test_a_cut_in_the_middle_of_a_restore_is_not_told_by_rows_that_it_may_open_again(
+    system: System,
+) -> None:
+    """Until the end of a restore is seen, its steps may still have come after."""
+    restore = """INSERT INTO perdure.restores (cut_at, open_since, cut, newest, source, actor, reason, scope, policy, before)
+        VALUES (now(), now(), pg_current_snapshot(), gen_random_uuid(), 'here', 'test', '', '{}', '{}', pg_current_snapshot())"""
+    asked = "SELECT perdure.restored_since($1::text::pg_snapshot)"
+    await system.sql.execute(restore)
+    middle = await system.sql.fetchval("SELECT pg_current_snapshot()::text")
+    await system.sql.execute("UPDATE perdure.restores SET end_xid = pg_current_xact_id()")
+    after = await system.sql.fetchval("SELECT pg_current_snapshot()::text")
+    assert [await system.sql.fetchval(asked, cut) for cut in (middle, after)] == [True, False]
+
+
 async def test_a_unique_key_is_held_by_whoever_held_it_then(
     system: System, snapshots: Snapshots, empty_database_url: str
 ) -> None:

@@ -152,6 +152,10 @@ def judge_redis(facts: RedisFacts) -> list[Line]:
 
 def judge_extras(missing: Mapping[str, Sequence[str]], wanted: Iterable[str]) -> Line:
     """Whether the extras that the settings want are installed; `missing` has the packages that each one lacks."""
+    if not missing:
+        return Line(
+            check="extras", verdict=Verdict.OK, found="cannot be told: this is no installed distribution"
+        )
     lacking = {extra: packages for extra, packages in sorted(missing.items()) if packages}
     here = ", ".join(sorted(missing.keys() - lacking.keys())) or "none"
     found = f"{here} installed"

@@ -10,6 +10,7 @@ from perdure.domain.settlement import Completed, Ending
 
 BATCH = 500
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 30.0
+LONGEST_PAUSE_AT_THE_END_S = 1.0
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -44,6 +45,7 @@ class Aside:
         self._until = 0.0
         self._pause_s = 0.0
         self._most = BATCH
+        self._longest_s = LONGEST_PAUSE_S
 
     def __len__(self) -> int:
         return len(self._results)
@@ -61,8 +63,9 @@ class Aside:
         return max(0.0, self._until - now) if self._results else None
 
     def hurry(self) -> None:
-        """Make it the turn of what is here."""
+        """Make it the turn of what is here, and often from then on: its process is about to end."""
         self._until = 0.0
+        self._longest_s = LONGEST_PAUSE_AT_THE_END_S
 
     def take(self) -> list[Finished]:
         """What is to be tried now."""
@@ -82,6 +85,6 @@ class Aside:
             return
         if now >= self._until:  # what comes now does not keep what waits from its turn
             longer = 2 if all_told_apart else 1
-            self._pause_s = min(LONGEST_PAUSE_S, max(self._pause_s * longer, took, SHORTEST_PAUSE_S))
+            self._pause_s = min(self._longest_s, max(self._pause_s * longer, took, SHORTEST_PAUSE_S))
             self._until = now + self._pause_s
         self._results += left

@@ -45,7 +45,8 @@ from perdure.runtime.sealing import SealedRunner, encoding
 from perdure.runtime.settings import Settings
 from perdure.runtime.tally import Tally
 from perdure.runtime.telemetry import configure_logging
-from perdure.runtime.tracing import TracedRunner, flush, is_traced
+from perdure.runtime.traced_attempts import TracedRunner, flush
+from perdure.runtime.tracing import is_traced
 from perdure.services.completion import Bounds, Completion
 from perdure.services.execution import Attempt, Execution, Group, Limits, Runner, Seams, StopReason
 

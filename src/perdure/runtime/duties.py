@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import DatabaseUnavailable, Unavailable
+from perdure.domain.errors import DatabaseUnavailable, Locked, Unavailable
 from perdure.domain.liveness import Sight
 from perdure.runtime.alerting import Alerting
 from perdure.runtime.loops import every
@@ -160,7 +160,8 @@ class Duties:
         try:
             term = await self._leadership.lead()
         except Unavailable as error:
-            self._term, self._away = None, isinstance(error, DatabaseUnavailable)
+            self._term = None
+            self._away = isinstance(error, DatabaseUnavailable) and not isinstance(error, Locked)
             raise
         self._away = False
         self._led_last = term is not None

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from perdure.domain.errors import DatabaseUnavailable, Unavailable
+from perdure.domain.errors import DatabaseUnavailable, Locked, Unavailable
 from perdure.runtime.outage import OF_PROCESS
 
 JITTER = 0.1
@@ -22,7 +22,7 @@ async def every(
     """Run `duty` about every `interval_s` seconds, for ever.
 
     An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
-    grow up to five seconds and are logged once; those for the database once for all loops of the process.
+    grow up to five seconds and are logged once; those for the database once for all loops of the process. A lock is no outage.
     `asks`: each round asks the database, so that one that comes through is the end of its outage.
     """
     away = 0
@@ -33,19 +33,24 @@ async def every(
                 log.debug("works again", loop=name)
             away = 0
             OF_PROCESS.works(asked=asks)
-        except DatabaseUnavailable as error:
-            if not away:
-                log.debug("must wait", loop=name, why=error.message)
-                OF_PROCESS.fails(name, error)
-            away += 1
+        except Locked as error:
+            log.debug("a round met a lock", loop=name, why=error.message)
         except Unavailable as error:
             if not away:
-                log.warning("must wait", loop=name, why=error.message)
+                _tell(name, error)
             away += 1
         except Exception:
             log.exception("a round failed", loop=name)
         pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away)) if away else interval_s
         await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+def _tell(name: str, error: Unavailable) -> None:
+    if isinstance(error, DatabaseUnavailable):
+        log.debug("must wait", loop=name, why=error.message)
+        OF_PROCESS.fails(name, error)
+    else:
+        log.warning("must wait", loop=name, why=error.message)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -63,6 +63,7 @@ class AutomaticSnapshots:
             await self._policy.note_newest(newest)
             return None
         manifest = await snapshots.create(automatic=True)
-        await self._policy.note_newest(manifest.at)
+        # Before it is noted, which may fail for a right that is missing: they would pile up.
         pruned = await snapshots.prune(policy.keep)
+        await self._policy.note_newest(manifest.at)
         return AutomaticReport(created=manifest.id, pruned=tuple(pruned), took_s=manifest.took_s)

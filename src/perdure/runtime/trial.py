@@ -39,33 +39,37 @@ class _Told(msgspec.Struct, kw_only=True):
 
 async def try_out(app: str, environment: Mapping[str, str] | None = None) -> list[JobOfApp]:
     """The jobs of an application as it is on the disk now, imported with these variables, else with ours. Raises BrokenApplication."""
-    with TemporaryFile() as said:  # no pipe: what the application starts may keep it open
+    with (
+        TemporaryFile() as told,
+        TemporaryFile() as said,
+    ):  # no pipes: what the application starts may keep them open
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "perdure.runtime.trial",
             app,
             str(os.getpid()),
-            stdout=asyncio.subprocess.PIPE,
+            stdout=told,
             stderr=said,
             start_new_session=True,
             env=environment,
         )
         try:
-            found, _ = await process.communicate()
+            await process.wait()
         except asyncio.CancelledError:
             process.kill()
             raise
+        told.seek(0)
         said.seek(0)
-        trace = said.read().decode(errors="replace").strip()
+        answer, trace = told.read(), said.read().decode(errors="replace").strip()
     try:
-        told = msgspec.json.decode(found, type=_Told)
+        found = msgspec.json.decode(answer, type=_Told)
     except msgspec.DecodeError:
         why = f"{app} cannot be imported: its process ended with code {process.returncode}"
         raise BrokenApplication(why, trace=trace) from None
-    if told.why:
-        raise BrokenApplication(told.why, next_step=told.next_step, trace=told.trace)
-    return told.jobs
+    if found.why:
+        raise BrokenApplication(found.why, next_step=found.next_step, trace=found.trace)
+    return found.jobs
 
 
 def tried(app: str) -> _Told:

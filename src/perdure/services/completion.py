@@ -180,7 +180,7 @@ class Completion:
         if left and self._lock_waits and not self._aside.waits:
             ids = [str(one.lease.job_id) for one in left[:TOLD]]
             log.warning(
-                "results wait for a transaction that somebody holds open", jobs=ids, next=Locked.next_step
+                "results wait for what another transaction has locked", jobs=ids, next=Locked.next_step
             )
         now = monotonic()
         self._aside.put(left, now, took=now - began, all_told_apart=self._lock_waits < MOST_LOCK_WAITS)

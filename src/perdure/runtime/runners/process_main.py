@@ -19,7 +19,7 @@ from perdure.runtime.orphans import die_with_parent
 from perdure.runtime.runners import frames
 from perdure.runtime.runners.endings import Kinds, after_error, after_value, call_of
 from perdure.runtime.sealing import OpenedLease, encoding
-from perdure.runtime.tracing import continuing, flush
+from perdure.runtime.traced_attempts import continuing, flush
 from perdure.stores.postgres.callers import Encode, complete_sync
 
 ENDINGS: dict[str, type[Ending]] = {kind.__name__: kind for kind in (Completed, Failed, Snoozed, Cancelled)}

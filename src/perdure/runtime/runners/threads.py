@@ -52,12 +52,12 @@ class ThreadRunner:
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="perdure-job")
 
     def start(self, attempt: Attempt, done: Done) -> None:
-        loop = asyncio.get_running_loop()
+        loop, lease = asyncio.get_running_loop(), attempt.lease
         line = self._line_of(attempt)
         going = _Going()
         try:
             here = copy_context()  # what is bound to the logs, and the span of the attempt
-            future = loop.run_in_executor(self._pool, here.run, self._call, attempt.lease, line, going)
+            future = loop.run_in_executor(self._pool, lambda: here.run(self._call, lease, line, going))
         except (
             RuntimeError
         ) as error:  # no thread can be started, though the pool has put the call into its line

@@ -243,6 +243,7 @@ class PostgresArchive:
             self._sql["take_name"].numbered(), newest.era + 1, None if fork else newest.installation
         )
         requeued = await connection.fetch(self._sql["requeue"].numbered(), cause)
+        await connection.fetch(self._sql["reopen_edges"].numbered())
         await connection.fetch(self._sql["look_again"].numbered())
         await connection.fetch(self._sql["let_go"].numbered())
         await connection.fetch(self._sql["end_workers"].numbered(), cause)

@@ -307,12 +307,12 @@ class PastInsights:
         """
         if not search.begun or self._many_ended:
             return await self._bodies(budget, bounds)
-        live = await self._by_index(budget / 2, "next_unready_live", *bounds, self._cut.cut, self._cut.newest)
+        live = await self._by_index(budget / 4, "next_unready_live", *bounds, self._cut.cut, self._cut.newest)
         try:
             ended = await self._by_block(budget / 2, "next_unready", *bounds, *self._whole)
         except asyncpg.QueryCanceledError:
             self._many_ended = True
-            return await self._bodies(budget / 2, bounds)
+            return await self._bodies(budget / 4, bounds)
         first = sorted((*live, *ended), key=lambda row: row["id"], reverse=True)
         return first[: search.stretch.length]
 

@@ -511,6 +511,7 @@ CREATE TABLE perdure.restores (
     lanes integer[],
     jobs uuid[],
     rerun_kinds text[] NOT NULL DEFAULT '{}'::text[],
+    end_xid xid8,
     CONSTRAINT restores_phase_check CHECK ((phase = ANY (ARRAY['planned'::text, 'holding'::text, 'draining'::text, 'fencing'::text, 'writing'::text, 'checking'::text, 'done'::text, 'refused'::text, 'broken'::text, 'released'::text, 'abandoned'::text]))),
     CONSTRAINT restores_tolerance_check CHECK ((tolerance >= 0)),
     CONSTRAINT restores_pkey PRIMARY KEY (id)
@@ -1191,11 +1192,11 @@ EXCEPTION
 END $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.edge_at(state perdure.edge_state, written xid8, child_xid xid8, cut pg_snapshot, restored boolean)
+CREATE OR REPLACE FUNCTION perdure.edge_at(child_id uuid, state perdure.edge_state, written xid8, child_xid xid8, cut pg_snapshot, restored boolean)
  RETURNS perdure.edge_state
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN ((perdure.in_order(written) < perdure.in_order(pg_snapshot_xmin(cut))) OR (written = child_xid)) THEN state WHEN ((state <> 'waiting'::perdure.edge_state) AND (NOT restored) AND (perdure.in_order(pg_snapshot_xmin(cut)) > 0) AND (NOT perdure.seen(written, cut))) THEN 'waiting'::perdure.edge_state ELSE NULL::perdure.edge_state END
+ STABLE
+RETURN CASE WHEN ((perdure.in_order(written) < perdure.in_order(pg_snapshot_xmin(cut))) OR (written = child_xid)) THEN state WHEN ((state <> 'waiting'::perdure.edge_state) AND (NOT restored) AND (perdure.in_order(pg_snapshot_xmin(cut)) > 0) AND (NOT perdure.seen(written, cut)) AND (NOT (EXISTS (SELECT FROM perdure.job_events v WHERE ((v.job_id = edge_at.child_id) AND (v.detail ? 'delay_ms'::text) AND (NOT perdure.seen(v.xid, edge_at.cut))))))) THEN 'waiting'::perdure.edge_state ELSE NULL::perdure.edge_state END
 ;
 
 CREATE OR REPLACE FUNCTION perdure.end_restore()
@@ -1545,7 +1546,7 @@ AS $function$
         ELSE 'waiting' END::perdure.edge_state
     FROM restored r CROSS JOIN perdure.job_dependencies d
     JOIN perdure.jobs j ON j.id = d.child_id AND perdure.seen(j.xid, cut)
-    CROSS JOIN LATERAL (SELECT perdure.edge_at(d.state, perdure.written_by(d.xmin), j.xid, cut, r.is_so) AS state) o
+    CROSS JOIN LATERAL (SELECT perdure.edge_at(d.child_id, d.state, perdure.written_by(d.xmin), j.xid, cut, r.is_so) AS state) o
     LEFT JOIN standings p ON p.job_id = d.parent_id
     WHERE d.child_id <= newest
 $function$
@@ -2347,12 +2348,12 @@ AS $function$
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.restored_since(cut pg_snapshot)
+CREATE OR REPLACE FUNCTION perdure.restored_since(since pg_snapshot)
  RETURNS boolean
  LANGUAGE sql
  STABLE
 AS $function$
-    SELECT EXISTS (SELECT FROM perdure.restores r WHERE r.before IS NOT NULL AND NOT perdure.cut_contains(cut, r.before))
+    SELECT EXISTS (SELECT FROM perdure.restores r WHERE r.before IS NOT NULL AND NOT coalesce(perdure.seen(r.end_xid, since), false))
 $function$
 ;
 

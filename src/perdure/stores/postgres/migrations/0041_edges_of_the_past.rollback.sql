@@ -25,5 +25,6 @@ CREATE OR REPLACE FUNCTION perdure.job_dependencies_at(cut pg_snapshot, newest u
     WHERE d.child_id <= newest
 $$;
 
-DROP FUNCTION perdure.edge_at(perdure.edge_state, xid8, xid8, pg_snapshot, boolean);
+DROP FUNCTION perdure.edge_at(uuid, perdure.edge_state, xid8, xid8, pg_snapshot, boolean);
 DROP FUNCTION perdure.restored_since(pg_snapshot);
+ALTER TABLE perdure.restores DROP COLUMN end_xid;

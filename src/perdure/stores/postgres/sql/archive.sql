@@ -91,6 +91,16 @@ SELECT g.job_id, g.rank, g.lane, g.band, g.run, g.attempt - 1, g.crashes, g.inte
 FROM gone g JOIN perdure.jobs j ON j.id = g.job_id
 RETURNING job_id;
 
+-- name: reopen_edges()
+-- A child that waits is not doomed: what its edge is told to have done to it would have ended it. Its parents are looked at anew, and end it then.
+WITH reopened AS (
+    UPDATE perdure.job_dependencies d SET state = 'waiting' FROM perdure.blocked_jobs b
+    WHERE d.child_id = b.job_id AND d.state = 'cancelled' RETURNING d.child_id
+)
+UPDATE perdure.blocked_jobs b SET waiting = b.waiting + r.edges, verified = false
+FROM (SELECT child_id, count(*) AS edges FROM reopened GROUP BY child_id) r
+WHERE b.job_id = r.child_id RETURNING b.job_id;
+
 -- name: look_again()
 -- Whether a parent ended unseen while its child was written is found out anew, by the transactions of this database.
 UPDATE perdure.blocked_jobs SET xid = pg_current_xact_id(), looked_xid = NULL, look_at = now() WHERE NOT verified RETURNING job_id;

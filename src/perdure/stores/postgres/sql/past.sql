@@ -251,7 +251,7 @@ CROSS JOIN LATERAL (
 ) o
 LEFT JOIN perdure.jobs c ON c.id = d.child_id
 CROSS JOIN LATERAL (
-    SELECT perdure.edge_at(d.edge, perdure.written_by(d.version), c.xid, :cut::text::pg_snapshot,
+    SELECT perdure.edge_at(d.child_id, d.edge, perdure.written_by(d.version), c.xid, :cut::text::pg_snapshot,
         perdure.restored_since(:cut::text::pg_snapshot)) AS edge
 ) x
 WHERE d.is_parent OR perdure.seen(j.xid, :cut::text::pg_snapshot)

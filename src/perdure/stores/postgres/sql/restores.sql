@@ -94,7 +94,7 @@ WHERE r.id = :id AND r.phase = :phase_now RETURNING r.id;
 -- name: end(id, phase_now, phase_next, report)
 -- Come to an end: the lanes are free again, unless a promise was found broken.
 WITH ended AS (
-    UPDATE perdure.restores r SET phase = :phase_next, report = :report, touched_at = now(), ended_at = now()
+    UPDATE perdure.restores r SET phase = :phase_next, report = :report, touched_at = now(), ended_at = now(), end_xid = pg_current_xact_id()
     WHERE r.id = :id AND r.phase = :phase_now RETURNING r.*
 ), events AS (
     INSERT INTO perdure.job_events (event, actor, reason, detail)
