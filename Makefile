@@ -41,8 +41,8 @@ UNCOUNTED := $(addprefix tests/,benchmarks faults simulation stateful tidy typin
 test: setup ## run all tests against embedded servers, with coverage
 	echo "test: pytest in two processes; PostgreSQL and Redis are started by the tests"
 	failed=0; \
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=json $(COUNTED) || failed=1; \
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(UNCOUNTED) || failed=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=12 --durations-min=5 --cov --cov-report=json $(COUNTED) || failed=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=12 --durations-min=5 $(UNCOUNTED) || failed=1; \
 	$(BIN)/python .ci/coverage-floor coverage.json --lines 80 --branches 70 || failed=1; \
 	exit $$failed
 
