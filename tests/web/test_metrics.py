@@ -1,9 +1,11 @@
 """Metrics: what has happened and how things stand, once for the whole, with bounded labels."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from perdure.domain.activity import BUCKETS, Metered, MeteredAttempts
@@ -42,6 +44,26 @@ async def test_gauges_tell_how_things_stand(web: httpx.AsyncClient, system: Syst
     assert any(name == "perdure_build_info" for name, _ in found)
 
 
+async def test_workers_tell_how_well_they_are_and_held_jobs_are_counted(
+    web: httpx.AsyncClient, system: System
+) -> None:
+    await system.worker("w1")
+    await system.worker("w1")
+    dead = await system.dead()
+    await system.add(after=[dead])
+    await system.sql.execute(
+        "UPDATE perdure.workers SET health_scores = '{0.4}' WHERE name = 'w1' AND id = (SELECT max(id::text)::uuid FROM perdure.workers WHERE name = 'w1')"
+    )
+    await system.sql.execute(
+        "INSERT INTO perdure.snapshot_policy (every, keep, set_by, newest_at) VALUES ('1 hour', 3, 'ada', now() - interval '90 s')"
+    )
+    found = samples((await web.get("/metrics")).text)
+    assert value(found, "perdure_worker_health_score", worker="w1") == pytest.approx(0.4)
+    assert 0 <= value(found, "perdure_worker_failure_probability", worker="w1", horizon="5m") < 1
+    assert value(found, "perdure_flow_blocked", reason="dead_parent") == 1
+    assert 90 <= value(found, "perdure_snapshot_age_seconds") < 120
+
+
 async def test_counters_count_each_attempt_once_over_many_scrapes(system: System) -> None:
     from perdure.services.activity import Activity
     from perdure.stores.postgres.activity import PostgresActivity
@@ -70,6 +92,43 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
         sample.labels["queue"]: sample.value for sample in waits.samples if sample.name.endswith("_count")
     }
     assert totals == {"default": 5}
+    (whole,) = [one for one in metrics._histograms() if one.name == "perdure_end_to_end_seconds"]
+    ended = {
+        sample.name[-6:]: sample.value for sample in whole.samples if sample.name[-6:] in {"_count", "ds_sum"}
+    }
+    assert ended["_count"] == 5
+    assert 0 < ended["ds_sum"] < 60
+
+
+def test_attempts_that_others_took_over_and_evacuations_are_counted() -> None:
+    metrics = Metrics()
+    plain = MeteredAttempts(
+        queue="q",
+        kind="k",
+        outcome="completed",
+        state="completed",
+        wait_bucket=None,
+        run_bucket=None,
+        attempts=1,
+        wait_s=0.0,
+        run_s=0.0,
+    )
+    ways = (("crashed", "available", 3), ("interrupted", "available", 2), ("completed", "completed", 9))
+    attempts = tuple(replace(plain, outcome=o, state=s, attempts=n) for o, s, n in ways)
+    metrics._add(
+        Metered(attempts=attempts, enqueued={}, events={"worker_evacuating": 2, "worker_evacuated": 1})
+    )
+    kept = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in metrics._registry.collect()
+        for sample in family.samples
+    }
+    rescued = {
+        reason: kept.get(("perdure_jobs_rescued_total", reason))
+        for reason in ("crashed", "interrupted", "completed")
+    }
+    assert rescued == {"crashed": 3, "interrupted": 2, "completed": None}
+    assert (kept["perdure_evacuations_total", "begun"], kept["perdure_evacuations_total", "ended"]) == (2, 1)
 
 
 def test_a_histogram_adds_up() -> None:
@@ -89,7 +148,7 @@ def test_a_histogram_adds_up() -> None:
         for bucket in (0, 3, len(BUCKETS))
     )
     metrics._add(Metered(attempts=attempts, enqueued={}, events={"result_refused": 2}))
-    waits, runs = metrics._histograms()
+    waits, runs, _ = metrics._histograms()
     found = {(sample.name, sample.labels.get("le")): sample.value for sample in waits.samples}
     assert found["perdure_queue_wait_seconds_bucket", str(BUCKETS[0])] == 2
     assert found["perdure_queue_wait_seconds_bucket", str(BUCKETS[3])] == 4

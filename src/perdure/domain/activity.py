@@ -61,12 +61,23 @@ class MeteredAttempts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeteredJobs:
+    """Jobs of one queue that ended for good; `bucket` counts the bounds that the time since their enqueue passed."""
+
+    queue: str
+    bucket: int
+    jobs: int
+    whole_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metered:
-    """All that happened in a span of time: attempts that ended, jobs enqueued by queue and kind, events by name."""
+    """All that happened in a span of time: attempts that ended, jobs enqueued by queue and kind, events by name, jobs that ended for good."""
 
     attempts: tuple[MeteredAttempts, ...]
     enqueued: Mapping[tuple[str, str], int]
     events: Mapping[str, int]
+    finished: tuple[MeteredJobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from perdure.domain.activity import (
     EventSubject,
     Metered,
     MeteredAttempts,
+    MeteredJobs,
     Minute,
     QueueRate,
     ThroughputView,
@@ -95,6 +96,7 @@ class PostgresActivity:
         first, last = id_at(since - SKEW), id_at(until + SKEW)
         try:
             ended = await self._within(budget, "meter_ended", since, until, list(BUCKETS))
+            finished = await self._within(budget, "meter_finished", since, until, list(BUCKETS))
             enqueued = await self._within(budget, "meter_enqueued", first, last, since, until)
             events = await self._within(budget, "meter_events", since, until)
         except asyncpg.QueryCanceledError as error:
@@ -103,6 +105,10 @@ class PostgresActivity:
             attempts=tuple(MeteredAttempts(**{name: row[name] for name in _METERED}) for row in ended),
             enqueued={(row["queue"], row["kind"]): row["jobs"] for row in enqueued},
             events={row["event"]: row["events"] for row in events},
+            finished=tuple(
+                MeteredJobs(queue=r["queue"], bucket=r["bucket"], jobs=r["jobs"], whole_s=r["whole_s"])
+                for r in finished
+            ),
         )
 
     async def events(

@@ -58,6 +58,8 @@ class Vitals:
     workers_lost: int
     evacuation_late_s: float
     snapshot_late_s: float
+    snapshot_age_s: float | None
+    held: int
     connections: int
     connections_max: int
     tables: tuple[TableFacts, ...]
@@ -120,6 +122,8 @@ class PostgresAlerts:
             workers_lost=row["workers_lost"],
             evacuation_late_s=max(0.0, row["evacuation_late_s"] or 0.0),
             snapshot_late_s=max(0.0, row["snapshot_late_s"] or 0.0),
+            snapshot_age_s=row["snapshot_age_s"],
+            held=row["held"],
             connections=row["connections"],
             connections_max=row["connections_max"],
             tables=tuple(TableFacts(name=t["name"], dead=t["dead"], live=t["live"]) for t in tables),

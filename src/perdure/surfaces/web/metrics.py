@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
-from perdure.domain.activity import BUCKETS, Metered
+from perdure.domain.activity import BUCKETS, Metered, MeteredAttempts
 from perdure.domain.errors import Unavailable
 from perdure.domain.job import JobState
 from perdure.domain.views import QueueView, StatusView, WorkerView
@@ -21,7 +21,7 @@ from perdure.domain.worker import WorkerState
 from perdure.runtime.wiring import Stores
 from perdure.services.activity import Activity
 from perdure.surfaces.web.live import Recent
-from perdure.surfaces.web.vital_metrics import of_vitals
+from perdure.surfaces.web.vital_metrics import of_outlooks, of_vitals
 
 log = structlog.get_logger()
 SETTLED = timedelta(seconds=5)
@@ -31,6 +31,10 @@ NAMES_MAX = 200
 VITALS_KEPT_S = 5.0
 OTHER = "other"
 REFUSED = "result_refused"
+RESCUED = frozenset({"crashed", "interrupted", "released"})
+"""Outcomes of attempts that did not come to an end of their own: how many jobs others had to take over."""
+
+EVACUATIONS = {"worker_evacuating": "begun", "worker_evacuated": "ended"}
 
 
 class Labels:
@@ -51,7 +55,7 @@ class Metrics:
 
     def __init__(self, now: datetime | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._queue, self._kind = Labels(), Labels()
+        self._queue, self._kind, self._worker = Labels(), Labels(), Labels()
         self._counted_to = now or datetime.now(UTC)
         self._counting = asyncio.Lock()
         both = ["queue", "kind"]
@@ -61,8 +65,14 @@ class Metrics:
         self._dead = self._counter("perdure_dlq_added", "Jobs that gave up.", both)
         self._events = self._counter("perdure_events", "What was done besides.", ["event"])
         self._refused = self._counter("perdure_stale_writes_refused", "Results of leases that were gone.", [])
+        self._rescued = self._counter(
+            "perdure_jobs_rescued", "Jobs taken from who could not end them.", ["reason"]
+        )
+        self._evacuations = self._counter("perdure_evacuations", "Workers emptied.", ["outcome"])
+        self._store_errors = self._counter("perdure_store_errors", "Readings that failed.", ["store"])
         self._waits: dict[str, list[float]] = {}
         self._runs: dict[str, list[float]] = {}
+        self._whole: dict[str, list[float]] = {}
 
     async def text(self, opened: Callable[[], Awaitable[Stores]], recent: Recent) -> bytes:
         """Everything, in the format that Prometheus reads. A database that is away is told as such."""
@@ -71,14 +81,16 @@ class Metrics:
             stores = await opened()
             async with self._counting:
                 await self._count(stores.activity)
-            status, queues, workers, vitals = await asyncio.gather(
+            status, queues, workers, vitals, outlooks = await asyncio.gather(
                 recent.get("status", stores.read.status),
                 recent.get("queues", stores.read.queues),
                 recent.get("workers", stores.read.workers),
                 recent.get("vitals", stores.alert_facts.vitals, VITALS_KEPT_S),
+                recent.get("outlooks", stores.foresee.outlooks, VITALS_KEPT_S),
             )
         except Unavailable as error:
             log.warning("metrics: the database is away", error=error.message)
+            self._store_errors.labels("postgresql").inc()
             families.append(
                 _gauge("perdure_store_up", "Whether a store answers.", ["store"], [(["postgresql"], 0)])
             )
@@ -87,6 +99,7 @@ class Metrics:
                 *self._of_status(status),
                 *self._of_queues(queues),
                 *_of_workers(workers),
+                *of_outlooks(outlooks, self._worker),
                 *of_vitals(vitals, status),
                 *self._histograms(),
             ]
@@ -107,15 +120,26 @@ class Metrics:
         for event, count in metered.events.items():
             self._events.labels(event).inc(count)
         self._refused.inc(metered.events.get(REFUSED, 0))
+        for event, outcome in EVACUATIONS.items():
+            self._evacuations.labels(outcome).inc(metered.events.get(event, 0))
+        for finished in metered.finished:
+            _observe(
+                self._whole, self._queue(finished.queue), finished.bucket, finished.jobs, finished.whole_s
+            )
         for one in metered.attempts:
-            names = self._queue(one.queue), self._kind(one.kind)
-            self._attempts.labels(*names, one.outcome).inc(one.attempts)
-            if one.state in {JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED}:
-                self._finished.labels(*names, one.state).inc(one.attempts)
-            if one.state == JobState.DISCARDED:
-                self._dead.labels(*names).inc(one.attempts)
-            _observe(self._waits, names[0], one.wait_bucket, one.attempts, one.wait_s)
-            _observe(self._runs, names[0], one.run_bucket, one.attempts, one.run_s)
+            self._add_attempts(one)
+
+    def _add_attempts(self, one: MeteredAttempts) -> None:
+        names = self._queue(one.queue), self._kind(one.kind)
+        self._attempts.labels(*names, one.outcome).inc(one.attempts)
+        if one.state in {JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED}:
+            self._finished.labels(*names, one.state).inc(one.attempts)
+        if one.outcome in RESCUED:
+            self._rescued.labels(one.outcome).inc(one.attempts)
+        if one.state == JobState.DISCARDED:
+            self._dead.labels(*names).inc(one.attempts)
+        _observe(self._waits, names[0], one.wait_bucket, one.attempts, one.wait_s)
+        _observe(self._runs, names[0], one.run_bucket, one.attempts, one.run_s)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -124,6 +148,7 @@ class Metrics:
         for name, text, kept in (
             ("perdure_queue_wait_seconds", "From available to claimed.", self._waits),
             ("perdure_run_seconds", "From the start of an attempt to its end.", self._runs),
+            ("perdure_end_to_end_seconds", "From the enqueue of a job to its end for good.", self._whole),
         ):
             family = HistogramMetricFamily(name, text, labels=["queue"])
             for queue, counts in kept.items():

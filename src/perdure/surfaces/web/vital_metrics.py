@@ -1,11 +1,14 @@
 """Gauges that the rules of alerts need beside the others: how the parts stand, and which alerts fire."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from perdure.domain.alerts import BY_NAME
+from perdure.domain.prediction import HORIZON
 from perdure.domain.views import StatusView
+from perdure.services.foresee import Outlook
 from perdure.stores.postgres.alerts import Vitals
 
 Samples = Iterable[tuple[Sequence[str], float]]
@@ -38,6 +41,11 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
         ),
     ):
         yield _gauge(name, text, "", [((), value)])
+    if vitals.snapshot_age_s is not None:
+        text = "Age of the newest automatic snapshot."
+        yield _gauge("perdure_snapshot_age_seconds", text, "", [((), vitals.snapshot_age_s)])
+    held = [(("dead_parent",), float(vitals.held))]
+    yield _gauge("perdure_flow_blocked", "Jobs that wait for what will not come by itself.", "reason", held)
     tables = vitals.tables
     yield _gauge(
         "perdure_table_dead_tuples", "Dead rows.", "table", [((one.name,), one.dead) for one in tables]
@@ -49,6 +57,26 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
     yield _gauge("perdure_notifier_failing", "Channels that messages do not get through.", "channel", failing)
     firing = [((name,), float(vitals.firing.get(name, 0))) for name in BY_NAME]
     yield _gauge("perdure_alerts_firing", "Built-in alerts that fire.", "alert", firing)
+
+
+def of_outlooks(outlooks: Sequence[Outlook], named: Callable[[str], str]) -> Iterable[Metric]:
+    """How well each living worker is, and how likely it fails; of workers that share a name the worst."""
+    health: dict[str, float] = {}
+    risk: dict[str, float] = {}
+    for one in outlooks:
+        name = named(one.vitals.worker.name)
+        health[name] = min(health.get(name, 1.0), one.vitals.health)
+        risk[name] = max(risk.get(name, 0.0), one.prediction.probability)
+    text = "How well a worker is, from 0 to 1."
+    yield _gauge("perdure_worker_health_score", text, "worker", [((n,), v) for n, v in health.items()])
+    family = GaugeMetricFamily(
+        "perdure_worker_failure_probability",
+        "How likely a worker fails within the horizon.",
+        labels=["worker", "horizon"],
+    )
+    for name, value in risk.items():
+        family.add_metric([name, f"{HORIZON // timedelta(minutes=1)}m"], value)
+    yield family
 
 
 def _gauge(name: str, text: str, label: str, samples: Samples) -> Metric:

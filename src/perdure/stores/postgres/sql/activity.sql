@@ -80,6 +80,16 @@ SELECT n.queue, n.kind, c.* FROM (
     GROUP BY e.lane, e.outcome, e.state, 4, 5
 ) c JOIN perdure.lanes n ON n.lane = c.lane;
 
+-- name: meter_finished(since, until, buckets)
+-- Jobs that ended for good in a span, by queue and the bucket of the time since they were enqueued, which their ids carry.
+SELECT n.queue, width_bucket(w.whole, :buckets::float8[]) AS bucket, count(*) AS jobs, sum(w.whole) AS whole_s
+FROM perdure.job_executions e
+JOIN perdure.lanes n ON n.lane = e.lane
+CROSS JOIN LATERAL (SELECT greatest(0, extract(epoch FROM e.settled_at)::float8
+    - ('x' || left(replace(e.job_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS whole) w
+WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.state IN ('completed', 'cancelled', 'discarded')
+GROUP BY 1, 2;
+
 -- name: meter_enqueued(first, last, since, until)
 -- Jobs enqueued in a span, by lane; the ids bound what is read.
 SELECT n.queue, n.kind, c.jobs FROM (

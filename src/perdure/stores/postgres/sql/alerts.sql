@@ -62,13 +62,17 @@ SELECT c.queue, sum(c.enqueued)::bigint AS enqueued, sum(c.finished)::bigint AS 
 WHERE c.minute > coalesce(:now::timestamptz, now()) - interval '15 minutes' AND c.queue <> '' GROUP BY 1;
 
 -- name: vitals(overdue_s, most)
--- How the parts stand that no other reading tells of: old letters, lost workers, late evacuations and snapshots, overdue jobs, connections.
+-- How the parts stand that no other reading tells of: old letters, lost workers, late evacuations and snapshots, overdue jobs, children of
+-- dead letters, connections.
 SELECT extract(epoch FROM now() - (SELECT min(d.dead_at) FROM perdure.dead_letter_queue d))::float8 AS oldest_letter_s,
     (SELECT count(*) FROM (SELECT 1 FROM perdure.leases l WHERE l.deadline < now() - :overdue_s::float8 * interval '1 second' LIMIT :most) o) AS overdue,
     (SELECT count(*) FROM perdure.workers w WHERE w.state = 'dead' AND w.stopped_at > now() - interval '15 minutes') AS workers_lost,
     extract(epoch FROM now() - (SELECT min(w.evacuate_by) FROM perdure.workers w
         WHERE w.state IN ('active', 'draining') AND w.evacuated_at IS NULL))::float8 AS evacuation_late_s,
     (SELECT extract(epoch FROM now() - greatest(p.newest_at, p.set_at) - p.every)::float8 FROM perdure.snapshot_policy p) AS snapshot_late_s,
+    (SELECT extract(epoch FROM now() - p.newest_at)::float8 FROM perdure.snapshot_policy p) AS snapshot_age_s,
+    (SELECT count(*) FROM (SELECT 1 FROM perdure.dead_letter_queue q JOIN perdure.job_dependencies e ON e.parent_id = q.job_id
+        JOIN perdure.blocked_jobs b ON b.job_id = e.child_id WHERE e.state = 'waiting' LIMIT :most) h) AS held,
     (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend') AS connections,
     current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer AS connections_max;
 
