@@ -87,6 +87,16 @@ async def test_a_job_enqueued_twice_under_its_own_id_is_one(web: httpx.AsyncClie
     assert await system.count("jobs") == 1
 
 
+async def test_a_job_carries_the_trace_context_of_its_request(web: httpx.AsyncClient) -> None:
+    """One that is no such context is nobody's mistake here, and is left out."""
+    context = f"00-{'a' * 32}-{'b' * 16}-01"
+    kept = []
+    for sent in (context, "00-nonsense"):
+        made = await post(web, "/jobs", {"kind": "app.work", "metadata": {"order": 7}}, traceparent=sent)
+        kept.append((await web.get(f"{API}/jobs/{made.json()['job_id']}")).json()["metadata"])
+    assert kept == [{"traceparent": context, "order": 7}, {"order": 7}]
+
+
 async def test_a_dry_run_changes_nothing(web: httpx.AsyncClient, system: System) -> None:
     assert (await post(web, "/jobs", {"kind": "app.work", "dry_run": True})).json()["dry_run"]
     job_id = await system.add()

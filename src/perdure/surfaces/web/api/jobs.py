@@ -1,5 +1,6 @@
 """Jobs over HTTP: create, look at, acquire, settle, cancel and retry them."""
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from litestar.params import FromPath, JSONBody, Parameter
+from msgspec import structs
 
 from perdure.domain.access import Permission
 from perdure.domain.activity import EventSubject
@@ -32,6 +34,11 @@ FilterText = Annotated[
 ]
 Limit = Annotated[int, Parameter(ge=1, le=1_000)]
 Cursor = Annotated[str | None, Parameter(description="`cursor` of the page before", max_length=500)]
+TraceParent = Annotated[
+    str | None,
+    Parameter(header="traceparent", description="Trace context of the caller (W3C), kept with the job"),
+]
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
 
 
@@ -44,9 +51,15 @@ async def list_jobs(
 
 @acting("/jobs", Permission.ENQUEUE, tag=TAG, summary="Enqueue a job", status=201)
 async def create_job(
-    web: GivenWeb, stores: GivenStores, identity: GivenIdentity, data: JSONBody[Enqueueing]
+    web: GivenWeb,
+    stores: GivenStores,
+    identity: GivenIdentity,
+    data: JSONBody[Enqueueing],
+    traceparent: TraceParent = None,
 ) -> EnqueuedAnswer:
     job = new_job(data, most=web.settings.max_payload_bytes)
+    if web.settings.tracing != "off" and traceparent and TRACEPARENT.fullmatch(traceparent):
+        job = structs.replace(job, metadata={"traceparent": traceparent, **job.metadata})
     if data.dry_run:
         return EnqueuedAnswer(job_id=job.id, disposition="dry_run", dry_run=True)
     enqueued = await (await web.enqueue()).one(job, on_duplicate=data.on_duplicate)
