@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar.params import FromPath, JSONBody, Parameter
+from litestar.params import FromPath, HeaderParameter, JSONBody, Parameter
 from msgspec import structs
 
 from perdure.domain.access import Permission
@@ -36,7 +36,7 @@ Limit = Annotated[int, Parameter(ge=1, le=1_000)]
 Cursor = Annotated[str | None, Parameter(description="`cursor` of the page before", max_length=500)]
 TraceParent = Annotated[
     str | None,
-    Parameter(header="traceparent", description="Trace context of the caller (W3C), kept with the job"),
+    HeaderParameter(name="traceparent", description="Trace context of the caller (W3C), kept with the job"),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
