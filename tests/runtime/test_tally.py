@@ -66,6 +66,16 @@ def test_jobs_of_microseconds_are_not_slow_for_a_machine_that_is_starved() -> No
     assert counted.figures()["slowness"] == 1.0
 
 
+def test_few_jobs_are_timed_each_so_that_their_decay_shows() -> None:
+    """Four a second that grow five times as long within a minute: no fifty of them may pass for what is usual meanwhile."""
+    counted, now = tally(), 0.0
+    for step in range(80 + 240):
+        took = 0.02 * 5 ** max(0.0, (step - 80) / 240)
+        counted.add(lease(), Completed(result=None), now, now + took)
+        now += 0.25
+    assert counted.figures()["slowness"] > 4.0
+
+
 def test_the_wait_before_a_claim_is_told() -> None:
     counted = tally()
     run(counted, Completed(result=None), 0.01, times=200 * EVERY)

@@ -10,8 +10,9 @@ from perdure.runtime.failure_log import FailureLog
 from perdure.services.completion import Completion
 
 EVERY = 8
-LONG_S = 0.1
-"""Of so many attempts shorter than that one is timed: the counts are exact, the times a sample, and a small job is not slowed down."""
+SELDOM_S = 0.1
+"""Of so many attempts that end within such a time one is timed: the counts are exact, the times a sample, and a small job is not slowed
+down. Where fewer end each one is timed, or a slow decay of few jobs would be taken for what is usual before it shows."""
 
 SHORT_S = 0.01
 """What is shorter counts as so long: a starved machine makes of microseconds milliseconds, and nothing is slow for that."""
@@ -33,6 +34,7 @@ class Tally:
         self._failures = FailureLog()
         self._usual: dict[str, tuple[float, int]] = {}
         self._ended = 0
+        self._timed_at = -math.inf
         self._log_slowness = 0.0
         self._lag_ms = 0.0
         self.failed = 0
@@ -50,9 +52,10 @@ class Tally:
             self.retried += lease.attempt < lease.max_attempts and not ending.give_up
         elif (
             started is not None
-            and (self._ended % EVERY == 0 or finished - started > LONG_S)
+            and (self._ended % EVERY == 0 or finished - self._timed_at > SELDOM_S)
             and isinstance(ending, Completed)
         ):
+            self._timed_at = finished
             self._time(lease, finished - started)
 
     async def room(self) -> None:
