@@ -5,14 +5,19 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from perdure import Perdure
+from perdure.domain.lease import Lease
 from perdure.runtime.operations import WorkerConfig
 from perdure.runtime.producer import Prepared
+from perdure.runtime.traced_attempts import TracedRunner
 from perdure.runtime.tracing import is_traced, sending
+from perdure.services.execution import Attempt
 from tests.support import jobs
 from tests.support.waiting import eventually
 
@@ -98,6 +103,19 @@ async def test_a_continued_trace_holds_the_attempts_too(
     assert {span["parent_id"] for span in attempts} == ids(named(spans, "send default"))
     assert len({span["context"]["trace_id"] for span in spans}) == 1
     assert [span["links"] for span in attempts] == [[]] * JOBS
+
+
+@pytest.mark.parametrize(
+    "metadata", ['["traceparent"]', '"text"', '{"traceparent": 7}', '{"traceparent": "no"}', None]
+)
+def test_whatever_metadata_a_job_has_its_attempt_begins(metadata: str | None) -> None:
+    """They are the user's own, and one who enqueues in SQL may store any JSON."""
+    lease = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 4, None, None, 0, 0, metadata, "q", "k")
+    begun: list[Attempt] = []
+    inner: Any = SimpleNamespace(start=lambda attempt, done: begun.append(attempt))
+    attempt = Attempt(lease, 0.0)
+    TracedRunner(inner, "continued", carries=True).start(attempt, lambda attempt, ending: None)
+    assert begun == [attempt]
 
 
 async def test_where_it_is_off_there_is_no_span_of_ours(

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Outcome, Settlement
@@ -57,7 +58,7 @@ def dead(*ran: UUID) -> ChildProcess:
 
 async def give_back(held: Held, child: ChildProcess) -> None:
     stores: Any = SimpleNamespace(leases=held, jobs=held, dispatch=None)
-    settings = Settings(database_url="postgresql://localhost/none")  # type: ignore[arg-type]
+    settings = Settings(database_url=SecretStr("postgresql://localhost/none"))
     await GivingBack(stores, asyncio.Event(), settings).run(WorkerId(uuid4()), child, "was killed")
 
 

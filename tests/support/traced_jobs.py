@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from perdure import Perdure, job
+from perdure.runtime.settings import Settings
 
 
 class Lines(SpanExporter):
@@ -55,7 +56,7 @@ async def fails() -> None:
 
 def enqueue(url: str, tracing: str) -> None:
     """Enqueue jobs of each kind within a span, as a request of a website would."""
-    app = Perdure(database_url=url, tracing=tracing)  # type: ignore[arg-type] # the test's own word
+    app = Perdure(Settings.load({"database_url": url, "tracing": tracing}))
     with tracer.start_as_current_span("request"):
         for kind in (in_loop, in_thread, in_process, fails):
             app.enqueue_sync(kind)

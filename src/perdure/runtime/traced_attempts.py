@@ -118,13 +118,15 @@ def _continuing(lease: Lease) -> Iterator[None]:
 
 
 def _context_of(metadata: str | None) -> "Context":
-    """The context that a job carries; an empty one where it carries none, for metadata are the user's own."""
+    """The context that a job carries; an empty one where it carries none, for metadata are the user's own, whatever JSON that is."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     if metadata is None:
         return Context()
     found: Any = msgspec.json.decode(metadata)
+    if not isinstance(found, dict):
+        return Context()
     carrier = {name: value for name, value in found.items() if isinstance(value, str)}
     return TraceContextTextMapPropagator().extract(carrier, Context())
 

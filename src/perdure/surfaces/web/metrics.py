@@ -55,7 +55,7 @@ class Metrics:
 
     def __init__(self, now: datetime | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._queue, self._kind, self._worker = Labels(), Labels(), Labels()
+        self._queue, self._kind = Labels(), Labels()
         self._counted_to = now or datetime.now(UTC)
         self._counting = asyncio.Lock()
         both = ["queue", "kind"]
@@ -99,7 +99,7 @@ class Metrics:
                 *self._of_status(status),
                 *self._of_queues(queues),
                 *_of_workers(workers),
-                *of_outlooks(outlooks, self._worker),
+                *of_outlooks(outlooks, Labels()),
                 *of_vitals(vitals, status),
                 *self._histograms(),
             ]

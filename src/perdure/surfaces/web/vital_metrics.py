@@ -1,4 +1,4 @@
-"""Gauges that the rules of alerts need beside the others: how the parts stand, and which alerts fire."""
+"""Gauges of how the parts stand: what the rules of alerts need beside the others, which alerts fire, and how well each worker is."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -60,7 +60,10 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
 
 
 def of_outlooks(outlooks: Sequence[Outlook], named: Callable[[str], str]) -> Iterable[Metric]:
-    """How well each living worker is, and how likely it fails; of workers that share a name the worst."""
+    """How well each living worker is, and how likely it fails; of workers that share a name the worst.
+
+    Names come and go with every restart, so `named` must be new for each reading: it bounds those of one, the riskiest first.
+    """
     health: dict[str, float] = {}
     risk: dict[str, float] = {}
     for one in outlooks:
