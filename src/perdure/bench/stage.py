@@ -13,6 +13,7 @@ from perdure.bench import jobs
 from perdure.bench.effort import Effort
 from perdure.domain.errors import Conflict
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
+from perdure.runtime.remembering import memory_file
 from perdure.runtime.settings import Settings
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.figures import drop_schema
@@ -43,8 +44,9 @@ class Stage:
 
     @asynccontextmanager
     async def cleared(self) -> AsyncIterator[PostgresMeasures]:
-        """A schema in which nothing is yet, gone afterwards."""
+        """A schema in which nothing is yet, gone afterwards, and with it what workers remember of it on this host."""
         await drop_schema(self.url, SCHEMA)
+        memory_file(self.settings).unlink(missing_ok=True)
         database = DedicatedDatabase(self.url, application_name="perdure bench")
         try:
             await migrate(self.url, schema=SCHEMA)
@@ -52,6 +54,7 @@ class Stage:
         finally:
             await database.close()
             await drop_schema(self.url, SCHEMA)
+            memory_file(self.settings).unlink(missing_ok=True)
             if self.redis_url:
                 from perdure.stores.redis.erasing import erase
 
