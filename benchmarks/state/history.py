@@ -1,26 +1,45 @@
-"""A history to look back on and to save: jobs that came, ran, failed and ended, written in bulk as the product writes them."""
+"""A history to look back on and to save: jobs that came, ran, failed and ended, written in bulk as the product writes them.
+
+Of ten jobs one waits for a parent at first, and one for a time.
+"""
 
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
+from perdure.stores.postgres.statements import statements
+
 BATCH = 10_000
 
 ENQUEUE = """
-WITH made AS (
+WITH made AS MATERIALIZED (
     SELECT perdure.new_job_id() AS id, n FROM generate_series(1, $1::integer) n
 ), bodies AS (
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, metadata)
-    SELECT id, 1 + n % 5, 1 + n % 5, 4, jsonb_build_object('user_id', n % 1000, 'path', 's3://bucket/' || md5(n::text), 'width', n % 4000),
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, depth, args, metadata)
+    SELECT id, 1 + n % 5, 1 + n % 5, 4, CASE WHEN n % 10 = 0 THEN 1 ELSE 0 END, jsonb_build_object('user_id', n % 1000, 'path', 's3://bucket/' || md5(n::text), 'width', n % 4000),
         NULL
     FROM made
+), children AS (
+    INSERT INTO perdure.blocked_jobs (job_id, waiting, lane, priority) SELECT id, 1, 1 + n % 5, 1 + n % 5 FROM made WHERE n % 10 = 0
+), edges AS (
+    INSERT INTO perdure.job_dependencies (child_id, parent_id)
+    SELECT c.id, p.id FROM made c JOIN made p ON p.n = c.n - 1 WHERE c.n % 10 = 0
+), later AS (
+    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority) SELECT id, now(), 1 + n % 5, 1 + n % 5 FROM made WHERE n % 10 = 5
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
-SELECT id, (extract(epoch FROM now()) * 1000000)::bigint + n, 1 + n % 5, 1 FROM made
+SELECT id, (extract(epoch FROM now()) * 1000000)::bigint + n, 1 + n % 5, 1 FROM made WHERE n % 5 <> 0
+"""
+FREE = """
+SELECT count(*) FROM perdure.settle_edges(ARRAY(
+    SELECT d.parent_id FROM perdure.job_dependencies d JOIN perdure.blocked_jobs b ON b.job_id = d.child_id
+    WHERE EXISTS (SELECT FROM perdure.job_executions e WHERE e.job_id = d.parent_id AND e.state = 'completed')
+), 'completed')
 """
 CLAIM = """
 WITH taken AS (
@@ -62,6 +81,7 @@ ON CONFLICT DO NOTHING;
 MARK = """
 INSERT INTO perdure.moments (at, cut, newest, open_since)
 SELECT clock_timestamp(), pg_current_snapshot(), (SELECT id FROM perdure.jobs ORDER BY id DESC LIMIT 1), now() - interval '1 second'
+RETURNING at
 """
 WORKER = """
 INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version)
@@ -71,16 +91,18 @@ VALUES ($1, 'bench', 'here', 1, 'standard', '{media}', '{}', '{}', 100, 1, '')
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """How much was written, and in what time."""
+    """How much was written, and in what time; `calm` are moments at which few or no jobs waited for a parent or a time."""
 
     jobs: int
     executions: int
     seconds: float
+    calm: list[datetime]
 
 
 async def write_history(connection: Any, jobs: int, *, live: int = 0) -> History:
     """Write `jobs` jobs in batches, each batch with a moment; `live` of them wait at the end, and a batch runs."""
     began, worker = time.monotonic(), uuid4()
+    stage, calm = statements("jobs")["stage"].numbered(), list[datetime]()
     await connection.execute(LANES)
     await connection.execute(WORKER, worker)
     waiting = 0
@@ -88,14 +110,17 @@ async def write_history(connection: Any, jobs: int, *, live: int = 0) -> History
         await connection.execute(ENQUEUE, min(BATCH, jobs))
         waiting += min(BATCH, jobs)
         await connection.execute(MARK)
+        await connection.fetch(stage, BATCH)
         if waiting > live:
             await connection.execute(CLAIM, min(BATCH, jobs), worker)
             await connection.execute(MARK)
             await connection.execute(SETTLE, min(BATCH, jobs) * 9 // 10)
             await connection.execute(MARK)
+            await connection.fetch(FREE)
+            calm.append(await connection.fetchval(MARK))
     executions = await connection.fetchval("SELECT count(*) FROM perdure.job_executions")
     await connection.execute("VACUUM ANALYZE")
-    return History(jobs=jobs, executions=executions, seconds=time.monotonic() - began)
+    return History(jobs=jobs, executions=executions, seconds=time.monotonic() - began, calm=calm)
 
 
 async def main(url: str, jobs: int) -> None:

@@ -157,7 +157,12 @@ async def _listed(insights: PastInsights, states: frozenset[JobState], *, limit:
             return found
 
 
-WAITING = ({JobState.PENDING}, {JobState.SCHEDULED, JobState.RETRYABLE})
+WAITING = (
+    {JobState.PENDING},
+    {JobState.SCHEDULED},
+    {JobState.AVAILABLE},
+    {JobState.SCHEDULED, JobState.RETRYABLE},
+)
 RARE = (
     {JobState.RUNNING},
     {JobState.RETRYABLE},
@@ -436,9 +441,16 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
     whole = (cut.cut, cut.newest, cut.open_since)
     bounds = (UUID(int=2**128 - 1), UUID(int=0), 51)
     states = [JobState.RETRYABLE, JobState.DISCARDED]
+    waits = [JobState.PENDING, JobState.SCHEDULED, JobState.RETRYABLE]
     asked = (
-        ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_idx"}),
-        ("by_block", "next_unready", (*bounds, *whole), {"settled_at_claimed_at_idx"}),
+        ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_"}),
+        ("by_block", "next_available", (*bounds, *whole, cut.at), {"settled_at_claimed_at_"}),
+        (
+            "by_index",
+            "next_waiting",
+            (waits, *bounds, *whole),
+            {"job_id_idx2", "job_events_20", "job_dependencies_pkey"},
+        ),
         ("by_index", "next_failed", (states, *bounds, cut.newest, None), {"job_id_idx1", "job_id_idx2"}),
     )
     for setting, name, values, indexes in asked:
@@ -452,26 +464,26 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
         assert all(index in told for index in indexes), told
 
 
-async def test_where_too_many_attempts_ended_since_those_that_waited_are_found_among_all_jobs(
+async def test_where_too_many_waits_are_over_those_that_waited_are_found_among_all_jobs(
     system: System,
 ) -> None:
-    """And not never: looking through the attempts may take half of the time, and the other half leads on."""
+    """And not never: looking through the waits may take half of the time, and the other half leads on."""
     parent = await system.add()
     waits = [await system.add(after=[parent]) for _ in range(3)]
     await system.add_many(10)
     insights = PastInsights(system.database, await system.past.cut(await moment(system)))
-    slow = insights._sql["next_unready"]
+    slow = insights._sql["next_waiting"]
     for_ever = f"SELECT u.id FROM ({slow.text.rstrip().removesuffix(';')}) u WHERE (SELECT pg_sleep(60)::text) IS NOT NULL"
-    insights._sql = {**insights._sql, "next_unready": replace(slow, text=for_ever)}
+    insights._sql = {**insights._sql, "next_waiting": replace(slow, text=for_ever)}
     page = await insights.jobs(PENDING, limit=3, before=None, budget=timedelta(seconds=5))
-    assert insights._many_ended
+    assert insights._too_many
     assert ([job.id for job in page.jobs], page.complete) == (sorted(waits, reverse=True), True)
 
 
 async def test_a_job_that_ends_while_those_that_waited_are_looked_for_is_among_them(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It lives no more when live jobs are looked at, or has not ended when attempts are: one of both finds it, in the right order."""
+    """Whatever becomes of it between the look for candidates and the look at each of them."""
     await moment(system)
     child = await system.add("app.other", after=[await system.add()])
     await system.add_many(10, "app.third")
@@ -482,15 +494,24 @@ async def test_a_job_that_ends_while_those_that_waited_are_looked_for_is_among_t
     async def ask_and_run(*calls: Any) -> list[Any]:
         found = await ask(*calls)
         asked.append(calls[-1][0].name)
-        if "unready" in asked[-1] and await system.state(child) == JobState.AVAILABLE:
+        if asked[-1] == "next_waiting" and await system.state(child) == JobState.AVAILABLE:
             await system.run(kind="app.other")
         return found
 
     monkeypatch.setattr(system.database, "fetch_all", ask_and_run)
     page = await insights.jobs(PENDING, limit=3, before=None, budget=MINUTE)
     assert [job.id for job in page.jobs] == [child]
-    assert sum("unready" in name for name in asked) == 2
+    assert "next_waiting" in asked
     assert await system.state(child) == JobState.COMPLETED
+
+
+async def test_a_child_that_waits_for_parents_that_are_forgotten_is_found_as_pending(system: System) -> None:
+    child = await system.add(after=[await system.add()])
+    await system.add_many(10)
+    then = await moment(system)
+    await system.sql.execute("DELETE FROM perdure.job_dependencies")
+    page = await system.read.jobs("state:pending", limit=3, as_of=then)
+    assert [job.id for job in page.jobs] == [child]
 
 
 async def _read_rows(connection: Any) -> tuple[int, int]:

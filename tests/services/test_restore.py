@@ -100,6 +100,14 @@ async def test_merge_brings_back_what_failed_with_its_counts_and_keeps_what_was_
     )
     assert event is not None
     assert tuple(event) == (KIM.actor, KIM.reason, str(plan.id))
+    then = await marked(system)
+    await system.sql.execute("UPDATE perdure.scheduled_jobs SET run_at = now()")
+    await system.jobs.stage(limit=10)
+    await system.run(kind="k.failed")
+    past = await system.read.jobs("state:scheduled", as_of=then.at)
+    assert told.jobs["failed"] in [job.id for job in past.jobs], (
+        "it waited for the time that it had been given back"
+    )
 
 
 async def test_what_was_available_again_after_it_had_failed_comes_back_with_its_counts(

@@ -54,8 +54,9 @@ AT_ONCE = 60
 """So many candidates are looked at before asking whether the page is full: each costs more than in the present."""
 FAILED = frozenset({JobState.RETRYABLE, JobState.CANCELLED, JobState.DISCARDED})
 RUNNING = frozenset({JobState.RUNNING})
+AVAILABLE = frozenset({JobState.AVAILABLE})
 READY = frozenset({JobState.AVAILABLE, JobState.RUNNING})
-UNREADY = frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.RETRYABLE})
+WAITING = frozenset({JobState.PENDING, JobState.SCHEDULED, JobState.RETRYABLE})
 LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 SHARED_S = 2.0
 """So long questions about one moment share what they find: it does not change, but it need not be kept either."""
@@ -118,7 +119,7 @@ class PastInsights:
         self._level_sql = statements("levels", schema)["level"]
         self._known: dict[Hashable, Any] = {}
         self._asking: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._many_ended = False
+        self._too_many = False
 
     async def jobs(self, criteria: Criteria, *, limit: int, before: str | None, budget: timedelta) -> JobPage:
         search = Search(self._then(criteria), limit, job_cursor(before))
@@ -273,8 +274,8 @@ class PastInsights:
     ) -> Sequence[UUID]:
         """Those that are worth a close look; all, where one look at their attempts could not tell."""
         cut = self._cut.cut
-        if states <= FAILED:
-            found = await self._by_index(budget, "left_failed", candidates, sorted(states), cut)
+        if states <= FAILED or states <= WAITING:
+            found = await self._by_index(budget, "left_so", candidates, sorted(states), cut)
         elif len(candidates) > AT_ONCE and states <= READY and states != RUNNING:
             found = await self._by_index(budget, "begun", candidates, cut)
         else:
@@ -290,31 +291,48 @@ class PastInsights:
             return await self._by_index(budget, "next_failed", states, *bounds, self._cut.newest, lanes)
         if search.states == RUNNING:
             return await self._by_block(budget, "next_running", *bounds, *self._whole, self._cut.at)
-        if search.states <= UNREADY:
-            return await self._unready(budget, bounds, search)
+        if search.states <= WAITING:
+            return await self._waiting(budget, bounds, states)
+        if search.states == AVAILABLE and search.begun:
+            return await self._available(budget, bounds, search.stretch.length)
         if JobState.COMPLETED in search.states or await self._much_has_moved(budget):
             return await self._bodies(budget, bounds)
         return await self._within(budget, "next_of_states", states, *bounds, *self._whole)
 
-    async def _unready(
-        self, budget: timedelta, bounds: tuple[object, ...], search: Search
+    async def _waiting(
+        self, budget: timedelta, bounds: tuple[object, ...], states: Sequence[JobState]
     ) -> list[asyncpg.Record]:
         """Those that may have waited for parents or a time, the newest first.
 
-        Where the next jobs, whatever their state, do not fill the page, they are found by the attempts that ended since and among those
-        that live: these come first, for what ends in between is found by its attempt. Too many attempts to be looked through in half of
-        the time leave that to all jobs again, which takes longer and gets further with each page.
+        Waits that are over may be too many to be looked through in half of the time: all jobs are then, which takes longer and gets
+        further with each page.
         """
-        if not search.begun or self._many_ended:
-            return await self._bodies(budget, bounds)
-        live = await self._by_index(budget / 4, "next_unready_live", *bounds, self._cut.cut, self._cut.newest)
-        try:
-            ended = await self._by_block(budget / 2, "next_unready", *bounds, *self._whole)
-        except asyncpg.QueryCanceledError:
-            self._many_ended = True
-            return await self._bodies(budget / 4, bounds)
-        first = sorted((*live, *ended), key=lambda row: row["id"], reverse=True)
-        return first[: search.stretch.length]
+        if not self._too_many:
+            try:
+                return await self._by_index(budget / 2, "next_waiting", states, *bounds, *self._whole)
+            except asyncpg.QueryCanceledError:
+                self._too_many = True
+        return await self._bodies(budget / 2, bounds)
+
+    async def _available(
+        self, budget: timedelta, bounds: tuple[object, ...], most: int
+    ) -> list[asyncpg.Record]:
+        """Those that waited for a worker, where the next jobs, whatever their state, do not fill the page; else as `_waiting`.
+
+        Those that live come first: what ends in between is found by its attempt.
+        """
+        if not self._too_many:
+            live = await self._by_index(
+                budget / 4, "next_available_live", *bounds, self._cut.cut, self._cut.newest
+            )
+            try:
+                ended = await self._by_block(
+                    budget / 2, "next_available", *bounds, *self._whole, self._cut.at
+                )
+                return sorted((*live, *ended), key=lambda row: row["id"], reverse=True)[:most]
+            except asyncpg.QueryCanceledError:
+                self._too_many = True
+        return await self._bodies(budget / 4, bounds)
 
     async def _bodies(self, budget: timedelta, bounds: tuple[object, ...]) -> list[asyncpg.Record]:
         return await self._by_index(budget, "next_bodies", *bounds, self._cut.cut, self._cut.newest)

@@ -670,6 +670,8 @@ CREATE INDEX job_events_at ON ONLY perdure.job_events USING btree (at);
 
 CREATE INDEX job_events_job ON ONLY perdure.job_events USING btree (job_id) WHERE (job_id IS NOT NULL);
 
+CREATE INDEX job_events_waited ON ONLY perdure.job_events USING btree (job_id) WHERE ((detail ? 'scheduled_xid'::text) OR (detail ? 'delay_ms'::text));
+
 CREATE INDEX job_executions_ended_badly ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['cancelled'::perdure.job_state, 'discarded'::perdure.job_state]));
 
 CREATE INDEX job_executions_ended_lately ON ONLY perdure.job_executions USING btree (settled_at) WHERE (state <> 'completed'::perdure.job_state);
@@ -678,7 +680,7 @@ CREATE INDEX job_executions_job ON ONLY perdure.job_executions USING btree (job_
 
 CREATE INDEX job_executions_order ON ONLY perdure.job_executions USING brin (perdure.in_order(settle_xid)) WITH (pages_per_range='32', autosummarize='on');
 
-CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at, claimed_at) WITH (pages_per_range='32', autosummarize='on');
+CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (settled_at, claimed_at, available_at) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE INDEX job_executions_retried ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = 'retryable'::perdure.job_state);
 

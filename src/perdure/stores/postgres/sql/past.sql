@@ -58,34 +58,71 @@ SELECT c.id FROM (
 WHERE c.id < :before::uuid AND c.id >= :floor::uuid AND c.id <= :newest::uuid
 ORDER BY c.id DESC LIMIT :span;
 
--- name: next_unready(before, floor, span, cut, newest, open_since)
--- The ids of the next jobs below `before` with an attempt that ended after the cut and had not been available at it, or never was: they
--- waited for parents or for a time, unless they had ended and were opened again. A job may come twice.
+-- name: next_available(before, floor, span, cut, newest, open_since, at)
+-- The ids of the next jobs below `before` with an attempt that ended after the cut and waited at it for a worker.
 SELECT c.id FROM (
     SELECT e.job_id AS id FROM perdure.job_executions e
-    WHERE e.settled_at >= :open_since::timestamptz AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
-        AND perdure.seen(e.available_xid, :cut::text::pg_snapshot) IS NOT TRUE
+    WHERE e.settled_at >= :open_since::timestamptz AND e.available_at <= :at::timestamptz AND perdure.seen(e.available_xid, :cut::text::pg_snapshot)
+        AND perdure.seen(e.claim_xid, :cut::text::pg_snapshot) IS NOT TRUE AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
     OFFSET 0 -- or the bounds below would have the index on jobs used
 ) c
 WHERE c.id < :before::uuid AND c.id >= :floor::uuid AND c.id <= :newest::uuid
 ORDER BY c.id DESC LIMIT :span;
 
--- name: next_unready_live(before, floor, span, cut, newest)
--- The ids of the next jobs below `before` that live now and had not been available at the cut, in the same sense.
+-- name: next_available_live(before, floor, span, cut, newest)
+-- The ids of the next jobs below `before` that live now and waited for a worker at the cut.
 SELECT c.id FROM (
-    (SELECT b.job_id AS id FROM perdure.blocked_jobs b WHERE b.job_id < :before::uuid AND b.job_id >= :floor::uuid AND b.job_id <= :newest::uuid
+    (SELECT a.job_id AS id FROM perdure.available_jobs a
+    WHERE a.job_id < :before::uuid AND a.job_id >= :floor::uuid AND a.job_id <= :newest::uuid AND perdure.seen(a.xid, :cut::text::pg_snapshot)
     ORDER BY 1 DESC LIMIT :span)
-    UNION ALL (SELECT s.job_id FROM perdure.scheduled_jobs s WHERE s.job_id < :before AND s.job_id >= :floor AND s.job_id <= :newest
+    UNION ALL (SELECT p.job_id FROM perdure.parked_jobs p
+    WHERE p.job_id < :before AND p.job_id >= :floor AND p.job_id <= :newest AND perdure.seen(p.xid, :cut::text::pg_snapshot)
     ORDER BY 1 DESC LIMIT :span)
-    UNION ALL (SELECT a.job_id FROM perdure.available_jobs a WHERE a.job_id < :before AND a.job_id >= :floor AND a.job_id <= :newest
-        AND perdure.seen(a.xid, :cut::text::pg_snapshot) IS NOT TRUE
+    UNION ALL (SELECT l.job_id FROM perdure.leases l
+    WHERE l.job_id < :before AND l.job_id >= :floor AND l.job_id <= :newest
+        AND perdure.seen(l.available_xid, :cut::text::pg_snapshot) AND NOT perdure.seen(l.claim_xid, :cut::text::pg_snapshot)
     ORDER BY 1 DESC LIMIT :span)
-    UNION ALL (SELECT p.job_id FROM perdure.parked_jobs p WHERE p.job_id < :before AND p.job_id >= :floor AND p.job_id <= :newest
-        AND perdure.seen(p.xid, :cut::text::pg_snapshot) IS NOT TRUE
-    ORDER BY 1 DESC LIMIT :span)
-    UNION ALL (SELECT l.job_id FROM perdure.leases l WHERE l.job_id < :before AND l.job_id >= :floor AND l.job_id <= :newest
-        AND perdure.seen(l.available_xid, :cut::text::pg_snapshot) IS NOT TRUE
-    ORDER BY 1 DESC LIMIT :span)
+) c ORDER BY c.id DESC LIMIT :span;
+
+-- name: next_waiting(states, before, floor, span, cut, newest, open_since)
+-- The ids of the next jobs below `before` that may have been in one of these states, of those pending, scheduled and retryable: what lives
+-- and waits now, and what tells of a wait that is over. A job may come twice. Edges that were satisfied before the oldest transaction of the cut
+-- hold nothing back at it; an age that cannot be compared, of another database or further back than half of all ids, leaves an edge in.
+SELECT c.id FROM (
+    (SELECT b.job_id AS id FROM perdure.blocked_jobs b
+    WHERE 'pending' = ANY (:states::perdure.job_state[]) AND b.job_id < :before::uuid AND b.job_id >= :floor::uuid AND b.job_id <= :newest::uuid
+    ORDER BY b.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT d.child_id FROM perdure.job_dependencies d
+    WHERE 'pending' = ANY (:states) AND d.child_id < :before AND d.child_id >= :floor AND d.child_id <= :newest
+        AND (d.state = 'waiting' OR age(d.xmin) <= (
+            SELECT CASE WHEN perdure.in_order(x.oldest) > 0 AND x.now - perdure.in_order(x.oldest) < 2147483648
+                THEN age(x.oldest::xid) ELSE 2147483647 END
+            FROM (SELECT pg_snapshot_xmin(:cut::text::pg_snapshot) AS oldest, perdure.in_order(pg_snapshot_xmax(pg_current_snapshot())) AS now) x
+        ))
+    ORDER BY d.child_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT s.job_id FROM perdure.scheduled_jobs s
+    WHERE CASE WHEN s.retry THEN 'retryable' ELSE 'scheduled' END::perdure.job_state = ANY (:states)
+        AND s.job_id < :before AND s.job_id >= :floor AND s.job_id <= :newest
+    ORDER BY s.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT v.job_id FROM perdure.job_events v
+    WHERE (v.detail ? 'scheduled_xid' OR v.detail ? 'delay_ms') AND 'scheduled' = ANY (:states)
+        AND CASE WHEN v.detail ? 'delay_ms' THEN perdure.seen(v.xid, :cut::text::pg_snapshot)
+            ELSE v.at >= :open_since::timestamptz AND NOT perdure.seen(v.xid, :cut::text::pg_snapshot) END
+        AND v.job_id < :before AND v.job_id >= :floor AND v.job_id <= :newest
+    ORDER BY v.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT e.job_id FROM perdure.job_executions e
+    WHERE e.state IN ('pending', 'scheduled', 'available') AND e.state = ANY (:states) AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+        AND e.job_id < :before AND e.job_id >= :floor AND e.job_id <= :newest
+    ORDER BY e.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT e.job_id FROM perdure.job_executions e
+    WHERE e.state = 'retryable' AND 'retryable' = ANY (:states) AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+        AND e.job_id < :before AND e.job_id >= :floor AND e.job_id <= :newest
+    ORDER BY e.job_id DESC LIMIT :span)
 ) c ORDER BY c.id DESC LIMIT :span;
 
 -- name: next_failed(states, before, floor, span, newest, lanes)
@@ -104,14 +141,20 @@ SELECT c.id FROM (
     ORDER BY e.job_id DESC LIMIT :span)
 ) c ORDER BY c.id DESC LIMIT :span;
 
--- name: left_failed(among, states, cut)
--- Those of some jobs whose last attempt had left them in one of these states at the cut, none having been available or run since.
+-- name: left_so(among, states, cut)
+-- Those of some jobs whose last attempt had left them in one of these states at the cut, none having been available or run since; or
+-- that nobody had tried, or had opened again for a later time, where such jobs may be in one of them.
 SELECT c.id FROM (SELECT DISTINCT u.id FROM unnest(:among::uuid[]) AS u (id)) c
-WHERE EXISTS (
-        SELECT FROM (
-            SELECT e.state FROM perdure.job_executions e WHERE e.job_id = c.id AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
-            ORDER BY e.run DESC, e.settled_at DESC, e.settle_xid DESC LIMIT 1
-        ) l WHERE l.state = ANY (:states::perdure.job_state[])
+LEFT JOIN LATERAL (
+    SELECT e.state FROM perdure.job_executions e WHERE e.job_id = c.id AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+    ORDER BY e.run DESC, e.settled_at DESC, e.settle_xid DESC LIMIT 1
+) l ON true
+WHERE (
+        l.state = ANY (:states::perdure.job_state[])
+        OR (l.state IS NULL AND ('pending' = ANY (:states) OR 'scheduled' = ANY (:states)))
+        OR ('scheduled' = ANY (:states) AND EXISTS (
+            SELECT FROM perdure.job_events v WHERE v.job_id = c.id AND v.detail ? 'delay_ms' AND perdure.seen(v.xid, :cut::text::pg_snapshot)
+        ))
     ) AND NOT EXISTS (
         SELECT FROM perdure.job_executions f WHERE f.job_id = c.id AND NOT perdure.seen(f.settle_xid, :cut::text::pg_snapshot)
             AND perdure.seen(f.available_xid, :cut::text::pg_snapshot)
