@@ -18,22 +18,22 @@ BATCH = 10_000
 
 ENQUEUE = """
 WITH made AS MATERIALIZED (
-    SELECT perdure.new_job_id() AS id, n FROM generate_series(1, $1::integer) n
+    SELECT perdure.new_job_id() AS id, n, $2::boolean AND n % 10 = 0 AS child, $2 AND n % 10 = 5 AS later FROM generate_series(1, $1::integer) n
 ), bodies AS (
     INSERT INTO perdure.jobs (id, lane, priority, max_attempts, depth, args, metadata)
-    SELECT id, 1 + n % 5, 1 + n % 5, 4, CASE WHEN n % 10 = 0 THEN 1 ELSE 0 END, jsonb_build_object('user_id', n % 1000, 'path', 's3://bucket/' || md5(n::text), 'width', n % 4000),
+    SELECT id, 1 + n % 5, 1 + n % 5, 4, child::integer, jsonb_build_object('user_id', n % 1000, 'path', 's3://bucket/' || md5(n::text), 'width', n % 4000),
         NULL
     FROM made
 ), children AS (
-    INSERT INTO perdure.blocked_jobs (job_id, waiting, lane, priority) SELECT id, 1, 1 + n % 5, 1 + n % 5 FROM made WHERE n % 10 = 0
+    INSERT INTO perdure.blocked_jobs (job_id, waiting, lane, priority) SELECT id, 1, 1 + n % 5, 1 + n % 5 FROM made WHERE child
 ), edges AS (
     INSERT INTO perdure.job_dependencies (child_id, parent_id)
-    SELECT c.id, p.id FROM made c JOIN made p ON p.n = c.n - 1 WHERE c.n % 10 = 0
+    SELECT c.id, p.id FROM made c JOIN made p ON p.n = c.n - 1 WHERE c.child
 ), later AS (
-    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority) SELECT id, now(), 1 + n % 5, 1 + n % 5 FROM made WHERE n % 10 = 5
+    INSERT INTO perdure.scheduled_jobs (job_id, run_at, lane, priority) SELECT id, now(), 1 + n % 5, 1 + n % 5 FROM made WHERE later
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
-SELECT id, (extract(epoch FROM now()) * 1000000)::bigint + n, 1 + n % 5, 1 FROM made WHERE n % 5 <> 0
+SELECT id, (extract(epoch FROM now()) * 1000000)::bigint + n, 1 + n % 5, 1 FROM made WHERE NOT child AND NOT later
 """
 FREE = """
 SELECT count(*) FROM perdure.settle_edges(ARRAY(
@@ -107,7 +107,7 @@ async def write_history(connection: Any, jobs: int, *, live: int = 0) -> History
     await connection.execute(WORKER, worker)
     waiting = 0
     for _ in range(max(1, jobs // BATCH)):
-        await connection.execute(ENQUEUE, min(BATCH, jobs))
+        await connection.execute(ENQUEUE, min(BATCH, jobs), True)
         waiting += min(BATCH, jobs)
         await connection.execute(MARK)
         await connection.fetch(stage, BATCH)

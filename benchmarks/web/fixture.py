@@ -76,7 +76,7 @@ async def write(url: str, *, live: int, past: int) -> float:
         for first in range(1, past + 1, BATCH):
             await connection.execute(PAST, first, min(first + BATCH - 1, past), float(HOURS), past, worker)
         for begun in range(0, live, BATCH):
-            await connection.execute(ENQUEUE, min(BATCH, live - begun))
+            await connection.execute(ENQUEUE, min(BATCH, live - begun), False)
     await connection.execute("VACUUM ANALYZE")
     await connection.execute(MARK)
     await connection.close()
@@ -120,7 +120,7 @@ async def _work(connection: Any, jobs: int, done: list[int]) -> None:
     await connection.execute(WORKER, worker)
     due = time.monotonic()
     while True:
-        await connection.execute(ENQUEUE, jobs)
+        await connection.execute(ENQUEUE, jobs, False)
         await connection.execute(CLAIM, jobs, worker)
         await connection.execute(SETTLE, jobs)
         await connection.execute(MARK)

@@ -72,6 +72,9 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
         await system.add()
         await system.run()
     await system.dead(kind="app.other")
+    await system.sql.execute(
+        "INSERT INTO perdure.alert_messages (id, channel, body, tries, delivered_at) VALUES (gen_random_uuid(), 'slack', '{}', 3, now())"
+    )
     activity = Activity(PostgresActivity(system.database))
     metrics = Metrics()
     now = datetime.now(UTC) + timedelta(seconds=60)
@@ -87,6 +90,8 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
     assert kept["perdure_attempts_total", "app.work", "completed", "default"] == 4
     assert kept["perdure_jobs_finished_total", "app.other", "default", "discarded"] == 1
     assert kept["perdure_dlq_added_total", "app.other", "default"] == 1
+    assert kept["perdure_notifications_total", "delivered", "slack"] == 1
+    assert kept["perdure_notifications_total", "failed", "slack"] == 2
     (waits,) = [one for one in metrics._histograms() if one.name == "perdure_queue_wait_seconds"]
     totals = {
         sample.labels["queue"]: sample.value for sample in waits.samples if sample.name.endswith("_count")
@@ -98,6 +103,32 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
     }
     assert ended["_count"] == 5
     assert 0 < ended["ds_sum"] < 60
+
+
+async def test_the_parts_beside_the_jobs_tell_how_they_stand(web: httpx.AsyncClient, system: System) -> None:
+    deaf = await system.worker("w1", processes=3)
+    await system.sql.execute("UPDATE perdure.workers SET deaf = 1 WHERE id = $1", deaf)
+    found = samples((await web.get("/metrics")).text)
+    assert value(found, "perdure_dispatch_mode", mode="notify") == 2
+    assert value(found, "perdure_dispatch_mode", mode="poll") == 1
+    pool = [value(found, "perdure_db_pool", state=state) for state in ("busy", "idle")]
+    assert sum(pool) >= 1
+    named = {name for name, _ in found}
+    assert "perdure_embedding_backlog" not in named, "there is no memory of executions here"
+    assert "perdure_prediction_calibration_error" not in named, "and no trained model"
+
+
+async def test_the_calibration_of_the_model_in_force_is_told(web: httpx.AsyncClient, system: System) -> None:
+    await system.sql.execute(
+        "INSERT INTO perdure.models (made_by, body, sha256, kind, trained_from, trained_to, moments, failures, facts)"
+        """ VALUES ('ada', '', '', 'linear', now(), now(), 1, 1, '{"quality": {"error": 0.0125}}')"""
+    )
+    await system.sql.execute(
+        "INSERT INTO perdure.model_posts (champion, champion_since) SELECT id, now() FROM perdure.models"
+        " ON CONFLICT (only_one) DO UPDATE SET champion = excluded.champion, champion_since = now()"
+    )
+    found = samples((await web.get("/metrics")).text)
+    assert value(found, "perdure_prediction_calibration_error") == 0.0125
 
 
 def test_attempts_that_others_took_over_and_evacuations_are_counted() -> None:

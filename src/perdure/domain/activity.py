@@ -72,12 +72,16 @@ class MeteredJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metered:
-    """All that happened in a span of time: attempts that ended, jobs enqueued by queue and kind, events by name, jobs that ended for good."""
+    """All that happened in a span of time: attempts that ended, jobs enqueued by queue and kind, events by name, jobs that ended for good.
+
+    `notifications` are tries to send the messages that got through, by channel and result.
+    """
 
     attempts: tuple[MeteredAttempts, ...]
     enqueued: Mapping[tuple[str, str], int]
     events: Mapping[str, int]
     finished: tuple[MeteredJobs, ...] = ()
+    notifications: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

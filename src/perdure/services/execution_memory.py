@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -141,9 +141,7 @@ class ExecutionMemory:
         horizon = await self._attempts.horizon()
         collection = await self._collection(horizon)
         cursor = await self._attempts.cursor(collection, horizon.era)
-        behind, since = await self._attempts.behind(
-            cursor or BEGINNING, horizon.ends, sample=self._share.sample, most=BEHIND_MAX
-        )
+        behind, since = await self._behind(horizon, cursor)
         status = MemoryStatus(
             collection=collection,
             embedder=self._embedder_id,
@@ -158,6 +156,12 @@ class ExecutionMemory:
         except MemoryUnavailable as error:
             return replace(status, searchable=False, problem=error.message)
 
+    async def behind(self) -> tuple[int, datetime | None]:
+        """How many attempts ended and are not remembered yet, counted to a limit, and since when; Qdrant is not asked."""
+        horizon = await self._attempts.horizon()
+        collection = await self._collection(horizon)
+        return await self._behind(horizon, await self._attempts.cursor(collection, horizon.era))
+
     async def rebuild(self, *, fresh: bool = False) -> MemoryStatus:
         """Have the history read from its beginning again; with `fresh` what is remembered is dropped first, also what history lacks by now."""
         collection = await self._collection()
@@ -166,6 +170,11 @@ class ExecutionMemory:
         self._prepared = None
         await self._attempts.begin_again(collection)
         return await self.status()
+
+    async def _behind(self, horizon: Horizon, cursor: Cursor | None) -> tuple[int, datetime | None]:
+        return await self._attempts.behind(
+            cursor or BEGINNING, horizon.ends, sample=self._share.sample, most=BEHIND_MAX
+        )
 
     async def _keep(self, collection: str, attempts: Sequence[EndedAttempt]) -> int:
         if attempts:

@@ -99,6 +99,7 @@ class PostgresActivity:
             finished = await self._within(budget, "meter_finished", since, until, list(BUCKETS))
             enqueued = await self._within(budget, "meter_enqueued", first, last, since, until)
             events = await self._within(budget, "meter_events", since, until)
+            messages = await self._within(budget, "meter_messages", since, until)
         except asyncpg.QueryCanceledError as error:
             raise DatabaseUnavailable("what happened was not counted in time") from error
         return Metered(
@@ -109,6 +110,11 @@ class PostgresActivity:
                 MeteredJobs(queue=r["queue"], bucket=r["bucket"], jobs=r["jobs"], whole_s=r["whole_s"])
                 for r in finished
             ),
+            notifications={
+                (row["channel"], result): row[result]
+                for row in messages
+                for result in ("delivered", "failed")
+            },
         )
 
     async def events(

@@ -214,6 +214,12 @@ class PooledDatabase:
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
 
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """How many connections are open, by what they do."""
+        idle = self._pool.get_idle_size()
+        return {"busy": self._pool.get_size() - idle, "idle": idle}
+
     async def close(self) -> None:
         await self._pool.close()
 

@@ -21,6 +21,7 @@ from perdure.domain.worker import WorkerState
 from perdure.runtime.wiring import Stores
 from perdure.services.activity import Activity
 from perdure.surfaces.web.live import Recent
+from perdure.surfaces.web.part_metrics import of_parts
 from perdure.surfaces.web.vital_metrics import of_outlooks, of_vitals
 
 log = structlog.get_logger()
@@ -69,6 +70,11 @@ class Metrics:
             "perdure_jobs_rescued", "Jobs taken from who could not end them.", ["reason"]
         )
         self._evacuations = self._counter("perdure_evacuations", "Workers emptied.", ["outcome"])
+        self._notifications = self._counter(
+            "perdure_notifications",
+            "Tries to send a message that got through at last.",
+            ["channel", "result"],
+        )
         self._store_errors = self._counter("perdure_store_errors", "Readings that failed.", ["store"])
         self._waits: dict[str, list[float]] = {}
         self._runs: dict[str, list[float]] = {}
@@ -88,6 +94,7 @@ class Metrics:
                 recent.get("vitals", stores.alert_facts.vitals, VITALS_KEPT_S),
                 recent.get("outlooks", stores.foresee.outlooks, VITALS_KEPT_S),
             )
+            parts = await of_parts(stores, workers, recent)
         except Unavailable as error:
             log.warning("metrics: the database is away", error=error.message)
             self._store_errors.labels("postgresql").inc()
@@ -101,6 +108,7 @@ class Metrics:
                 *_of_workers(workers),
                 *of_outlooks(outlooks, Labels()),
                 *of_vitals(vitals, status),
+                *parts,
                 *self._histograms(),
             ]
         body = generate_latest(_Families([*self._registry.collect(), *families]))
@@ -126,6 +134,8 @@ class Metrics:
             _observe(
                 self._whole, self._queue(finished.queue), finished.bucket, finished.jobs, finished.whole_s
             )
+        for (channel, result), tries in metered.notifications.items():
+            self._notifications.labels(channel, result).inc(tries)
         for one in metered.attempts:
             self._add_attempts(one)
 

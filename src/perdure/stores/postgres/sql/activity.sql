@@ -98,6 +98,11 @@ SELECT n.queue, n.kind, c.jobs FROM (
     GROUP BY j.lane
 ) c JOIN perdure.lanes n ON n.lane = c.lane;
 
+-- name: meter_messages(since, until)
+-- Messages of alerts that got through in a span, by channel, and the tries before that did not.
+SELECT m.channel, count(*) AS delivered, sum(m.tries - 1)::bigint AS failed FROM perdure.alert_messages m
+WHERE m.delivered_at >= :since::timestamptz AND m.delivered_at < :until::timestamptz GROUP BY m.channel;
+
 -- name: meter_events(since, until)
 -- Events in a span, by what they are.
 SELECT e.event, count(*) AS events FROM perdure.job_events e WHERE e.at >= :since::timestamptz AND e.at < :until::timestamptz GROUP BY e.event;
