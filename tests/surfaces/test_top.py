@@ -235,6 +235,29 @@ async def test_what_was_is_shown_and_cannot_be_changed(system: System, stores: S
         assert not isinstance(screen.top.screen, Question)
 
 
+async def test_keys_go_back_in_time_and_to_the_present_again(system: System, stores: Stores) -> None:
+    """A moment that nobody remembers is told, and what was shown stays."""
+    await system.add(queue="a")
+    await system.past.mark()
+    await system.sql.execute("UPDATE perdure.moments SET at = now() - interval '62 s'")
+    await system.add(queue="b")
+    async with seen(stores) as screen:
+        await screen.until(lambda: screen.first == ["a", "b"])
+        await screen.press("left_square_bracket")
+        await screen.until(lambda: screen.first == ["a"])
+        assert "as of" in screen.text("head")
+        assert "Pause/resume" not in screen.keys
+        await screen.press("left_curly_bracket")
+        await screen.until(lambda: screen.refusals)
+        assert "before the earliest moment" in screen.refusals[0]
+        assert screen.first == ["a"]
+        await screen.press("right_square_bracket")
+        await screen.until(lambda: screen.first == ["a", "b"])
+        assert "as of" not in screen.text("head")
+        await system.add(queue="c")
+        await screen.until(lambda: screen.first == ["a", "b", "c"])
+
+
 async def test_the_cursor_stays_on_its_thing_and_texts_of_others_are_only_text(
     system: System, stores: Stores
 ) -> None:

@@ -31,7 +31,8 @@ async def top(
     """Show queues, workers, jobs, dead letters and alerts on one screen that lives; `q` quits.
 
     The line at the top is that of `perdure status`. Keys: `1` to `5` for the lists, `/` for a filter, `p` to pause or resume the
-    queue under the cursor, `c` to cordon or uncordon the worker, `D` to drain it; each asks first. Needs the extra `top`.
+    queue under the cursor, `c` to cordon or uncordon the worker, `D` to drain it; each asks first. `[` and `]` go back and forth in
+    time by a minute, `{` and `}` by an hour; less than a minute from the present it lives again. Needs the extra `top`.
 
     Parameters
     ----------

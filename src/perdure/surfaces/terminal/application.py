@@ -4,8 +4,8 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import ClassVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 from rich.text import Text
@@ -17,7 +17,7 @@ from textual.widgets import DataTable, Footer, Input, Static, Tabs
 from textual.widgets import Tab as TabOfRow
 from textual.worker import Worker, WorkerState
 
-from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.errors import PastUnknown, PerdureError, Unavailable
 from perdure.domain.worker import WorkerId
 from perdure.ports import By
 from perdure.runtime.wiring import Stores
@@ -33,6 +33,7 @@ PATIENCE_S = 10.0
 NO_ANSWER = "the database does not answer"
 REFUSALS_SHOWN_S = 10.0
 REASONS_SHOWN = 3
+MINUTE = timedelta(minutes=1)
 LOOKING, ACTING = "looking", "acting"
 REASON = "perdure top"
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "critical": "bold red"}
@@ -84,6 +85,10 @@ class Top(App[int]):
         Binding("c", "cordon", "Cordon/uncordon"),
         Binding("D", "drain", "Drain", key_display="D"),
         Binding("r", "again", "Look again"),
+        Binding("left_square_bracket", "step(-1)", "Back", key_display="["),
+        Binding("right_square_bracket", "step(1)", "Forth", key_display="]"),
+        Binding("left_curly_bracket", "step(-60)", show=False),
+        Binding("right_curly_bracket", "step(60)", show=False),
         *(Binding(str(number), f"tab({number - 1})", show=False) for number in range(1, len(ORDER) + 1)),
     ]
 
@@ -131,6 +136,12 @@ class Top(App[int]):
     def action_tab(self, place: int) -> None:
         self.query_one(Tabs).active = ORDER[place].name
 
+    def action_step(self, minutes: int) -> None:
+        """Look at a moment so much earlier or later; less than a minute from the present it lives again."""
+        now = datetime.now(UTC)
+        moment = (self._view.as_of or now) + minutes * MINUTE
+        self._see(as_of=moment if now - moment >= MINUTE else None)
+
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
         field.placeholder = "state:failed kind:send* error~timeout" if self._view.tab in SEARCHED else "words"
@@ -177,9 +188,7 @@ class Top(App[int]):
     def _turned(self, event: Tabs.TabActivated) -> None:
         tab = Tab[event.tab.id or ""]
         if tab is not self._view.tab:
-            self._view = replace(self._view, tab=tab)
-            self.refresh_bindings()
-            self._again.set()
+            self._see(tab=tab)
 
     @on(Input.Submitted, "#filter")
     def _submitted(self, event: Input.Submitted) -> None:
@@ -188,7 +197,12 @@ class Top(App[int]):
     def _filtered(self, text: str) -> None:
         self.query_one("#filter", Input).display = bool(text)
         self.query_one(DataTable).focus()
-        self._view = replace(self._view, filter=text)
+        self._see(filter=text)
+
+    def _see(self, **changes: Any) -> None:
+        """Look at something else."""
+        self._view = replace(self._view, **changes)
+        self.refresh_bindings()
         self._again.set()
 
     def _chosen(self) -> Row | None:
@@ -229,7 +243,6 @@ class Top(App[int]):
 
     async def _keep_looking(self) -> None:
         """Look at once, then at the pace, or sooner when somebody wants to see something else; the past does not change."""
-        pace = None if self._view.as_of else self._terms.every.total_seconds()
         while True:
             self._again.clear()
             try:
@@ -237,7 +250,7 @@ class Top(App[int]):
             except NoMatches:
                 return  # it is being left, and its parts are gone
             try:
-                async with asyncio.timeout(pace):
+                async with asyncio.timeout(None if self._view.as_of else self._terms.every.total_seconds()):
                     await self._again.wait()
             except TimeoutError:
                 continue
@@ -247,6 +260,12 @@ class Top(App[int]):
         try:
             async with asyncio.timeout(PATIENCE_S):
                 scene = await look(self._stores, self._view)
+        except PastUnknown as error:
+            if self._scene is None:
+                raise
+            self.notify(visible(error.message), severity="error", timeout=REFUSALS_SHOWN_S, markup=False)
+            self._see(as_of=self._scene.view.as_of)
+            return
         except (Unavailable, TimeoutError) as error:
             why = error.message if isinstance(error, Unavailable) else NO_ANSWER
             seen = f"; what is shown is of {self._scene.at:%H:%M:%S} UTC" if self._scene else ""
