@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -67,8 +66,7 @@ class Nowhere:
 
 def telemetry() -> list[Figure]:
     """What a job costs more because it is counted and timed, and what a sample costs: processor time of this thread."""
-    now = datetime.now(UTC)
-    lease = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, now, now, kind="app.work")
+    lease = Lease(uuid4(), uuid4(), 1, 1, 1, 0, 0, 0, "{}", 3, 3, None, None, 0, 1_000, kind="app.work")
     nowhere = cast("Completion", Nowhere())
     ending, tally = Completed(result=None), Tally(nowhere)
     bare = processor_micros(lambda: nowhere.add(lease, ending, 1.0, 1.002))
