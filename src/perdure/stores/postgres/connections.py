@@ -90,6 +90,20 @@ class SnapshotDatabase(Protocol):
 
 
 @contextmanager
+def _time_is_up() -> Iterator[None]:
+    """Raise QueryCanceledError where a `statement_timeout` ran out while the driver prepared a statement.
+
+    Now and then it takes what the server says of it for a fault of its own, and cuts the connection.
+    """
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if isinstance(error.__context__, asyncpg.InternalClientError):
+            raise asyncpg.QueryCanceledError("the time was up while a statement was prepared") from error
+        raise
+
+
+@contextmanager
 def translated(server: str = "") -> Iterator[None]:
     """Raise DatabaseUnavailable in place of the driver's errors of a server that is away; `server` is how to call it."""
     try:
@@ -196,7 +210,7 @@ class PooledDatabase:
                 return await _repeated(connection.fetch, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
-        with translated(self._server):
+        with translated(self._server), _time_is_up():
             async with self._pool.acquire() as connection:
                 return await _together(connection, calls)
 

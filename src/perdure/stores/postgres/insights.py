@@ -188,7 +188,8 @@ class PostgresInsights:
         search.take(candidates, rows)
 
     async def _stretch(self, search: Search, budget: timedelta) -> None:
-        if search.lately and await self._stretch_of_lately(search, budget):
+        # One short stretch of the walk comes first: it fills the page where most of what fails fits.
+        if search.begun and search.lately and await self._stretch_of_lately(search, budget):
             return
         if search.by_body or search.tried:
             name, values = (

@@ -49,11 +49,13 @@ _ANY = re.compile(r"(?<!\\)(\\\\)*[%_]")
 class Stretch:
     """How many candidates are looked at next: more and more while it goes well, fewer when a stretch took too long."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, *, growth: int = GROWTH, longest: int = LONGEST_STRETCH) -> None:
         self.length = first
+        self._growth = growth
+        self._longest = longest
 
     def grow(self) -> None:
-        self.length = min(self.length * GROWTH, LONGEST_STRETCH)
+        self.length = min(self.length * self._growth, self._longest)
 
     def shorten(self) -> bool:
         """Try a tenth of a stretch that took too long; false when it was a short one already."""
@@ -78,10 +80,15 @@ class Search:
         self._first = before is None
         self._floor = _floor(criteria.since)
         self._contained = contained(criteria.args)
-        self.stretch = Stretch(WINDOW if self.by_body or self.tried else limit + 1)
+        if self.by_body:
+            # What fits ends a stretch as soon as it fills a page, so that a long one costs no more than several short ones.
+            self.stretch = Stretch(WINDOW, growth=LOOKED_AT_MOST // WINDOW, longest=LOOKED_AT_MOST)
+        else:
+            self.stretch = Stretch(WINDOW if self.tried else limit + 1)
         self._found: dict[UUID, JobView] = {}
         self._looked_at = 0
-        self._enough = GROWTH * (limit + 1)  # candidates that are taken at once where few are expected to fit
+        # So many candidates are taken at once: of those found by their body nearly all match, of those by an error fewer do.
+        self._enough = (1 if self.by_body else GROWTH) * (limit + 1)
         self.done = not criteria.states or not criteria.priorities or criteria.ids == frozenset()
         self.lately = self.tried and criteria.since is not None
         """Whether what is wanted may be found by when attempts ended, until that proves to be too many."""

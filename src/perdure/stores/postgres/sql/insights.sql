@@ -345,14 +345,14 @@ WHERE (NOT :alive_only::boolean OR w.state IN ('active', 'draining')) AND (:key:
 ORDER BY w.started_at DESC, w.id;
 
 -- name: groups(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, most)
--- The dead letters by cause, the largest group first, each with its newest letter.
+-- The dead letters by cause, the largest group first, each with its newest letter. A body is read only where it is asked for.
 SELECT g.fingerprint, g.letters, g.kinds, g.queues, g.first_at, g.last_at, g.job_id, z.cause, z.error::text AS error
 FROM (
     SELECT d.fingerprint, count(*) AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
         min(d.dead_at) AS first_at, max(d.dead_at) AS last_at, (array_agg(d.job_id ORDER BY d.dead_at DESC))[1] AS job_id
     FROM perdure.dead_letter_queue d
     JOIN perdure.lanes n ON n.lane = d.lane
-    LEFT JOIN perdure.jobs j ON j.id = d.job_id
+    LEFT JOIN perdure.jobs j ON j.id = d.job_id AND (:priorities::smallint[] IS NOT NULL OR :args::jsonb IS NOT NULL OR :words::jsonb IS NOT NULL)
     CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
     CROSS JOIN LATERAL perdure.words_that_fit(ARRAY[
         'key', j.unique_key, 'key', j.concurrency_key, 'fingerprint', d.fingerprint,
