@@ -178,7 +178,9 @@ class PastInsights:
         return [view for view in every if not alive_only or view.worker.state in LIVING]
 
     async def _workers(self, key: str | None, budget: timedelta) -> Sequence[WorkerView]:
-        (rows,) = await self._together(budget, ("workers", (key, self._cut.cut, self._cut.open_since)))
+        (rows,) = await self._together(
+            budget, ("workers", (key, self._cut.cut, self._cut.open_since, self._cut.at))
+        )
         return [worker_view_of(row) for row in rows]
 
     async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:

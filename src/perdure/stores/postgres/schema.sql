@@ -1631,7 +1631,9 @@ AS $function$
     SELECT e.job_id, e.settled_at, e.lane, e.run, e.attempt, e.crashes, e.interruptions, e.outcome,
         coalesce(nullif(e.error ->> 'fingerprint', ''), e.outcome::text), coalesce(e.cause, ''), e.error
     FROM gone g
-    JOIN perdure.job_executions e ON e.job_id = g.job_id AND e.state = 'discarded' AND perdure.seen(e.settle_xid, cut)
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM perdure.job_executions x WHERE x.job_id = g.job_id AND x.state = 'discarded' AND perdure.seen(x.settle_xid, cut) OFFSET 0
+    ) e
     CROSS JOIN LATERAL perdure.standing_at(e.job_id, cut) s
     WHERE s.state = 'discarded' AND s.run = e.run
         AND NOT EXISTS (

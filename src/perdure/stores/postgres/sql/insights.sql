@@ -16,25 +16,27 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 SELECT b.id FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid ORDER BY b.id DESC LIMIT :span;
 
 -- name: next_fitting(before, floor, span, most, priorities, since, since_ms, until, until_ms, lanes, contained, args, keys, keys_folded)
--- Of the next `span` jobs below `before` those whose body fits, at most `most`, and with `past` the last one of the span: none
--- when it is not full. Arguments that fit contain one of `contained`, where that is known.
-WITH bound AS MATERIALIZED (
-    SELECT b.id FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid
-    ORDER BY b.id DESC OFFSET :span::integer - 1 LIMIT 1
+-- Of the next `span` jobs below `before` those whose body fits, at most `most`; where they are fewer, with `past` the last one of the span,
+-- none when it is not full. Arguments that fit contain one of `contained`, where that is known.
+WITH found AS MATERIALIZED (
+    SELECT j.id FROM (
+        SELECT b.* FROM perdure.jobs b WHERE b.id < :before::uuid AND b.id >= :floor::uuid ORDER BY b.id DESC LIMIT :span::integer
+    ) j CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
+    WHERE (:contained::jsonb[] IS NULL OR j.args @> ANY (:contained))
+        AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
+        AND (:since::timestamptz IS NULL OR j.enqueued_at >= :since)
+        AND (:since_ms::bigint IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
+        AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
+        AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
+        AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
+        AND (:keys::text[] IS NULL OR perdure.text_fits(j.unique_key, :keys_folded::boolean, :keys)
+            OR perdure.text_fits(j.concurrency_key, :keys_folded, :keys))
+    ORDER BY j.id DESC LIMIT :most
 )
-(SELECT j.id, false AS past FROM perdure.jobs j CROSS JOIN LATERAL perdure.args_that_fit(j.args, :args::jsonb) a
-WHERE j.id < :before AND j.id >= coalesce((SELECT b.id FROM bound b), :floor)
-    AND (:contained::jsonb[] IS NULL OR j.args @> ANY (:contained))
-    AND (:priorities::smallint[] IS NULL OR j.priority = ANY (:priorities))
-    AND (:since::timestamptz IS NULL OR j.enqueued_at >= :since)
-    AND (:since_ms::bigint IS NULL OR j.enqueued_at >= now() - :since_ms * interval '1 millisecond')
-    AND (:until::timestamptz IS NULL OR j.enqueued_at <= :until)
-    AND (:until_ms::bigint IS NULL OR j.enqueued_at <= now() - :until_ms * interval '1 millisecond')
-    AND (:lanes::jsonb IS NULL OR j.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-    AND (:keys::text[] IS NULL OR perdure.text_fits(j.unique_key, :keys_folded::boolean, :keys)
-        OR perdure.text_fits(j.concurrency_key, :keys_folded, :keys))
-ORDER BY j.id DESC LIMIT :most)
-UNION ALL SELECT b.id, true FROM bound b;
+SELECT f.id, false AS past FROM found f
+UNION ALL
+(SELECT b.id, true FROM perdure.jobs b
+WHERE (SELECT count(*) FROM found) < :most AND b.id < :before AND b.id >= :floor ORDER BY b.id DESC OFFSET :span - 1 LIMIT 1);
 
 -- name: next_tried(before, floor, span, most, since, since_ms, errors, errors_folded, fingerprints, fingerprints_folded)
 -- Of the next `span` attempts below `before`, in the order of their jobs, that left a job in another state than completed, those whose error
@@ -346,10 +348,8 @@ ORDER BY w.started_at DESC, w.id;
 
 -- name: groups(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, most)
 -- The dead letters by cause, the largest group first, each with its newest letter. A body is read only where it is asked for.
-SELECT g.fingerprint, g.letters, g.kinds, g.queues, g.first_at, g.last_at, g.job_id, z.cause, z.error::text AS error
-FROM (
-    SELECT d.fingerprint, count(*) AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
-        min(d.dead_at) AS first_at, max(d.dead_at) AS last_at, (array_agg(d.job_id ORDER BY d.dead_at DESC))[1] AS job_id
+WITH fitting AS MATERIALIZED (
+    SELECT d.fingerprint, d.lane, d.dead_at, d.job_id
     FROM perdure.dead_letter_queue d
     JOIN perdure.lanes n ON n.lane = d.lane
     LEFT JOIN perdure.jobs j ON j.id = d.job_id AND (:priorities::smallint[] IS NOT NULL OR :args::jsonb IS NOT NULL OR :words::jsonb IS NOT NULL)
@@ -366,10 +366,23 @@ FROM (
         AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
         AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
         AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-    GROUP BY d.fingerprint
-    ORDER BY count(*) DESC, max(d.dead_at) DESC LIMIT :most
-) g
-JOIN perdure.dead_letter_queue z ON z.job_id = g.job_id
+), largest AS MATERIALIZED (
+    SELECT l.fingerprint, sum(l.letters)::bigint AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
+        min(l.first_at) AS first_at, max(l.last_at) AS last_at
+    FROM (
+        SELECT f.fingerprint, f.lane, count(*) AS letters, min(f.dead_at) AS first_at, max(f.dead_at) AS last_at FROM fitting f
+        GROUP BY f.fingerprint, f.lane
+    ) l JOIN perdure.lanes n ON n.lane = l.lane
+    GROUP BY l.fingerprint ORDER BY sum(l.letters) DESC, max(l.last_at) DESC LIMIT :most
+), newest AS (
+    SELECT DISTINCT ON (f.fingerprint) f.fingerprint, f.job_id
+    FROM largest g JOIN fitting f ON f.fingerprint = g.fingerprint AND f.dead_at = g.last_at
+    ORDER BY f.fingerprint, f.job_id DESC
+)
+SELECT g.*, w.job_id, z.cause, z.error::text AS error
+FROM largest g
+JOIN newest w ON w.fingerprint = g.fingerprint
+JOIN perdure.dead_letter_queue z ON z.job_id = w.job_id
 ORDER BY g.letters DESC, g.last_at DESC;
 
 -- name: next_letters(before_at, before_id, span)

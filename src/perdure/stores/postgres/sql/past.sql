@@ -359,7 +359,7 @@ LEFT JOIN LATERAL (
 WHERE perdure.seen(q.xid, :cut::text::pg_snapshot) AND (:name::text IS NULL OR q.name = :name)
 ORDER BY q.name, l.kind, l.labels;
 
--- name: workers(key, cut, open_since)
+-- name: workers(key, cut, open_since, at)
 -- The workers as they were, the newest first. Heartbeats are not kept, so that nobody's silence is known.
 SELECT h.worker_id AS id, h.*, h.at AS heartbeat_at, 0.0::float8 AS silent_s, false AS suspect, 0 AS deaf, (
     SELECT count(*) FROM perdure.leases l WHERE l.worker_id = h.worker_id AND perdure.seen(l.claim_xid, :cut::text::pg_snapshot)
@@ -370,8 +370,8 @@ FROM (
 ) h
 LEFT JOIN (
     SELECT e.worker_id, count(*) AS running FROM perdure.job_executions e
-    WHERE e.settled_at >= :open_since::timestamptz AND perdure.seen(e.claim_xid, :cut::text::pg_snapshot)
-        AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+    WHERE e.settled_at >= :open_since::timestamptz AND e.claimed_at <= :at::timestamptz
+        AND perdure.seen(e.claim_xid, :cut::text::pg_snapshot) AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
     GROUP BY e.worker_id
 ) r ON r.worker_id = h.worker_id
 WHERE :key::text IS NULL OR h.worker_id::text = :key OR h.name = :key
@@ -379,10 +379,8 @@ ORDER BY h.started_at DESC, h.worker_id;
 
 -- name: groups(priorities, ids, without, since, since_ms, until, until_ms, lanes, words, args, most, cut)
 -- The dead letters of a cut by cause, the largest group first, each with its newest letter. A body is read only where it is asked for.
-SELECT g.fingerprint, g.letters, g.kinds, g.queues, g.first_at, g.last_at, g.job_id, z.cause, z.error::text AS error
-FROM (
-    SELECT d.fingerprint, count(*) AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
-        min(d.dead_at) AS first_at, max(d.dead_at) AS last_at, (array_agg(d.job_id ORDER BY d.dead_at DESC))[1] AS job_id
+WITH fitting AS MATERIALIZED (
+    SELECT d.fingerprint, d.lane, d.dead_at, d.job_id
     FROM perdure.letters_at(:cut::text::pg_snapshot) d
     JOIN perdure.lanes n ON n.lane = d.lane
     LEFT JOIN perdure.jobs j ON j.id = d.job_id AND (:priorities::smallint[] IS NOT NULL OR :args::jsonb IS NOT NULL OR :words::jsonb IS NOT NULL)
@@ -399,12 +397,25 @@ FROM (
         AND (:until::timestamptz IS NULL OR d.dead_at <= :until)
         AND (:until_ms::bigint IS NULL OR d.dead_at <= now() - :until_ms * interval '1 millisecond')
         AND (:lanes::jsonb IS NULL OR d.lane = ANY (ARRAY(SELECT perdure.lanes_that_fit(:lanes))))
-    GROUP BY d.fingerprint
-    ORDER BY count(*) DESC, max(d.dead_at) DESC LIMIT :most
-) g
+), largest AS MATERIALIZED (
+    SELECT l.fingerprint, sum(l.letters)::bigint AS letters, array_agg(DISTINCT n.kind) AS kinds, array_agg(DISTINCT n.queue) AS queues,
+        min(l.first_at) AS first_at, max(l.last_at) AS last_at
+    FROM (
+        SELECT f.fingerprint, f.lane, count(*) AS letters, min(f.dead_at) AS first_at, max(f.dead_at) AS last_at FROM fitting f
+        GROUP BY f.fingerprint, f.lane
+    ) l JOIN perdure.lanes n ON n.lane = l.lane
+    GROUP BY l.fingerprint ORDER BY sum(l.letters) DESC, max(l.last_at) DESC LIMIT :most
+), newest AS (
+    SELECT DISTINCT ON (f.fingerprint) f.fingerprint, f.job_id
+    FROM largest g JOIN fitting f ON f.fingerprint = g.fingerprint AND f.dead_at = g.last_at
+    ORDER BY f.fingerprint, f.job_id DESC
+)
+SELECT g.*, w.job_id, z.cause, z.error::text AS error
+FROM largest g
+JOIN newest w ON w.fingerprint = g.fingerprint
 JOIN LATERAL (
     SELECT e.cause, e.error FROM perdure.job_executions e
-    WHERE e.job_id = g.job_id AND e.state = 'discarded' AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot) ORDER BY e.settled_at DESC LIMIT 1
+    WHERE e.job_id = w.job_id AND e.state = 'discarded' AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot) ORDER BY e.settled_at DESC LIMIT 1
 ) z ON true
 ORDER BY g.letters DESC, g.last_at DESC;
 
