@@ -178,9 +178,8 @@ class PastInsights:
         return [view for view in every if not alive_only or view.worker.state in LIVING]
 
     async def _workers(self, key: str | None, budget: timedelta) -> Sequence[WorkerView]:
-        (rows,) = await self._together(
-            budget, ("workers", (key, self._cut.cut, self._cut.open_since, self._cut.at))
-        )
+        asked = key, self._cut.cut, self._cut.open_since, self._cut.at
+        _, rows = await self._together(budget, ("by_block", ()), ("workers", asked))
         return [worker_view_of(row) for row in rows]
 
     async def groups(self, criteria: Criteria, *, limit: int, budget: timedelta) -> Sequence[GroupView]:
@@ -306,8 +305,7 @@ class PastInsights:
     ) -> list[asyncpg.Record]:
         """Those that may have waited for parents or a time, the newest first.
 
-        Waits that are over may be too many to be looked through in half of the time: all jobs are then, which takes longer and gets
-        further with each page.
+        Where half of the time does not suffice for all waits that are over, all jobs are looked through, and each page gets further.
         """
         if not self._too_many:
             try:
@@ -319,10 +317,7 @@ class PastInsights:
     async def _available(
         self, budget: timedelta, bounds: tuple[object, ...], most: int
     ) -> list[asyncpg.Record]:
-        """Those that waited for a worker, where the next jobs, whatever their state, do not fill the page; else as `_waiting`.
-
-        Those that live come first: what ends in between is found by its attempt.
-        """
+        """Those that waited for a worker; what lives comes first, for what ends in between is found by its attempt."""
         if not self._too_many:
             live = await self._by_index(
                 budget / 4, "next_available_live", *bounds, self._cut.cut, self._cut.newest
