@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from perdure.domain.alerts import BY_NAME, RULES, Facts, Step
+from perdure.domain.alerts import BY_NAME, RULES, Facts, Step, limits
 from perdure.domain.alerts.runbooks import Section
 from perdure.domain.job import NewJob
 from perdure.domain.lease import Lease
@@ -27,19 +27,14 @@ from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.runbooks import runbook
 from tests.support.command import Command
 from tests.support.receivers import http_receiver
+from tests.support.servers import PostgresServer
 from tests.support.system import System, failure, new_id, system_on
+from tests.support.waiting import eventually
 
-NOT_BROUGHT_ABOUT = {
-    "PerdureWatchdog",
-    "PerdureQueueSaturated",
-    "PerdureNoLeader",
-    "PerdurePostgresDown",
-    "PerdureConnectionsExhausted",
-    "PerdureLongTransaction",
-    "PerdureTableBloat",
-    "PerdureMetricsAbsent",
-}
-"""Monitoring, servers, or hours are needed for them; the guide of the runbooks names them."""
+OF_THEIR_OWN = {"PerdurePostgresDown", "PerdureConnectionsExhausted", "PerdureLongTransaction"}
+"""Each has a test and a server of its own, which it would take away from the others."""
+NOT_BROUGHT_ABOUT = {"PerdureNoLeader", "PerdureMetricsAbsent"}
+"""Only a Prometheus sees them; the guide of the runbooks names them."""
 NEVER_RUN = ("perdure worker run", "perdure serve", "curl")
 OVER_AT_ONCE = {
     "PerdureHeadOfLineStuck",
@@ -49,6 +44,7 @@ OVER_AT_ONCE = {
     "PerdureEvacuationStuck",
     "PerdureJobsOverdue",
     "PerdureQueuePausedTooLong",
+    "PerdureTableBloat",
 }
 """What its runbook mends without a new worker and without waiting for minutes to pass."""
 TARGETS = {
@@ -122,6 +118,19 @@ async def hold(system: System, worker: WorkerId, change: str) -> UUID:
     return lease.job_id
 
 
+async def bloat(system: System, worker: WorkerId) -> None:
+    """More than 50,000 dead rows in the table of leases, counted by the server at once."""
+    async with system.sql.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO perdure.leases (job_id, worker_id, rank, available_at, deadline, available_xid, process, lane, band, run, attempt,"
+            " crashes, interruptions, suspicion) SELECT gen_random_uuid(), $1, -1, now(), now(), '3', 0, 1, 0, 1, 1, 0, 0, 0"
+            " FROM generate_series(1, 60000)",
+            worker,
+        )
+        await connection.execute("DELETE FROM perdure.leases WHERE rank = -1")
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+
+
 async def everything_wrong(system: System) -> Scene:
     await system.worker("lost")
     fine, silent, late = [await system.worker(name) for name in ("fine", "silent", "late")]
@@ -137,7 +146,8 @@ async def everything_wrong(system: System) -> Scene:
     await system.add(queue="still")
     await system.control.pause("still", By(actor="ada"))
     await PostgresEvacuations(system.database).evacuate(late, grace=timedelta(0), most=9, by=By(actor="ada"))
-    await system.worker("deep", queues=("deep", "stuck"))
+    for worker in (silent, await system.worker("deep", queues=("deep", "stuck"))):
+        await hold(system, worker, "deadline = now() + interval '1 hour'")
     alerts = PostgresAlerts(system.database)
     await alerts.keep(Step(alerts=(), forgotten=(), fired=(), resolved=()), {"webhook": [trial()]})
     for statement in (
@@ -145,6 +155,7 @@ async def everything_wrong(system: System) -> Scene:
         "UPDATE perdure.workers SET heartbeat_at = now() - interval '40 seconds' WHERE name = 'silent'",
         "UPDATE perdure.workers SET state = 'dead', stopped_at = now(), cause = 'silent' WHERE name = 'lost'",
         "UPDATE perdure.workers SET deaf = 1 WHERE name = 'fine'",
+        "UPDATE perdure.workers SET capacity = 1",  # each has a job
         "INSERT INTO perdure.snapshot_policy (every, keep, set_by, set_at) VALUES ('1 hour', 1, 'ada', now() - interval '2 hours')",
         "UPDATE perdure.alert_messages SET tries = 2, error = 'refused'",
         "UPDATE perdure.available_jobs SET available_at = now() - interval '11 minutes' WHERE lane = (SELECT lane FROM perdure.lanes WHERE queue = 'stuck')",
@@ -154,6 +165,7 @@ async def everything_wrong(system: System) -> Scene:
         "UPDATE perdure.alert_watch SET counted_to = now() - interval '9 minutes'",
     ):
         await system.sql.execute(statement)
+    await bloat(system, fine)
     letter = await system.sql.fetchval("SELECT job_id FROM perdure.dead_letter_queue LIMIT 1")
     retry = await system.sql.fetchval("SELECT job_id FROM perdure.scheduled_jobs LIMIT 1")
     return Scene(
@@ -192,12 +204,16 @@ async def run(perdure: Command, line: str, url: str) -> None:
     words = shlex.split(line)
     if words[0] == "psql":
         connection = await asyncpg.connect(url)
+        victim = None
         try:
-            victim = await asyncpg.connect(url)
-            await connection.fetch(words[-1].replace("PID", str(victim.get_server_pid())))
-            victim.terminate()
+            if "PID" in words[-1]:
+                victim = await asyncpg.connect(url)
+                words[-1] = words[-1].replace("PID", str(victim.get_server_pid()))
+            await connection.fetch(words[-1])
         finally:
             await connection.close()
+            if victim is not None:
+                victim.terminate()
         return
     bulk = [] if "--dry-run" in words or not UNASKED & set(words[1:3]) else ["--yes"]
     ended = await asyncio.to_thread(perdure, *words[1:], *bulk)
@@ -213,7 +229,7 @@ def lines_of(scene: Scene, section: Section) -> dict[str, None]:
 async def test_commands_of_runbooks_run_against_their_faults_and_mend_them(
     scene: Scene, perdure: Command, database_url: str
 ) -> None:
-    brought = [rule.name for rule in RULES if rule.name not in NOT_BROUGHT_ABOUT]
+    brought = [rule.name for rule in RULES if rule.name not in NOT_BROUGHT_ABOUT | OF_THEIR_OWN]
     facts = await scene.facts()
     assert [name for name in brought if not scene.holds(facts, name)] == []
     with http_receiver() as receiver:
@@ -230,6 +246,69 @@ async def test_commands_of_runbooks_run_against_their_faults_and_mend_them(
     )
     after = await scene.facts()
     assert [name for name in sorted(OVER_AT_ONCE) if scene.holds(after, name)] == []
+
+
+async def follow(perdure: Command, url: str, name: str, *sections: Section, pid: int = 0) -> None:
+    """Run what a runbook says, with the session that it is about."""
+    usual = {"PID": str(pid), "WORKER": "w1"}
+    words = re.compile(rf"\b({'|'.join(usual)})\b")
+    for line in runbook(name).commands(*sections):
+        await run(perdure, words.sub(lambda match: usual[match[0]], line), url)
+
+
+async def test_a_transaction_that_is_open_for_long_is_ended_by_its_runbook(
+    database_url: str, perdure: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds stand for the quarter of an hour."""
+    monkeypatch.setattr(limits, "TRANSACTION_S", 0.2)
+    rule = BY_NAME["PerdureLongTransaction"]
+    async with system_on(database_url) as system:
+        alerts, forgotten = PostgresAlerts(system.database), await asyncpg.connect(database_url)
+        await forgotten.execute("BEGIN; SELECT txid_current()")
+
+        async def holds() -> bool:
+            return bool(rule.condition(await alerts.facts()))
+
+        await eventually(holds)
+        pid = forgotten.get_server_pid()
+        await follow(perdure, database_url, rule.name, Section.LOOK, Section.MEND, Section.OVER, pid=pid)
+        assert rule.condition(await alerts.facts()) == []
+        forgotten.terminate()
+
+
+async def test_connections_that_run_out_are_freed_by_their_runbook(
+    private_postgres: PostgresServer, perdure: Command
+) -> None:
+    url, rule = private_postgres.url, BY_NAME["PerdureConnectionsExhausted"]
+    here = perdure.with_variables(PERDURE_DATABASE_URL=url)
+    async with system_on(url) as system:
+        await system.worker("w1")
+        alerts = PostgresAlerts(system.database)
+        leaked = [await asyncpg.connect(url) for _ in range(170)]
+        assert rule.condition(await alerts.facts())
+        await follow(here, url, rule.name, Section.LOOK)
+        for connection in leaked:
+            await follow(here, url, rule.name, Section.MEND, pid=connection.get_server_pid())
+            if not rule.condition(await alerts.facts()):
+                break
+        else:
+            pytest.fail("all sessions were ended, and there is no room")
+        await follow(here, url, rule.name, Section.OVER)
+        for connection in leaked:
+            connection.terminate()
+
+
+async def test_a_database_that_is_down_is_told_and_comes_back_by_its_runbook(
+    private_postgres: PostgresServer, perdure: Command
+) -> None:
+    url, name = private_postgres.url, "PerdurePostgresDown"
+    here = perdure.with_variables(PERDURE_DATABASE_URL=url)
+    await asyncio.to_thread(private_postgres.stop, immediate=True)
+    for line in runbook(name).commands(Section.LOOK):
+        ended = await asyncio.to_thread(here, *shlex.split(line)[1:])
+        assert ended.code == (Exit.CRITICAL if "doctor" in line else Exit.DONE), ended.err
+    await asyncio.to_thread(private_postgres.start)
+    await follow(here, url, name, Section.MEND, Section.OVER)
 
 
 def test_the_guide_names_what_is_not_brought_about() -> None:

@@ -75,6 +75,10 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
     await system.sql.execute(
         "INSERT INTO perdure.alert_messages (id, channel, body, tries, delivered_at) VALUES (gen_random_uuid(), 'slack', '{}', 3, now())"
     )
+    await system.sql.execute(
+        "INSERT INTO perdure.worker_samples (worker_id, running, finished, failed, timed_out, retried, crashed, claims, claim_ms)"
+        " VALUES (gen_random_uuid(), 0, 0, 0, 0, 0, 0, 10, 70), (gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, 0)"
+    )
     activity = Activity(PostgresActivity(system.database))
     metrics = Metrics()
     now = datetime.now(UTC) + timedelta(seconds=60)
@@ -102,6 +106,11 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
         sample.name[-6:]: sample.value for sample in whole.samples if sample.name[-6:] in {"_count", "ds_sum"}
     }
     assert ended["_count"] == 5
+    (claims,) = [one for one in metrics._histograms() if one.name == "perdure_claim_seconds"]
+    told = {(sample.name, sample.labels.get("le")): sample.value for sample in claims.samples}
+    assert told["perdure_claim_seconds_bucket", "0.005"] == 0, "70 ms for ten are 7 ms for one"
+    assert told["perdure_claim_seconds_bucket", "0.01"] == 10
+    assert told["perdure_claim_seconds_sum", None] == pytest.approx(0.07)
     assert 0 < ended["ds_sum"] < 60
 
 
@@ -179,7 +188,7 @@ def test_a_histogram_adds_up() -> None:
         for bucket in (0, 3, len(BUCKETS))
     )
     metrics._add(Metered(attempts=attempts, enqueued={}, events={"result_refused": 2}))
-    waits, runs, _ = metrics._histograms()
+    waits, runs, *_ = metrics._histograms()
     found = {(sample.name, sample.labels.get("le")): sample.value for sample in waits.samples}
     assert found["perdure_queue_wait_seconds_bucket", str(BUCKETS[0])] == 2
     assert found["perdure_queue_wait_seconds_bucket", str(BUCKETS[3])] == 4

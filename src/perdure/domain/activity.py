@@ -74,7 +74,8 @@ class MeteredJobs:
 class Metered:
     """All that happened in a span of time: attempts that ended, jobs enqueued by queue and kind, events by name, jobs that ended for good.
 
-    `notifications` are tries to send the messages that got through, by channel and result.
+    `notifications` are tries to send the messages that got through, by channel and result; `claims` are of all workers: a bucket of
+    their time, how many, and how long they took altogether in seconds.
     """
 
     attempts: tuple[MeteredAttempts, ...]
@@ -82,6 +83,7 @@ class Metered:
     events: Mapping[str, int]
     finished: tuple[MeteredJobs, ...] = ()
     notifications: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    claims: tuple[tuple[int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ class Sample:
 
     `crashed` counts processes of the worker that ended unasked, `retried` failures that get another attempt. `memory_percent` is
     the resident memory beside what the worker may have. `slowness` is how long attempts take beside what is usual for their kind; 1 is as always.
+    `claims` were asked for in that time, and took `claim_ms` altogether; no judgement rests on these two.
     """
 
     worker_id: UUID
@@ -34,6 +35,8 @@ class Sample:
     database_ms: float | None = None
     slowness: float | None = None
     queue_wait_ms: float | None = None
+    claims: int = 0
+    claim_ms: int = 0
 
 
 METRICS = (

@@ -45,6 +45,7 @@ from perdure.runtime.sealing import SealedRunner, encoding
 from perdure.runtime.settings import Settings
 from perdure.runtime.tally import Tally
 from perdure.runtime.telemetry import configure_logging
+from perdure.runtime.timed_claims import TimedClaims
 from perdure.runtime.traced_attempts import TracedRunner, flush
 from perdure.runtime.tracing import is_traced
 from perdure.services.completion import Bounds, Completion
@@ -113,6 +114,7 @@ class Child:
             followed = Followed(kinds, stores.following)
             groups = self._groups(kinds, partial(self._line_of, stores), followed)
             self._tally = Tally(completion)
+            self._claims = TimedClaims(stores.dispatch)
             self._slots = {group: group.capacity for group in groups}
             self._execution = self._execution_of(stores, groups)
             settling = asyncio.create_task(completion.run())
@@ -191,7 +193,7 @@ class Child:
             worker_id=self._worker_id, process=self._orders.process, isolated=self._orders.isolated
         )
         return Execution(
-            Seams(dispatch=stores.dispatch, leases=stores.leases, settler=self._tally),
+            Seams(dispatch=self._claims, leases=stores.leases, settler=self._tally),
             claimer,
             groups,
             limits=self._limits(),
@@ -300,6 +302,7 @@ class Child:
             "refused": self._counts["refused"],
             "deaf": int(self._deaf),
             **self._tally.figures(),
+            **self._claims.figures(),
         }
 
     async def _tell(self, message: object) -> None:

@@ -18,7 +18,7 @@ KEPT = 360
 
 MEGABYTE = 2**20
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-COUNTS = ("finished", "failed", "timed_out", "retried")
+COUNTS = ("finished", "failed", "timed_out", "retried", "claims", "claim_ms")
 
 
 class Sampling:

@@ -100,6 +100,7 @@ class PostgresActivity:
             enqueued = await self._within(budget, "meter_enqueued", first, last, since, until)
             events = await self._within(budget, "meter_events", since, until)
             messages = await self._within(budget, "meter_messages", since, until)
+            claims = await self._within(budget, "meter_claims", since, until, list(BUCKETS))
         except asyncpg.QueryCanceledError as error:
             raise DatabaseUnavailable("what happened was not counted in time") from error
         return Metered(
@@ -115,6 +116,7 @@ class PostgresActivity:
                 for row in messages
                 for result in ("delivered", "failed")
             },
+            claims=tuple((row["bucket"], row["claims"], float(row["claim_s"])) for row in claims),
         )
 
     async def events(

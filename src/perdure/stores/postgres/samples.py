@@ -11,6 +11,7 @@ from perdure.stores.postgres.rows import Row
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 OTHERS = 4
+COLUMNS = (*METRICS, "claims", "claim_ms")
 
 
 class PostgresSamples:
@@ -22,7 +23,7 @@ class PostgresSamples:
 
     async def write(self, samples: Sequence[Sample], *, ages_ms: Sequence[int]) -> None:
         """Keep samples, each so many milliseconds old, in one statement."""
-        columns = [[getattr(one, metric) for one in samples] for metric in METRICS]
+        columns = [[getattr(one, metric) for one in samples] for metric in COLUMNS]
         await self._database.fetch(
             self._sql["write"], list(ages_ms), [one.worker_id for one in samples], *columns
         )
@@ -40,4 +41,4 @@ class PostgresSamples:
 
 def sample_of(row: Row) -> Sample:
     """A row of `worker_samples`."""
-    return Sample(worker_id=row["worker_id"], at=row["at"], **{metric: row[metric] for metric in METRICS})
+    return Sample(worker_id=row["worker_id"], at=row["at"], **{name: row[name] for name in COLUMNS})

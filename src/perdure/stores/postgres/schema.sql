@@ -616,7 +616,9 @@ CREATE TABLE perdure.worker_samples (
     beat_late_ms real,
     database_ms real,
     slowness real,
-    queue_wait_ms real
+    queue_wait_ms real,
+    claims integer NOT NULL DEFAULT 0,
+    claim_ms integer NOT NULL DEFAULT 0
 ) PARTITION BY RANGE (at);
 
 CREATE TABLE perdure.worker_samples_default PARTITION OF perdure.worker_samples DEFAULT;

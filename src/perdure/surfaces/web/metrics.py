@@ -79,6 +79,7 @@ class Metrics:
         self._waits: dict[str, list[float]] = {}
         self._runs: dict[str, list[float]] = {}
         self._whole: dict[str, list[float]] = {}
+        self._claims: dict[str, list[float]] = {}
 
     async def text(self, opened: Callable[[], Awaitable[Stores]], recent: Recent) -> bytes:
         """Everything, in the format that Prometheus reads. A database that is away is told as such."""
@@ -134,6 +135,8 @@ class Metrics:
             _observe(
                 self._whole, self._queue(finished.queue), finished.bucket, finished.jobs, finished.whole_s
             )
+        for bucket, claims, took_s in metered.claims:
+            _observe(self._claims, "", bucket, claims, took_s)
         for (channel, result), tries in metered.notifications.items():
             self._notifications.labels(channel, result).inc(tries)
         for one in metered.attempts:
@@ -155,18 +158,29 @@ class Metrics:
         return Counter(name, text, labels, registry=self._registry)
 
     def _histograms(self) -> Iterable[Metric]:
-        for name, text, kept in (
-            ("perdure_queue_wait_seconds", "From available to claimed.", self._waits),
-            ("perdure_run_seconds", "From the start of an attempt to its end.", self._runs),
-            ("perdure_end_to_end_seconds", "From the enqueue of a job to its end for good.", self._whole),
+        for name, text, kept, labels in (
+            ("perdure_queue_wait_seconds", "From available to claimed.", self._waits, ["queue"]),
+            ("perdure_run_seconds", "From the start of an attempt to its end.", self._runs, ["queue"]),
+            (
+                "perdure_end_to_end_seconds",
+                "From the enqueue of a job to its end for good.",
+                self._whole,
+                ["queue"],
+            ),
+            (
+                "perdure_claim_seconds",
+                "One claim of a process, at the mean of each sample.",
+                self._claims,
+                [],
+            ),
         ):
-            family = HistogramMetricFamily(name, text, labels=["queue"])
+            family = HistogramMetricFamily(name, text, labels=labels)
             for queue, counts in kept.items():
                 sums, bounds = 0.0, []
                 for bound, count in zip([*map(str, BUCKETS), "+Inf"], counts[:-1], strict=True):
                     sums += count
                     bounds.append((bound, sums))
-                family.add_metric([queue], bounds, counts[-1])
+                family.add_metric([queue] if labels else [], bounds, counts[-1])
             yield family
 
     def _of_status(self, status: StatusView) -> Iterable[Metric]:

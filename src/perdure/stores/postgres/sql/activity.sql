@@ -98,6 +98,11 @@ SELECT n.queue, n.kind, c.jobs FROM (
     GROUP BY j.lane
 ) c JOIN perdure.lanes n ON n.lane = c.lane;
 
+-- name: meter_claims(since, until, buckets)
+-- Claims in a span, those of each sample at what they took in the mean, by its bucket.
+SELECT width_bucket(s.claim_ms / 1000.0 / s.claims, :buckets::float8[]) AS bucket, sum(s.claims)::bigint AS claims, sum(s.claim_ms) / 1000.0 AS claim_s
+FROM perdure.worker_samples s WHERE s.at >= :since::timestamptz AND s.at < :until::timestamptz AND s.claims > 0 GROUP BY 1;
+
 -- name: meter_messages(since, until)
 -- Messages of alerts that got through in a span, by channel, and the tries before that did not.
 SELECT m.channel, count(*) AS delivered, sum(m.tries - 1)::bigint AS failed FROM perdure.alert_messages m

@@ -1,0 +1,1 @@
+ALTER TABLE perdure.worker_samples DROP COLUMN claims, DROP COLUMN claim_ms;
