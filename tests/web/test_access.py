@@ -27,9 +27,9 @@ def every_route() -> list[tuple[str, str, Any]]:
 
 
 def filled(path: str) -> str:
-    return re.sub(r"\{name\}", "cancel", re.sub(r"\{(?:job_id|worker_id)\}", str(uuid4()), path)).replace(
-        "{key}", "k"
-    )
+    return re.sub(
+        r"\{name\}", "cancel", re.sub(r"\{(?:job_id|worker_id|restore_id)\}", str(uuid4()), path)
+    ).replace("{key}", "k")
 
 
 def test_every_route_says_whom_it_lets_through() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,11 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from perdure.ports import By
+from perdure.stores.postgres.restores import PostgresCuts
 from perdure.surfaces.web.serve import Server, served
 from tests.support.browser import SIZES, browser, needs_chromium
+from tests.support.restoring import in_place
 from tests.support.showcase import fill
 from tests.support.system import System, system_on
 from tests.support.web import web_settings
@@ -71,6 +75,9 @@ def paths(shown: dict[str, UUID]) -> list[str]:
         "/dead-letters",
         "/flows",
         f"/flows/{shown['flow']}",
+        "/snapshots",
+        f"/restores/{shown['restore']}",
+        f"/act/restore?restore={shown['restore']}",
         "/alerts",
         "/runbooks",
         "/runbooks/PerdureNoWorkers?target=media",
@@ -96,6 +103,8 @@ async def stage(database_url: str) -> AsyncIterator[tuple[Server, dict[str, UUID
     shown = await fill(database_url, hostile=True, minutes=20)
     async with system_on(database_url) as filled:
         await filled.past.mark()
+        cut = await PostgresCuts(filled.database).of_time(datetime.now(UTC))
+        shown["restore"] = (await in_place(filled).plan(cut, By(actor="ada"))).id
     async with served(web_settings(database_url, web_port=0)) as server:
         yield server, shown
 

@@ -18,6 +18,7 @@ class Permission(StrEnum):
     PAUSE = "pause"
     DRAIN = "drain"
     SILENCE = "silence"
+    RESTORE = "restore"
 
 
 class Role(StrEnum):
@@ -31,7 +32,7 @@ class Role(StrEnum):
 
 ROLES: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.OPERATOR: frozenset(Permission) - {Permission.WORK, Permission.ENQUEUE},
+    Role.OPERATOR: frozenset(Permission) - {Permission.WORK, Permission.ENQUEUE, Permission.RESTORE},
     Role.WORKER: frozenset({Permission.VIEW, Permission.ENQUEUE, Permission.WORK}),
     Role.ADMIN: frozenset(Permission),
 }

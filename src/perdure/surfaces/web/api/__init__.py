@@ -15,6 +15,7 @@ from perdure.surfaces.web.api import (
     operation,
     settling,
     shared,
+    state,
     workers,
 )
 from perdure.surfaces.web.routing import PERMISSION
@@ -39,4 +40,5 @@ def handlers() -> list[ControllerRouterHandler]:
         *memory.HANDLERS,
         *kinds.HANDLERS,
         *alerts.HANDLERS,
+        *state.HANDLERS,
     ]

@@ -171,3 +171,27 @@ class Evacuating(Acting):
 
     grace: Span = "30s"
     at_once: Annotated[int, Meta(ge=1, le=1_000)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """What jobs are to be again: as at a time, or as in a snapshot; which, and what is done where something has happened since."""
+
+    at: datetime | None = None
+    snapshot: Name | None = None
+    queues: tuple[Name, ...] = ()
+    kinds: tuple[Name, ...] = ()
+    graph: UUID | None = None
+    policy: Literal["merge", "skip", "overwrite"] = "merge"
+    choices: Mapping[str, str] = field(default_factory=dict)
+    rerun: tuple[Name, ...] = ()
+    reason: Reason = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applying(Acting):
+    """The plan that was looked at, by its digest; how long running jobs have to end, and how many jobs may have moved on since."""
+
+    digest: Annotated[str, Meta(min_length=1, max_length=200)]
+    drain: Span = "5m"
+    tolerance: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0

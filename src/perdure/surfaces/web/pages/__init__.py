@@ -3,7 +3,7 @@
 from litestar.types import ControllerRouterHandler
 
 from perdure.surfaces.web.assets import asset
-from perdure.surfaces.web.pages import acting, alerts, runbooks, signing, things
+from perdure.surfaces.web.pages import acting, alerts, runbooks, signing, snapshots, things
 from perdure.surfaces.web.pages.frame import page
 from perdure.surfaces.web.pages.watching import VIEWS, live
 
@@ -17,6 +17,7 @@ def handlers() -> list[ControllerRouterHandler]:
         *acting.HANDLERS,
         *alerts.HANDLERS,
         *runbooks.HANDLERS,
+        *snapshots.HANDLERS,
         *signing.HANDLERS,
         live,
         asset,

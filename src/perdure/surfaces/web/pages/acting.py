@@ -22,7 +22,19 @@ from perdure.surfaces.web.routing import PERMISSION
 TYPED_FROM = 100
 """From so many jobs on, the count has to be typed."""
 SOON_S = 2.0
-FIELDS = ("job", "filter", "queue", "worker", "sample", "rate", "grace", "reason", "back")
+FIELDS = (
+    "job",
+    "filter",
+    "queue",
+    "worker",
+    "restore",
+    "digest",
+    "sample",
+    "rate",
+    "grace",
+    "reason",
+    "back",
+)
 VIEWING = {PERMISSION: Permission.VIEW}
 
 
@@ -99,6 +111,7 @@ def _wish(visit: Visit, form: Mapping[str, str], *, dry_run: bool, progress: Pro
     return Wish(
         act=visit.stores.act,
         evacuate=visit.stores.evacuate,
+        state=visit.web.app.state,
         form=form,
         actor=visit.identity.name,
         dry_run=dry_run,

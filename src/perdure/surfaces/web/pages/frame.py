@@ -48,6 +48,7 @@ MENU = (
     Place("/workers", "Workers", "workers", "w"),
     Place("/dead-letters", "Dead letters", "dead", "d"),
     Place("/flows", "Flows", "flows", "f"),
+    Place("/snapshots", "Snapshots", "snapshots", "s"),
     Place("/alerts", "Alerts", "degraded", "l"),
     Place("/runbooks", "Runbooks", "book", "r"),
     Place("/audit", "Audit", "audit", "a"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +10,14 @@ from perdure.domain.access import Permission
 from perdure.domain.durations import parse_duration
 from perdure.domain.errors import InvalidOption
 from perdure.domain.evacuation import Evacuation
+from perdure.domain.restore import Phase
 from perdure.domain.views import ActOutcome, ActReport
 from perdure.ports import By
+from perdure.runtime.state_operations import StateOperations
 from perdure.services.act import Act, Progress
 from perdure.services.evacuate import Evacuate, Terms
 
-GRACE_USUAL = "30s"
+GRACE_USUAL, DRAIN_USUAL = "30s", "5m"
 MOVES_TOLD = 8
 
 
@@ -25,6 +27,7 @@ class Wish:
 
     act: Act
     evacuate: Evacuate
+    state: StateOperations
     form: Mapping[str, str]
     actor: str
     dry_run: bool
@@ -156,6 +159,25 @@ async def _evacuate(wish: Wish) -> ActReport:
     )
 
 
+async def _restore(wish: Wish) -> ActReport:
+    """What is carried out is the plan that was looked at: its digest comes with the form."""
+    plan = await wish.state.restore(wish.id("restore"))
+    if wish.dry_run:
+        if plan.phase is not Phase.PLANNED:
+            raise InvalidOption("restore", f"is {plan.phase} already", next_step="draw a new plan")
+        return ActReport(verb="restore", matched=plan.changes, **wish.common)
+    if not wish.common["reason"]:
+        raise InvalidOption("reason", "say why, for those who look at these jobs later")
+    seen = replace(plan, digest=wish.form.get("digest", ""))
+    drain = parse_duration(wish.form.get("grace", "").strip() or DRAIN_USUAL, "grace")
+    by = By(actor=wish.actor, reason=wish.common["reason"])
+    done = await wish.state.apply_restore(seen, drain=drain, by=by)
+    failed = sum(case.jobs for case in done.conflicts)
+    outcomes = {ActOutcome.DONE: done.changes - failed, ActOutcome.UNCHANGED: failed}
+    note = f"The restore is {done.phase}. {done.report}".strip()
+    return ActReport(verb="restore", matched=done.changes, outcomes=outcomes, note=note, **wish.common)
+
+
 def _in_words(plan: Evacuation) -> str:
     if not plan.jobs:
         return f"{plan.worker} runs nothing, so nothing has to be moved."
@@ -248,6 +270,17 @@ VERBS = {
             "burning no attempt. Then the worker ends.",
             does=_evacuate,
             has_grace=True,
+            is_grave=True,
+        ),
+        Verb(
+            name="restore",
+            permission=Permission.RESTORE,
+            title="Restore",
+            effect="Queues of the plan are held, what runs has time to end, jobs become what they were, all promises are checked. "
+            "It can be undone by a restore of its own.",
+            does=_restore,
+            has_grace=True,
+            needs_reason=True,
             is_grave=True,
         ),
     )

@@ -23,6 +23,7 @@ from perdure.surfaces.web.pages.letters import letters
 from perdure.surfaces.web.pages.now import now
 from perdure.surfaces.web.pages.queues import queues
 from perdure.surfaces.web.pages.runbooks import runbooks
+from perdure.surfaces.web.pages.snapshots import restore_view, snapshots
 from perdure.surfaces.web.pages.workers import workers
 
 VIEWS: dict[str, View] = {
@@ -32,6 +33,7 @@ VIEWS: dict[str, View] = {
     "/workers": workers,
     "/dead-letters": letters,
     "/flows": flows,
+    "/snapshots": snapshots,
     "/alerts": alerts,
     "/runbooks": runbooks,
     "/audit": audit,
@@ -39,6 +41,7 @@ VIEWS: dict[str, View] = {
 BY_KEY: tuple[tuple[re.Pattern[str], Callable[[Any], View], Callable[[str], Any]], ...] = (
     (re.compile(r"/jobs/([0-9a-f-]{36})"), job_view, UUID),
     (re.compile(r"/flows/([0-9a-f-]{36})"), flow_view, UUID),
+    (re.compile(r"/restores/([0-9a-f-]{36})"), restore_view, UUID),
     (re.compile(r"/done/([\w-]{1,64})"), done_view, str),
 )
 """Pages about one thing: the pattern of their path, what makes their view, and the type of the key."""
