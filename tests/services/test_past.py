@@ -1,6 +1,7 @@
 """Looking back: each question answered as it would have been answered then."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -443,13 +444,13 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
     states = [JobState.RETRYABLE, JobState.DISCARDED]
     waits = [JobState.PENDING, JobState.SCHEDULED, JobState.RETRYABLE]
     asked = (
-        ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_"}),
-        ("by_block", "next_available", (*bounds, *whole, cut.at), {"settled_at_claimed_at_"}),
+        ("by_block", "next_running", (*bounds, *whole, cut.at), {"settled_at_claimed_at_available_at_idx"}),
+        ("by_block", "next_available", (*bounds, *whole, cut.at), {"settled_at_claimed_at_available_at_idx"}),
         (
             "by_index",
             "next_waiting",
             (waits, *bounds, *whole),
-            {"job_id_idx2", "job_events_20", "job_dependencies_pkey"},
+            {r"executions_\d+_job_id_idx2", r"events_\d+_job_id_idx1", "job_dependencies_pkey"},
         ),
         ("by_index", "next_failed", (states, *bounds, cut.newest, None), {"job_id_idx1", "job_id_idx2"}),
     )
@@ -461,7 +462,7 @@ async def test_rare_states_of_the_past_are_found_by_the_indexes_made_for_them(sy
         told = "\n".join(row[0] for row in plan)
         scans = [line for line in told.splitlines() if "job_executions_2" in line and " on " in line]
         assert not [line for line in scans if "Seq Scan" in line], told
-        assert all(index in told for index in indexes), told
+        assert all(re.search(index, told) for index in indexes), told
 
 
 async def test_where_too_many_waits_are_over_those_that_waited_are_found_among_all_jobs(
@@ -505,13 +506,15 @@ async def test_a_job_that_ends_while_those_that_waited_are_looked_for_is_among_t
     assert await system.state(child) == JobState.COMPLETED
 
 
-async def test_a_child_that_waits_for_parents_that_are_forgotten_is_found_as_pending(system: System) -> None:
-    child = await system.add(after=[await system.add()])
+async def test_a_child_that_waited_for_parents_that_are_forgotten_is_found_as_pending(system: System) -> None:
+    """Whether it waits still, or was cancelled since."""
+    waits, ended = [await system.add(after=[await system.add()]) for _ in range(2)]
     await system.add_many(10)
     then = await moment(system)
+    await system.act.cancel(ended, actor="ada")
     await system.sql.execute("DELETE FROM perdure.job_dependencies")
     page = await system.read.jobs("state:pending", limit=3, as_of=then)
-    assert [job.id for job in page.jobs] == [child]
+    assert [job.id for job in page.jobs] == [ended, waits]
 
 
 async def _read_rows(connection: Any) -> tuple[int, int]:

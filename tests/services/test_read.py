@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from uuid import uuid4
@@ -17,7 +18,9 @@ from perdure.domain.filters import parse
 from perdure.domain.job import JobState, UniqueRule
 from perdure.domain.settlement import Cancelled, Completed, Crashed, Ending, Interrupted
 from perdure.domain.views import EdgeState
+from perdure.services.read import Read
 from perdure.stores.postgres import search
+from perdure.stores.postgres.insights import PostgresInsights
 from tests.support.system import System, failure, system_on
 
 DAY = timedelta(days=1)
@@ -220,6 +223,19 @@ async def test_a_search_cut_short_again_and_again_by_its_budget_finds_everything
         cursor, budget = page.cursor, budget * 1.2
     assert found == sorted(jobs, reverse=True)
     assert cut_short > 0
+
+
+async def test_a_long_stretch_that_takes_too_long_is_tried_again_in_shorter_ones(system: System) -> None:
+    """So that a page gets further than the first short one, whatever the arguments cost."""
+    wanted = [await system.add(args='{"n": 1}')]
+    await system.add_many(4_000, args='{"n": 2}')
+    insights = PostgresInsights(system.database)
+    slow = insights._sql["next_fitting"]
+    text = f"SELECT u.* FROM ({slow.text.rstrip().removesuffix(';')}) u WHERE :span < 20000 OR (SELECT pg_sleep(60)::text) IS NOT NULL"
+    insights._sql = {**insights._sql, "next_fitting": replace(slow, text=text)}
+    page = await Read(insights, system.past).jobs("args.n:1", limit=5, budget=timedelta(seconds=4))
+    assert [job.id for job in page.jobs] == wanted
+    assert page.complete
 
 
 async def test_what_is_asked_of_arguments_beforehand_leaves_out_none_that_fit(system: System) -> None:

@@ -21,6 +21,7 @@ from tests.support.waiting import eventually
 SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")
 BEGIN = Statement("begin", (), "BEGIN", "")
 LOCK = Statement("lock", (), "SELECT pg_advisory_xact_lock(77)", "")
+BOUND = Statement("bounded", (), "SELECT set_config('statement_timeout', '20s', true)", "")
 ONE = Statement("one", (), "SELECT 1 AS one", "")
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
 
@@ -163,6 +164,8 @@ async def test_time_that_is_up_while_a_statement_is_prepared_is_told_as_such(
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", confused)
     with pytest.raises(asyncpg.QueryCanceledError):
+        await database.fetch_all((BOUND, ()), (ONE, ()))
+    with pytest.raises(DatabaseUnavailable):
         await database.fetch_all((ONE, ()))
     monkeypatch.setattr(asyncpg.Connection, "fetch", prepare)
     assert [row["one"] for row in await database.fetch(ONE)] == [1]

@@ -117,6 +117,10 @@ async def test_counters_count_each_attempt_once_over_many_scrapes(system: System
 async def test_the_parts_beside_the_jobs_tell_how_they_stand(web: httpx.AsyncClient, system: System) -> None:
     deaf = await system.worker("w1", processes=3)
     await system.sql.execute("UPDATE perdure.workers SET deaf = 1 WHERE id = $1", deaf)
+    gone = await system.worker("w2", processes=5)
+    await system.sql.execute(
+        "UPDATE perdure.workers SET deaf = 5, state = 'stopped', stopped_at = now() WHERE id = $1", gone
+    )
     found = samples((await web.get("/metrics")).text)
     assert value(found, "perdure_dispatch_mode", mode="notify") == 2
     assert value(found, "perdure_dispatch_mode", mode="poll") == 1

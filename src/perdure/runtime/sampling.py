@@ -94,12 +94,13 @@ class Sampling:
 
     def _risen(self, children: list[ChildProcess], figure: str) -> int:
         """By how much a count of the processes has risen since the last sample; a new process starts at 0."""
-        risen = 0.0
+        risen = 0
         for child in children:
             now = float(child.figures.get(figure, 0))
-            risen += max(now - self._seen.get((child.number, figure), 0.0), 0.0)
-            self._seen[child.number, figure] = now
-        return int(risen)
+            more = max(now - self._seen.get((child.number, figure), 0.0), 0.0)
+            risen += int(more)
+            self._seen[child.number, figure] = now - more % 1  # what is left over counts the next time
+        return risen
 
     def _facts(self, pid: int) -> tuple[float, float, int]:
         """Share of a core since the last look in percent, resident megabytes, open files; zeros for one that has gone."""

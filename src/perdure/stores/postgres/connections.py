@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
@@ -52,6 +52,9 @@ CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 CANCEL_WITHIN_S = 5.0
 REPEATS = 5
+BOUNDED = "bounded"
+"""The statement that sets how long those after it may take."""
+CONFUSED = "another operation"
 
 ABANDONED = {
     "idle_in_transaction_session_timeout": "10s",
@@ -98,7 +101,7 @@ def _time_is_up() -> Iterator[None]:
     try:
         yield
     except asyncpg.InterfaceError as error:
-        if isinstance(error.__context__, asyncpg.InternalClientError):
+        if isinstance(error.__context__, asyncpg.InternalClientError) and CONFUSED in str(error.__context__):
             raise asyncpg.QueryCanceledError("the time was up while a statement was prepared") from error
         raise
 
@@ -210,7 +213,7 @@ class PooledDatabase:
                 return await _repeated(connection.fetch, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
-        with translated(self._server), _time_is_up():
+        with translated(self._server), _time_is_up() if calls[0][0].name == BOUNDED else nullcontext():
             async with self._pool.acquire() as connection:
                 return await _together(connection, calls)
 

@@ -195,7 +195,8 @@ class PostgresInsights:
             name, values = (
                 ("next_fitting", search.fitting()) if search.by_body else ("next_tried", search.trying())
             )
-            candidates, until = window(await self._by_index(budget, name, *values))
+            # Half of the time: what is cut short is tried again in shorter stretches, so that each page gets further.
+            candidates, until = window(await self._by_index(budget / 2, name, *values))
             search.take_until(candidates, until, await self._matching(budget, search, candidates))
             return
         following = search.next()

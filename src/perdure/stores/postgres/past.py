@@ -248,7 +248,7 @@ class PastInsights:
 
     async def _stretch_by_body(self, search: Search, budget: timedelta) -> None:
         values = search.fitting(self._cut.newest)
-        candidates, until = window(await self._by_index(budget, self._bounds["next_fitting"], *values))
+        candidates, until = window(await self._by_index(budget / 2, self._bounds["next_fitting"], *values))
         search.take_until(candidates, until, await self._matching(budget, search, candidates))
 
     async def _matching(
@@ -318,14 +318,12 @@ class PastInsights:
         self, budget: timedelta, bounds: tuple[object, ...], most: int
     ) -> list[asyncpg.Record]:
         """Those that waited for a worker; what lives comes first, for what ends in between is found by its attempt."""
+        now = *bounds, self._cut.cut, self._cut.newest
+        since = *bounds, *self._whole, self._cut.at
         if not self._too_many:
-            live = await self._by_index(
-                budget / 4, "next_available_live", *bounds, self._cut.cut, self._cut.newest
-            )
             try:
-                ended = await self._by_block(
-                    budget / 2, "next_available", *bounds, *self._whole, self._cut.at
-                )
+                live = await self._by_index(budget / 4, "next_available_live", *now)
+                ended = await self._by_block(budget / 2, "next_available", *since)
                 return sorted((*live, *ended), key=lambda row: row["id"], reverse=True)[:most]
             except asyncpg.QueryCanceledError:
                 self._too_many = True

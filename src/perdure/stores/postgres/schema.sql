@@ -712,6 +712,8 @@ CREATE INDEX worker_history_at ON perdure.worker_history USING btree (at);
 
 CREATE INDEX worker_history_worker ON perdure.worker_history USING btree (worker_id, at);
 
+CREATE INDEX worker_samples_at ON ONLY perdure.worker_samples USING brin (at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE INDEX worker_samples_worker ON ONLY perdure.worker_samples USING btree (worker_id, at);
 
 CREATE OR REPLACE FUNCTION perdure.aged(xid xid8, era integer)

@@ -29,6 +29,7 @@ DRIFT = timedelta(days=2)
 
 LOOKED_AT_MOST = 100_000
 """So many candidates are looked at for one page: a filter that fits little gives what it found, and says how far it came."""
+ENOUGH_MAX = 4_000
 WINDOW = 1_000
 """So many bodies are looked at first where most are expected not to fit."""
 
@@ -58,7 +59,8 @@ class Stretch:
         self.length = min(self.length * self._growth, self._longest)
 
     def shorten(self) -> bool:
-        """Try a tenth of a stretch that took too long; false when it was a short one already."""
+        """Try a tenth of a stretch that took too long, and grow more carefully then; false when it was a short one already."""
+        self._growth = GROWTH
         if self.length <= SHORTEST_STRETCH:
             return False
         self.length = max(self.length // 10, SHORTEST_STRETCH)
@@ -81,7 +83,8 @@ class Search:
         self._floor = _floor(criteria.since)
         self._contained = contained(criteria.args)
         if self.by_body:
-            # What fits ends a stretch as soon as it fills a page, so that a long one costs no more than several short ones.
+            # What fits ends a stretch as soon as it fills a page, so that a long one costs no more than several short ones do; where it
+            # takes too long it is shortened.
             self.stretch = Stretch(WINDOW, growth=LOOKED_AT_MOST // WINDOW, longest=LOOKED_AT_MOST)
         else:
             self.stretch = Stretch(WINDOW if self.tried else limit + 1)
@@ -169,7 +172,7 @@ class Search:
         if len(candidates) == self._enough:
             self._below = candidates[-1]
             self._took(rows, len(candidates), last=False)
-            self._enough *= GROWTH
+            self._enough = min(self._enough * GROWTH, ENOUGH_MAX)
         else:
             self._below = until or self._below
             self._took(rows, self.stretch.length, last=until is None)

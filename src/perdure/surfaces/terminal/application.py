@@ -208,7 +208,8 @@ class Top(App[int]):
     def _chosen(self) -> Row | None:
         """The row that the cursor is on."""
         scene, place = self._scene, self.query_one(DataTable).cursor_row
-        if scene is None or scene.view.tab is not self._view.tab or not 0 <= place < len(scene.rows):
+        seen = None if scene is None else (scene.view.tab, scene.view.as_of)
+        if scene is None or seen != (self._view.tab, self._view.as_of) or not 0 <= place < len(scene.rows):
             return None
         return scene.rows[place]
 
@@ -249,22 +250,25 @@ class Top(App[int]):
                 await self._look()
             except NoMatches:
                 return  # it is being left, and its parts are gone
+            is_fixed = self._view.as_of is not None and not self.query_one("#away").display
             try:
-                async with asyncio.timeout(None if self._view.as_of else self._terms.every.total_seconds()):
+                async with asyncio.timeout(None if is_fixed else self._terms.every.total_seconds()):
                     await self._again.wait()
             except TimeoutError:
                 continue
 
     async def _look(self) -> None:
-        away = self.query_one("#away", Static)
+        away, asked = self.query_one("#away", Static), self._view
         try:
             async with asyncio.timeout(PATIENCE_S):
-                scene = await look(self._stores, self._view)
+                scene = await look(self._stores, asked)
         except PastUnknown as error:
             if self._scene is None:
                 raise
             self.notify(visible(error.message), severity="error", timeout=REFUSALS_SHOWN_S, markup=False)
-            self._see(as_of=self._scene.view.as_of)
+            before = self._scene.view.as_of
+            if self._view is asked and before != asked.as_of:
+                self._see(as_of=before)
             return
         except (Unavailable, TimeoutError) as error:
             why = error.message if isinstance(error, Unavailable) else NO_ANSWER

@@ -1,26 +1,32 @@
 """Gauges of what works beside the jobs: how processes learn of work, this server's connections, memory, and the model in force."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from perdure.domain.errors import ExtraMissing, Unavailable
 from perdure.domain.model import ModelState
 from perdure.domain.views import WorkerView
+from perdure.domain.worker import WorkerState
 from perdure.runtime.wiring import Stores
 from perdure.surfaces.web.live import Recent
 
 KEPT_S = 15.0
+PATIENCE_S = 0.5
+LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 
 
 async def of_parts(stores: Stores, workers: Sequence[WorkerView], recent: Recent) -> Iterable[Metric]:
     """The gauges; what is not set up, or cannot be asked, has none."""
     found = [_dispatch(workers), _pool(stores)]
-    error = await recent.get("calibration", lambda: _calibration(stores), KEPT_S)
+    error, behind = await asyncio.gather(
+        recent.get("calibration", lambda: _in_time(_calibration(stores)), KEPT_S),
+        recent.get("embedding backlog", lambda: _in_time(_backlog(stores)), KEPT_S),
+    )
     if error is not None:
         text = "Expected calibration error of the model that predictions are made by, when it was judged."
         found.append(_gauge("perdure_prediction_calibration_error", text, error))
-    behind = await recent.get("embedding backlog", lambda: _backlog(stores), KEPT_S)
     if behind is not None:
         text = "Attempts that ended and are not remembered yet, up to a limit."
         found.append(_gauge("perdure_embedding_backlog", text, behind))
@@ -28,8 +34,9 @@ async def of_parts(stores: Stores, workers: Sequence[WorkerView], recent: Recent
 
 
 def _dispatch(workers: Sequence[WorkerView]) -> Metric:
-    deaf = sum(view.deaf for view in workers)
-    all_of_them = sum(view.worker.processes for view in workers)
+    living = [view for view in workers if view.worker.state in LIVING]
+    deaf = sum(view.deaf for view in living)
+    all_of_them = sum(view.worker.processes for view in living)
     family = GaugeMetricFamily(
         "perdure_dispatch_mode",
         "Processes of living workers, by how they learn of new jobs: told at once, or by asking alone.",
@@ -49,6 +56,15 @@ def _pool(stores: Stores) -> Metric:
     return family
 
 
+async def _in_time(asking: Awaitable[float | None]) -> float | None:
+    """What is found out soon; no part may keep all others from being told."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asking
+    except (TimeoutError, ExtraMissing, Unavailable):
+        return None
+
+
 async def _calibration(stores: Stores) -> float | None:
     for model in await stores.models.list():
         if model.state is ModelState.CHAMPION:
@@ -61,10 +77,7 @@ async def _calibration(stores: Stores) -> float | None:
 async def _backlog(stores: Stores) -> int | None:
     if not stores.memory.wanted:
         return None
-    try:
-        behind, _ = await (await stores.memory.service()).behind()
-    except (ExtraMissing, Unavailable):
-        return None
+    behind, _ = await (await stores.memory.service()).behind()
     return behind
 
 

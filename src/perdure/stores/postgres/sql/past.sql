@@ -86,7 +86,8 @@ SELECT c.id FROM (
 
 -- name: next_waiting(states, before, floor, span, cut, newest, open_since)
 -- The ids of the next jobs below `before` that may have been in one of these states, of those pending, scheduled and retryable: what lives
--- and waits now, and what tells of a wait that is over. A job may come twice. Edges that were satisfied before the oldest transaction of the cut
+-- and waits now, and what tells of a wait that is over; edges may be forgotten with their parents, the end of a child that never became
+-- available is not. A job may come twice. Edges that were satisfied before the oldest transaction of the cut
 -- hold nothing back at it; an age that cannot be compared, of another database or further back than half of all ids, leaves an edge in.
 SELECT c.id FROM (
     (SELECT b.job_id AS id FROM perdure.blocked_jobs b
@@ -108,11 +109,23 @@ SELECT c.id FROM (
     ORDER BY s.job_id DESC LIMIT :span)
     UNION ALL
     (SELECT v.job_id FROM perdure.job_events v
-    WHERE (v.detail ? 'scheduled_xid' OR v.detail ? 'delay_ms') AND 'scheduled' = ANY (:states)
-        AND CASE WHEN v.detail ? 'delay_ms' THEN perdure.seen(v.xid, :cut::text::pg_snapshot)
-            ELSE v.at >= :open_since::timestamptz AND NOT perdure.seen(v.xid, :cut::text::pg_snapshot) END
+    WHERE v.detail ? 'scheduled_xid' AND 'scheduled' = ANY (:states)
+        AND v.at >= :open_since::timestamptz AND NOT perdure.seen(v.xid, :cut::text::pg_snapshot)
         AND v.job_id < :before AND v.job_id >= :floor AND v.job_id <= :newest
     ORDER BY v.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT v.job_id FROM perdure.job_events v
+    WHERE v.detail ? 'delay_ms' AND 'scheduled' = ANY (:states) AND perdure.seen(v.xid, :cut::text::pg_snapshot)
+        AND v.job_id < :before AND v.job_id >= :floor AND v.job_id <= :newest
+    ORDER BY v.job_id DESC LIMIT :span)
+    UNION ALL
+    (SELECT g.job_id FROM (
+        SELECT e.job_id FROM perdure.job_executions e
+        WHERE 'pending' = ANY (:states) AND e.state <> 'completed' AND e.state IN ('cancelled', 'discarded') AND e.settled_at >= :open_since
+            AND e.available_xid IS NULL AND NOT perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+        OFFSET 0 -- by when they ended
+    ) g WHERE g.job_id < :before AND g.job_id >= :floor AND g.job_id <= :newest
+    ORDER BY g.job_id DESC LIMIT :span)
     UNION ALL
     (SELECT e.job_id FROM perdure.job_executions e
     WHERE e.state IN ('pending', 'scheduled', 'available') AND e.state = ANY (:states) AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
