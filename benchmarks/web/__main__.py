@@ -89,12 +89,26 @@ async def paths(url: str) -> Sequence[str]:
     await connection.close()
     then = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     queries = [f"/jobs?filter={one}" if one else "/jobs" for one in FILTERS]
-    menu = ("/", "/queues", "/workers", "/dead-letters", "/flows", "/alerts", "/runbooks", "/audit")
+    menu = (
+        "/",
+        "/queues",
+        "/workers",
+        "/dead-letters",
+        "/flows",
+        "/snapshots",
+        "/alerts",
+        "/runbooks",
+        "/audit",
+    )
+    remembered = ("/", "/jobs", "/queues", "/workers", "/dead-letters", "/audit", f"/jobs/{letter}")
     return [
         *menu,
         *queries,
         f"/jobs/{letter}",
-        *(f"{path}?as_of={then}" for path in ("/", "/jobs", "/workers")),
+        f"/flows/{letter}",
+        "/runbooks/PerdureNoWorkers",
+        "/act/replay?filter=",
+        *(f"{path}?as_of={then}" for path in remembered),
     ]
 
 
