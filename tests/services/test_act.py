@@ -542,3 +542,21 @@ async def wait_until_blocked(system: System) -> None:
             if await system.sql.fetchval(waiting):
                 return
             await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize("groups_max", [500, 2])
+async def test_a_preview_of_dead_letters_counts_all_that_match(
+    system: System, monkeypatch: pytest.MonkeyPatch, groups_max: int
+) -> None:
+    """By the sizes of their groups, or one by one where those are many."""
+    monkeypatch.setattr("perdure.services.act.GROUPS_MAX", groups_max)
+    for message in ("boom", "boom", "bang"):
+        await system.dead(message=message)
+    await system.dead("app.other")
+    for words, count in (("", 4), ("kind:app.work", 3), ("error~bang", 1), ("kind:nobody", 0)):
+        for preview in (
+            await system.act.replay(words, actor="ada", dry_run=True),
+            await system.act.discard(words, actor="ada", reason="old", dry_run=True),
+        ):
+            assert (preview.matched, len(preview.sample)) == (count, count), words
+    assert await system.count("dead_letter_queue") == 4

@@ -1,6 +1,5 @@
 """Acting: every command that changes what was enqueued, each with an actor, a reason and a dry run."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ from perdure.domain.filters import FAILED_STATES, Filter, parse
 from perdure.domain.job import LIVE, RETRIED, TERMINAL, JobState
 from perdure.domain.views import CHANGES, Acted, ActOutcome, ActReport, JobView
 from perdure.ports import By, Clock, Control, Insights
+from perdure.services.pace import Pace, checked_rate
 
 Progress = Callable[[ActReport], None]
 """Told after each batch what has been done so far."""
@@ -23,9 +23,9 @@ Progress = Callable[[ActReport], None]
 BATCH = 500
 SAMPLE = 10
 REFUSALS_NAMED = 100
+GROUPS_MAX = 500
 COUNTED_MAX = 100_000
 REASON_LENGTH_MAX = 2_000
-RATE_MAX = 10_000.0
 PAGE_BUDGET = timedelta(seconds=30)
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _PARTICIPLES = {"cancel": "cancelled", "retry": "retried", "replay": "replayed", "discard": "acknowledged"}
@@ -193,7 +193,7 @@ class Act:
         nobody has to stay connected.
         """
         tally = _Tally("replay", _by(actor, reason), dry_run)
-        pace = _Pace(_rate(rate), self._monotonic)
+        pace = Pace(checked_rate(rate), self._monotonic)
 
         async def replay(job_ids: Sequence[UUID], by: By) -> Sequence[Acted]:
             return await self._control.replay(pace.delays(job_ids), by)
@@ -201,6 +201,8 @@ class Act:
         if isinstance(selection, UUID):
             return await self._one(tally, selection, replay, _DISCARDED)
         walk = _Walk(self._insights, _criteria(selection), _most(sample, "sample"))
+        if dry_run and sample is None and (preview := await self._preview(tally, selection)) is not None:
+            return preview
         report = await self._many(tally, walk, walk.letters(), replay, progress)
         return report if rate is None else replace(report, finishes_in=pace.finishes_in(report.matched))
 
@@ -218,6 +220,8 @@ class Act:
         if isinstance(selection, UUID):
             return await self._one(tally, selection, self._control.drop, _DISCARDED)
         walk = _Walk(self._insights, _criteria(selection), None)
+        if dry_run and (preview := await self._preview(tally, selection)) is not None:
+            return preview
         return await self._many(tally, walk, walk.letters(), self._control.drop, progress)
 
     async def pause(self, queue: str, *, actor: str, reason: str = "", dry_run: bool = False) -> ActReport:
@@ -287,6 +291,18 @@ class Act:
                 progress(tally.report())
         return tally.report(note=walk.note)
 
+    async def _preview(self, tally: _Tally, selection: str | Filter) -> ActReport | None:
+        """How many dead letters match, by the sizes of their groups; None where those are too many to be asked for."""
+        criteria = _criteria(selection)
+        groups = await self._insights.groups(criteria, limit=GROUPS_MAX, budget=PAGE_BUDGET)
+        if len(groups) == GROUPS_MAX:
+            return None
+        newest = await self._insights.letters(criteria, limit=SAMPLE, before=None, budget=PAGE_BUDGET)
+        tally.matched = sum(group.count for group in groups)
+        if newest.letters:
+            tally.sample += await self._views([letter.job_id for letter in newest.letters])
+        return tally.report()
+
     async def _views(self, job_ids: Sequence[UUID]) -> Sequence[JobView]:
         criteria = Criteria(ids=frozenset(job_ids))
         return (await self._insights.jobs(criteria, limit=SAMPLE, before=None, budget=PAGE_BUDGET)).jobs
@@ -306,33 +322,6 @@ class Act:
 _Action = Callable[[Sequence[UUID], By], Awaitable[Sequence[Acted]]]
 _DISCARDED = frozenset({JobState.DISCARDED})
 _OF_LETTERS = frozenset({"replay", "discard"})
-
-
-class _Pace:
-    """Spreads jobs over time: the n-th starts n / rate seconds after the first."""
-
-    def __init__(self, rate: float | None, monotonic: Callable[[], float]) -> None:
-        self._rate = rate
-        self._monotonic = monotonic
-        self._began: float | None = None
-        self._given = 0
-
-    def delays(self, job_ids: Sequence[UUID]) -> dict[UUID, timedelta]:
-        elapsed = self._elapsed()
-        first, self._given = self._given, self._given + len(job_ids)
-        return {job_id: self._after(first + n, elapsed) for n, job_id in enumerate(job_ids)}
-
-    def finishes_in(self, count: int) -> timedelta:
-        return self._after(max(0, count - 1), self._elapsed())
-
-    def _elapsed(self) -> float:
-        now = self._monotonic()
-        if self._began is None:
-            self._began = now
-        return now - self._began
-
-    def _after(self, place: int, elapsed: float) -> timedelta:
-        return timedelta(seconds=max(0.0, place / self._rate - elapsed)) if self._rate else timedelta(0)
 
 
 def _done(changed: bool) -> ActOutcome:
@@ -355,12 +344,6 @@ def _most(most: int | None, name: str) -> int | None:
     if most is not None and most < 1:
         raise InvalidOption(name, f"{most} is not a positive number")
     return most
-
-
-def _rate(rate: float | None) -> float | None:
-    if rate is not None and not (math.isfinite(rate) and 0 < rate <= RATE_MAX):
-        raise InvalidOption("rate", f"{rate} is outside 0 to {RATE_MAX:g} per second")
-    return rate
 
 
 def _require(job_id: UUID, allowed: bool, state: JobState, verb: str) -> None:
