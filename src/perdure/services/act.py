@@ -13,9 +13,9 @@ from perdure.domain.criteria import STATES, Criteria, compile_filter
 from perdure.domain.errors import DuplicateJob, IllegalTransition, InvalidOption, NotFound
 from perdure.domain.filters import FAILED_STATES, Filter, parse
 from perdure.domain.job import LIVE, RETRIED, TERMINAL, JobState
+from perdure.domain.pace import Pace, checked_rate
 from perdure.domain.views import CHANGES, Acted, ActOutcome, ActReport, JobView
 from perdure.ports import By, Clock, Control, Insights
-from perdure.services.pace import Pace, checked_rate
 
 Progress = Callable[[ActReport], None]
 """Told after each batch what has been done so far."""
