@@ -98,6 +98,7 @@ async def paths(url: str) -> Sequence[str]:
         "/dead-letters",
         "/flows",
         "/snapshots",
+        "/database",
         "/alerts",
         "/runbooks",
         "/audit",

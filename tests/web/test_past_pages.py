@@ -15,7 +15,7 @@ from tests.support.system import System
 from tests.support.web import as_role
 
 PAGES = ("/", "/jobs", "/queues", "/workers", "/dead-letters", "/audit")
-PRESENT = ("/flows", "/alerts", "/runbooks")
+PRESENT = ("/flows", "/snapshots", "/alerts", "/runbooks", "/database")
 
 
 async def then(system: System) -> str:

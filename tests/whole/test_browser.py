@@ -75,6 +75,7 @@ def paths(shown: dict[str, UUID]) -> list[str]:
         "/dead-letters",
         "/flows",
         f"/flows/{shown['flow']}",
+        "/database",
         "/snapshots",
         f"/restores/{shown['restore']}",
         f"/act/restore?restore={shown['restore']}",

@@ -39,6 +39,7 @@ from perdure.stores.postgres.migrations import require_current
 from perdure.stores.postgres.models import PostgresModels
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.plain import PlainJobs
+from perdure.stores.postgres.pressure import PostgresPressure
 from perdure.stores.postgres.requests import PostgresRequests
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.shared_memory import PostgresSharedEntries
@@ -76,6 +77,7 @@ class Stores:
     lineage: PostgresLineage
     memory: Memory
     alert_facts: PostgresAlerts
+    pressure: PostgresPressure
     alerts: Silencing
 
 
@@ -126,6 +128,7 @@ def wired(
         lineage=PostgresLineage(database, schema=schema),
         memory=Memory(settings, database),
         alert_facts=alerts,
+        pressure=PostgresPressure(database, schema=schema),
         alerts=Silencing(alerts),
     )
 

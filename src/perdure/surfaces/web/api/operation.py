@@ -12,6 +12,7 @@ from perdure.domain.errors import InvalidOption
 from perdure.domain.filters import complete
 from perdure.domain.flow import FlowPage
 from perdure.domain.job import JobState
+from perdure.domain.pressure import Pressure
 from perdure.domain.views import ActReport, CountView, DeadLetterPage, GroupView, QueueView
 from perdure.surfaces.cli.status import judge
 from perdure.surfaces.web.api.answers import Autoscale, Verdict
@@ -148,6 +149,15 @@ def _selection(job_id: UUID | None, filter: str | None) -> UUID | str:
     return job_id if job_id is not None else str(filter)
 
 
+@reading(
+    "/database",
+    tag="system",
+    summary="What threatens the database: open transactions, dead rows, connections, what an attempt costs in WAL",
+)
+async def get_pressure(stores: GivenStores) -> Pressure:
+    return await stores.pressure.read()
+
+
 HANDLERS = (
     list_queues,
     queue_rates,
@@ -159,6 +169,7 @@ HANDLERS = (
     discard_letters,
     list_flows,
     list_events,
+    get_pressure,
     get_status,
     get_counts,
     get_throughput,

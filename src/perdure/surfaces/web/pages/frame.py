@@ -51,6 +51,7 @@ MENU = (
     Place("/snapshots", "Snapshots", "snapshots", "s"),
     Place("/alerts", "Alerts", "degraded", "l"),
     Place("/runbooks", "Runbooks", "book", "r"),
+    Place("/database", "Database", "database", "b"),
     Place("/audit", "Audit", "audit", "a"),
 )
 

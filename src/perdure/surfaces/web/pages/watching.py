@@ -15,6 +15,7 @@ from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb
 from perdure.surfaces.web.pages.acting import VIEWING, done_view
 from perdure.surfaces.web.pages.alerts import alerts
 from perdure.surfaces.web.pages.audit import audit
+from perdure.surfaces.web.pages.database import database
 from perdure.surfaces.web.pages.flows import flow_view, flows
 from perdure.surfaces.web.pages.frame import View, Visit, render, visiting
 from perdure.surfaces.web.pages.job import job_view
@@ -36,6 +37,7 @@ VIEWS: dict[str, View] = {
     "/snapshots": snapshots,
     "/alerts": alerts,
     "/runbooks": runbooks,
+    "/database": database,
     "/audit": audit,
 }
 BY_KEY: tuple[tuple[re.Pattern[str], Callable[[Any], View], Callable[[str], Any]], ...] = (
