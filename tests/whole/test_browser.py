@@ -13,6 +13,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from perdure.ports import By
+from perdure.runtime.loops import every
 from perdure.stores.postgres.restores import PostgresCuts
 from perdure.surfaces.web.serve import Server, served
 from tests.support.browser import SIZES, browser, needs_chromium
@@ -62,7 +63,7 @@ async def opened(
 
 def paths(shown: dict[str, UUID]) -> list[str]:
     return [
-        "/workers?as_of=1s",  # first: the one moment that is remembered must not be long ago
+        "/workers?as_of=1s",
         f"/jobs/{shown['retryable']}?as_of=1s",
         *(f"/{page}?as_of=1s" for page in ("", "jobs", "queues", "dead-letters", "flows", "audit")),
         "/",
@@ -106,10 +107,15 @@ async def stage(database_url: str) -> AsyncIterator[tuple[Server, dict[str, UUID
         await filled.past.mark()
         cut = await PostgresCuts(filled.database).of_time(datetime.now(UTC))
         shown["restore"] = (await in_place(filled).plan(cut, By(actor="ada"))).id
-    async with served(web_settings(database_url, web_port=0)) as server:
-        yield server, shown
+        remembering = asyncio.create_task(every(1.0, filled.past.mark, name="moments"))
+        async with served(web_settings(database_url, web_port=0)) as server:
+            yield server, shown
+        remembering.cancel()
 
 
+@pytest.mark.timeout(
+    600
+)  # twice as long as usual: two looks at each of thirty pages, by a browser that shares two cores
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_page_passes_axe_and_the_policy(stage: tuple[Server, dict[str, UUID]], size: str) -> None:
     """In the dark as in the light."""
@@ -242,6 +248,7 @@ async def test_the_keyboard_suffices(stage: tuple[Server, dict[str, UUID]]) -> N
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page).to_have_url(re.compile("state%3Adiscarded"))
+        await page.wait_for_load_state()
         await page.keyboard.press("j")
         await page.keyboard.press("j")
         await expect(page.locator("tr.chosen")).to_have_count(1)

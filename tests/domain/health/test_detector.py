@@ -99,4 +99,4 @@ def test_whatever_the_samples_hold_the_detector_answers(
 
 
 def test_every_metric_of_a_sample_has_a_place_in_what_the_advice_looks_at() -> None:
-    assert set(METRICS) == set(Sample.__slots__) - {"worker_id", "at"}
+    assert set(METRICS) == set(Sample.__slots__) - {"worker_id", "at", "claims", "claim_ms"}
