@@ -1,16 +1,16 @@
 """Snapshots: what is kept and how two differ, and restores of this system: planned, looked at, then carried out."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, URLEncodedBody
 
 from perdure.domain.access import Permission
-from perdure.domain.errors import InvalidOption, PerdureError
+from perdure.domain.errors import InvalidOption, PerdureError, SnapshotsUnavailable
 from perdure.domain.restore import MEANINGS, POLICIES, Conflicts, Phase, Restore, RestoreScope
 from perdure.domain.snapshot import HalfSnapshot, Manifest, SnapshotKind
 from perdure.ports import By
@@ -22,6 +22,7 @@ from perdure.surfaces.web.pages.frame import Content, View, Visit, answer, rende
 from perdure.surfaces.web.problems import problem_of
 from perdure.surfaces.web.routing import PERMISSION
 
+T = TypeVar("T")
 PLANNING = {PERMISSION: Permission.RESTORE}
 VIEWING = {PERMISSION: Permission.VIEW}
 KEPT_S = 5.0
@@ -83,13 +84,15 @@ async def _kept(app: Perdure) -> Kept:
         return Kept(problem=error.message)
 
 
-async def _within(asking: Any) -> Any:
-    """What an object store answers, which may be far away. Raises PerdureError, too, when it takes too long."""
+async def _within(asking: Awaitable[T]) -> T:
+    """What an object store answers, which may be far away. Raises SnapshotsUnavailable, too, when it takes too long."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await asking
     except TimeoutError as error:
-        raise PerdureError(f"the place of the snapshots did not answer within {PATIENCE_S:g} s") from error
+        raise SnapshotsUnavailable(
+            f"the place of the snapshots did not answer within {PATIENCE_S:g} s"
+        ) from error
 
 
 def restore_view(restore_id: UUID) -> View:

@@ -78,7 +78,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """An action: `title` on its button, `effect` in a sentence, `does` the command."""
+    """An action: `title` on its button, `effect` in a sentence, `does` the command.
+
+    `grace` is the time that running jobs usually have to end, where that is asked for.
+    """
 
     name: str
     permission: Permission
@@ -86,7 +89,7 @@ class Verb:
     effect: str
     does: Callable[[Wish], Awaitable[ActReport]]
     is_paced: bool = False
-    has_grace: bool = False
+    grace: str = ""
     needs_reason: bool = False
     is_grave: bool = False
 
@@ -269,7 +272,7 @@ VERBS = {
             effect="What the worker has not started goes to others at once; what runs has time to end and is then given back, "
             "burning no attempt. Then the worker ends.",
             does=_evacuate,
-            has_grace=True,
+            grace=GRACE_USUAL,
             is_grave=True,
         ),
         Verb(
@@ -279,7 +282,7 @@ VERBS = {
             effect="Queues of the plan are held, what runs has time to end, jobs become what they were, all promises are checked. "
             "It can be undone by a restore of its own.",
             does=_restore,
-            has_grace=True,
+            grace=DRAIN_USUAL,
             needs_reason=True,
             is_grave=True,
         ),
