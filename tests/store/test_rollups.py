@@ -68,6 +68,18 @@ async def test_charts_tell_the_same_with_and_without_the_counts(system: System) 
     assert sum(m.completed for m in await told(system)) > 7 * 50, "whole minutes come from the counts"
 
 
+async def test_a_span_that_ends_with_a_minute_is_told_from_the_counts_to_its_end(system: System) -> None:
+    rollups = PostgresRollups(system.database)
+    while await rollups.run_once() > AGAIN // MINUTE:
+        pass
+    await system.sql.execute("UPDATE perdure.minute_counts SET completed = 7, enqueued = 5")
+    end = await system.sql.fetchval("SELECT max(minute) + interval '1 minute' FROM perdure.minute_counts")
+    for until, last in ((end, (5, 7)), (end + MINUTE / 2, (0, 0))):
+        view = await Activity(PostgresActivity(system.database)).throughput(HOUR, as_of=until)
+        assert [(m.enqueued, m.completed) for m in view.minutes[:-1]] == [(5, 7)] * len(view.minutes[:-1])
+        assert (view.minutes[-1].enqueued, view.minutes[-1].completed) == last, "what is not over is not counted so"
+
+
 async def test_a_minute_is_counted_anew_while_it_is_young_and_never_twice(system: System) -> None:
     rollups = PostgresRollups(system.database)
     now = datetime.now(UTC) + 2 * MINUTE

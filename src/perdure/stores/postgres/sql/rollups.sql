@@ -34,4 +34,4 @@ DELETE FROM perdure.minute_counts m WHERE m.minute < now() - :days::integer * in
 -- name: minutes(since, until)
 -- The counted minutes that lie within a span.
 SELECT m.minute AS at, m.enqueued, m.completed, m.failed, m.other FROM perdure.minute_counts m
-WHERE m.minute >= :since::timestamptz AND m.minute < :until::timestamptz - interval '1 minute' ORDER BY m.minute;
+WHERE m.minute >= :since::timestamptz AND m.minute <= :until::timestamptz - interval '1 minute' ORDER BY m.minute;
