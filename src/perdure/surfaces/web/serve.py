@@ -135,7 +135,8 @@ def check_reach(settings: Settings, *, anywhere: bool) -> None:
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises InvalidSettings."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, event loops set TCP_NODELAY. Without it the last part of a page waits 40 ms for the visitor's machine.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
