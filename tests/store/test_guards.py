@@ -1,9 +1,11 @@
 """What the database itself forbids, whatever a statement does; and what the specification names."""
 
+from collections import Counter
 from time import monotonic
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from perdure.domain.job import NewJob
@@ -37,11 +39,9 @@ async def test_a_slot_is_held_once_whatever_a_statement_does(store: Store) -> No
         (BODY, (3, 0, "{}", 0, None, None)),
         (BODY, (3, 1, "[]", 0, None, None)),
         (BODY, (3, 1, "{}", 501, None, None)),
-        (BODY, (3, 1, "{}", 0, "key without states", None)),
         (BODY, (3, 1, "{}", 0, "", 31)),
         (LEASE, (0, None, None)),
         (LEASE, (1, "key without a slot", None)),
-        (AVAILABLE, (new_id(), 0, 1, 4)),
         ("INSERT INTO perdure.job_dependencies (child_id, parent_id) SELECT $1::uuid, $1", (new_id(),)),
     ],
 )
@@ -50,6 +50,38 @@ async def test_no_row_can_say_what_the_domain_forbids(
 ) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await store.sql(statement, *values)
+
+
+async def test_a_key_stands_with_its_states_and_a_limit_with_its_key(store: Store) -> None:
+    """What no CHECK says, for each single enqueue would pay for it: `enqueue_jobs` writes them, and nobody else writes keys."""
+    jobs: list[dict[str, object]] = [
+        {"unique_key": "a"},
+        {"unique_key": "b", "unique_states": 23},
+        {"unique_states": 31},
+        {"concurrency_key": "c"},
+        {"concurrency_key": "d", "concurrency_limit": 3},
+        {"concurrency_limit": 3},
+    ]
+    given = msgspec.json.encode([{"kind": "app.work", **job} for job in jobs]).decode()
+    await store.sql("SELECT perdure.enqueue_jobs($1::jsonb)", given)
+    rows = await store.sql(
+        "SELECT unique_key, unique_states, concurrency_key, concurrency_limit FROM perdure.jobs"
+    )
+    assert Counter(tuple(row) for row in rows) == {
+        ("a", 31, None, None): 1,
+        ("b", 23, None, None): 1,
+        (None, None, "c", 1): 1,
+        (None, None, "d", 3): 1,
+        (None, None, None, None): 2,
+    }
+
+
+async def test_there_are_four_bands_whatever_priority_and_suspicion_are(store: Store) -> None:
+    (row,) = await store.sql("""
+        SELECT array_agg(DISTINCT perdure.band_of(p::smallint, s::smallint) ORDER BY perdure.band_of(p::smallint, s::smallint)) AS bands
+        FROM generate_series(-2, 9) p, generate_series(-1, 5) s
+    """)
+    assert row["bands"] == [0, 1, 2, 3]
 
 
 async def test_a_job_is_in_a_table_once(store: Store) -> None:

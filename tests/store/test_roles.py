@@ -26,6 +26,8 @@ from tests.support.fleet import Fleet, drained, query
 REFUSED = {
     "producer": (
         "SELECT args FROM perdure.jobs",
+        "INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, unique_key) SELECT perdure.new_job_id(), 1, 3, 1, '{}', 'k'",
+        "INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, concurrency_key) SELECT perdure.new_job_id(), 1, 3, 1, '{}', 'k'",
         "SELECT * FROM perdure.job_executions",
         "SELECT * FROM perdure.shared_memory",
         "DELETE FROM perdure.available_jobs",

@@ -77,7 +77,9 @@ async def test_a_span_that_ends_with_a_minute_is_told_from_the_counts_to_its_end
     for until, last in ((end, (5, 7)), (end + MINUTE / 2, (0, 0))):
         view = await Activity(PostgresActivity(system.database)).throughput(HOUR, as_of=until)
         assert [(m.enqueued, m.completed) for m in view.minutes[:-1]] == [(5, 7)] * len(view.minutes[:-1])
-        assert (view.minutes[-1].enqueued, view.minutes[-1].completed) == last, "what is not over is not counted so"
+        assert (view.minutes[-1].enqueued, view.minutes[-1].completed) == last, (
+            "what is not over is not counted so"
+        )
 
 
 async def test_a_minute_is_counted_anew_while_it_is_young_and_never_twice(system: System) -> None:

@@ -15,8 +15,8 @@ from perdure.runtime.app import Enqueuer
 from perdure.stores.postgres.floors import Row
 
 ARGS = '{"n":1}'
-BULK_CALLERS = 2
-"""Two calls at a time: one is encoded while the server stores the other."""
+BULK_CALLERS = 3
+"""Calls at a time: one is encoded while the server stores the others."""
 
 
 async def one(stage: Stage) -> Sample:

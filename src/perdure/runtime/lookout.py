@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
 from perdure.domain.errors import RollbackDetected, Unavailable
-from perdure.domain.job import Disposition, Enqueued
 from perdure.ports import Lineage
 from perdure.services.guard import Guard
 
@@ -24,6 +23,7 @@ class Lookout:
     def __init__(self, lineage: Lineage) -> None:
         self._guard = Guard(lineage, who=f"producer {uuid4()}")
         self._next = 0.0
+        self._stored: list[UUID] = []
         self._looking: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -33,22 +33,20 @@ class Lookout:
 
     def require(self) -> None:
         """Raise RollbackDetected while the database is not what it was."""
-        self._guard.require()
+        if self._guard.broken is not None:
+            raise self._guard.broken
 
-    def note(self, answers: Sequence[Enqueued]) -> None:
-        """Remember what was stored."""
-        self._guard.note([one.job_id for one in answers if one.disposition is Disposition.CREATED])
-        self._look_when_due()
+    def note(self, ids: Sequence[UUID]) -> None:
+        """Remember what was stored, and look when it is time."""
+        self._stored += ids
+        if monotonic() >= self._next and self._looking is None:
+            self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
         """End the look that is under way."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
-
-    def _look_when_due(self) -> None:
-        if self._looking is None and monotonic() >= self._next:
-            self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         """One look, or, where the database is not what it was, one after the other until somebody adopts it.
@@ -66,6 +64,8 @@ class Lookout:
 
     async def _look_once(self) -> None:
         known = self._guard.broken is not None
+        stored, self._stored = self._stored, []
+        self._guard.note(stored)
         try:
             with suppress(Unavailable):
                 await self._guard.look()

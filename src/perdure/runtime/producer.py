@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from perdure.domain.job import Enqueued, NewJob
+from perdure.domain.job import Disposition, Enqueued, NewJob
 from perdure.domain.kind import Kind
 from perdure.runtime.background import BackgroundLoop
 from perdure.runtime.locating import running_database
@@ -44,6 +44,10 @@ class Producer(Protocol):
 
     async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
+        ...
+
+    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
+        """As `enqueue` with one job."""
         ...
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
@@ -102,14 +106,24 @@ class DatabaseProducer:
             return await enqueue_on(
                 conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
             )
+        if len(jobs) == 1:
+            return [await self.enqueue_one(jobs[0], conn=None)]
         opened = await self._open()
         opened.lookout.require()
-        if len(jobs) == 1:
-            answers: Sequence[Enqueued] = [await opened.enqueue.one(jobs[0].job, on_duplicate=_policy(jobs))]
-        else:
-            answers = await opened.enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
-        opened.lookout.note(answers)
+        answers = await opened.enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
+        opened.lookout.note([one.job_id for one in answers if one.disposition is Disposition.CREATED])
         return answers
+
+    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
+        if conn is not None:
+            return (await self.enqueue([job], conn=conn))[0]
+        place = self._places.get(asyncio.get_running_loop())
+        opened = (place and place.opened) or await self._open()
+        opened.lookout.require()
+        answer = await opened.enqueue.one(job.job, on_duplicate=job.on_duplicate)
+        if answer.disposition is Disposition.CREATED:
+            opened.lookout.note((answer.job_id,))
+        return answer
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         if conn is None:

@@ -30,12 +30,9 @@ SYSTEM = "perdure"
 
 def is_traced(tracing: str) -> bool:
     """Whether spans are wanted and the program has set OpenTelemetry up; else they would cost time and show nowhere."""
-    api = sys.modules.get("opentelemetry.trace")
-    return (
-        tracing != "off"
-        and api is not None
-        and not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
-    )
+    if tracing == "off" or (api := sys.modules.get("opentelemetry.trace")) is None:
+        return False
+    return not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
 
 
 def sending(jobs: "Sequence[Prepared[R]]", tracing: str) -> "AbstractContextManager[Sequence[Prepared[R]]]":

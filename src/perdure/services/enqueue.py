@@ -78,46 +78,47 @@ class Enqueue:
         self._next_ring = 0.0
         self._calls = 0
         self._is_taken = False
-        self._quiet = asyncio.Event()
+        self._closing: asyncio.Event | None = None
 
     async def one(self, job: NewJob, *, on_duplicate: str) -> Enqueued:
-        """Store one job. Raises what `many` raises."""
-        if job.depends_on or job.unique is not None:
-            return (await self.many([job], on_duplicate=on_duplicate))[0]
-        if self._committing is None and not self._is_taken and job.is_plain:
-            return await self._alone(job, on_duplicate)
-        answer: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, answer))
-        self._begin()
-        return await answer
+        """Store one job. Raises what `many` raises.
 
-    async def _alone(self, job: NewJob, on_duplicate: str) -> Enqueued:
-        """Commit a job that nobody waits with, in the task of its own caller; whoever comes meanwhile shares the next commit."""
+        One that nobody waits with is committed in the task of its own caller; whoever comes meanwhile shares the next commit.
+        """
+        if self._is_taken or self._committing is not None or not job.is_plain:
+            return await self._shared(job, on_duplicate)
+        place = told = None
         self._is_taken = True
         self._calls += 1
-        told = self._to_tell_now()
         try:
+            if self._plain.rings and monotonic() >= self._next_ring:
+                told = self._to_tell_now()
             place = await self._plain.lone(job, ring=told)
-        except BaseException:
-            self._announce(told or ())
-            raise
         finally:
             self._is_taken = False
-            self._ended()
-            if self._waiting:
-                self._begin()
+            self._calls -= 1
+            if self._waiting or self._closing is not None:
+                self._go_on()
+            if place is None and told:
+                self._announce(told)
         if place is None:
-            self._announce(told or ())
             return (await self.many([job], on_duplicate=on_duplicate))[0]
         if told is None:
             self._announce((place,))
         return created(job)
 
-    def _to_tell_now(self) -> list[Place] | None:
-        """What the next lone job announces with itself; None when it is not to ring, or there was a ring just now."""
-        if not self._plain.rings or (now := monotonic()) < self._next_ring:
-            return None
-        self._next_ring = now + BETWEEN_RINGS_S
+    async def _shared(self, job: NewJob, on_duplicate: str) -> Enqueued:
+        """Store a job with whatever else waits for the next commit; one that is tied to others goes by itself."""
+        if job.depends_on or job.unique is not None:
+            return (await self.many([job], on_duplicate=on_duplicate))[0]
+        answer: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, answer))
+        self._begin()
+        return await answer
+
+    def _to_tell_now(self) -> list[Place]:
+        """What the next lone job announces with itself."""
+        self._next_ring = monotonic() + BETWEEN_RINGS_S
         told, self._places = self._places, []
         return told
 
@@ -125,10 +126,12 @@ class Enqueue:
         if self._committing is None and not self._is_taken:
             self._committing = asyncio.create_task(self._commit())
 
-    def _ended(self) -> None:
-        self._calls -= 1
-        if not self._calls:
-            self._quiet.set()
+    def _go_on(self) -> None:
+        """A call has ended: begin the next commit, and tell who waits for the last call."""
+        if self._waiting:
+            self._begin()
+        if self._closing is not None and not self._calls:
+            self._closing.set()
 
     async def many(self, jobs: Sequence[NewJob], *, on_duplicate: str) -> Sequence[Enqueued]:
         """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption."""
@@ -143,7 +146,8 @@ class Enqueue:
                     return [created(job) for job in jobs]
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
         finally:
-            self._ended()
+            self._calls -= 1
+            self._go_on()
         self._announce(places)
         return enqueued
 
@@ -151,8 +155,8 @@ class Enqueue:
         """Wait for what is under way."""
         while self._calls or self._committing or self._ringing:
             if self._calls:
-                self._quiet.clear()
-                await self._quiet.wait()
+                self._closing = asyncio.Event()
+                await self._closing.wait()
             tasks = {task for task in (self._committing, self._ringing) if task is not None}
             if tasks:
                 await asyncio.wait(tasks)

@@ -71,6 +71,9 @@ class Inline:
         await self._run_ready()
         return answers
 
+    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
+        return (await self.enqueue([job], conn=conn))[0]
+
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         return self._app.run_sync(self.enqueue(jobs, conn=conn))
 

@@ -210,7 +210,7 @@ class PooledDatabase:
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
         with translated(self._server):
             async with self._pool.acquire() as connection:
-                return await _repeated(connection.fetch, statement, values)
+                return await _repeated(connection, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
         with translated(self._server), _time_is_up() if calls[0][0].name == BOUNDED else nullcontext():
@@ -268,17 +268,22 @@ class DedicatedDatabase:
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
         # As `_used`, spelled out: its layers would cost half as much as the driver itself, with each claim and each enqueue.
-        async with self._lock:
+        await self._lock.acquire()
+        try:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await self._opened()
             try:
-                connection = self._connection
-                if connection is None or connection.is_closed():
-                    connection = self._connection = await self._opened()
-                return await _repeated(connection.fetch, statement, values)
-            except Exception as error:
-                ours = self._given_up(error)
-                if ours is None:
-                    raise
-                raise ours from error
+                return await connection.fetch(statement.numbered(), *values)
+            except TRY_AGAIN:
+                return await _repeated(connection, statement, values)
+        except Exception as error:
+            ours = self._given_up(error)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            self._lock.release()
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
         async with self._used() as connection:
@@ -361,17 +366,15 @@ async def _as_it_is(connection: Lent) -> None:
 
 
 async def _repeated(
-    fetch: Callable[..., Awaitable[list[asyncpg.Record]]],
-    statement: Statement,
-    values: tuple[object, ...],
+    connection: Lent, statement: Statement, values: tuple[object, ...]
 ) -> list[asyncpg.Record]:
     text = statement.numbered()
     for _ in range(REPEATS - 1):
         try:
-            return await fetch(text, *values)
+            return await connection.fetch(text, *values)
         except TRY_AGAIN:
             continue
-    return await fetch(text, *values)
+    return await connection.fetch(text, *values)
 
 
 async def _together(

@@ -1,12 +1,13 @@
 """Plain jobs, which have nothing but their arguments and may start at once: stored at a small part of the general cost."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 from time import monotonic
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -24,17 +25,22 @@ SHAPES_MAX = 1_000
 ID_BYTES = 16
 MILLISECOND = timedelta(milliseconds=1)
 
-Shape = tuple[str, str, tuple[str, ...], int, int, int | None, int | None]
-"""What plain jobs have in common: queue, kind, labels, priority, attempts, time limit in milliseconds, crash limit."""
+Shape: TypeAlias = "tuple[str, str, tuple[str, ...], int, int, timedelta | None, int | None]"
+"""What plain jobs have in common: queue, kind, labels, priority, attempts, time limit, crash limit."""
 
-_TERMS = attrgetter("queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit")
-"""What makes a shape, as a job has it."""
+shape_of: Callable[[NewJob], Shape] = attrgetter(
+    "queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Berth:
-    """Where jobs of a shape go, as the database said at `asked_at`, and which ids are in time."""
+    """Where jobs of a shape go, as the database said at `asked_at`, and which ids are in time.
 
+    `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit.
+    """
+
+    terms: tuple[int, int, int | None, int | None]
     asked_at: float
     lane: int
     band: int
@@ -45,7 +51,7 @@ class Berth:
     def takes(self, job_id: UUID) -> bool:
         return self.first_id.int <= job_id.int <= self.last_id.int
 
-    def group(self, jobs: Sequence[NewJob], shape: Shape) -> Group | None:
+    def group(self, jobs: Sequence[NewJob]) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time.
 
         Each has a rank of its own, or a claimer's watermark could not tell them apart. The ranks rise by a microsecond a job,
@@ -54,7 +60,7 @@ class Berth:
         ids = [job.id.int.to_bytes(ID_BYTES, "big") for job in jobs]
         if min(ids) < self.first_id.bytes or max(ids) > self.last_id.bytes:
             return None
-        return Group(jobs, ids, self.lane, self.band, self.rank, *shape[3:])
+        return Group(jobs, ids, self.lane, self.band, self.rank, *self.terms)
 
 
 class PlainJobs:
@@ -84,20 +90,19 @@ class PlainJobs:
 
         With `ring` it is announced by the same call, once it is durable, and those places with it.
         """
-        shape = _shape_of(job)
+        shape = shape_of(job)
         berth = self._known.get(shape)
         if berth is None or monotonic() - berth.asked_at > KNOWN_S:
             berth = await self._ask(shape)
         if berth is None or not berth.takes(job.id):
             return None
-        _, _, _, priority, max_attempts, timeout_ms, crash_limit = shape
-        terms = (job.id, job.args, berth.lane, priority, max_attempts, timeout_ms, crash_limit)
+        row = (job.id, job.args, berth.lane, *berth.terms)
         try:
             if ring is None:
-                rows = await self._singles.fetch(self._sql["enqueue_one"], *terms)
+                rows = await self._singles.fetch(self._sql["enqueue_one"], *row)
             else:
                 rows = await self._singles.fetch(
-                    self._sql["enqueue_and_ring"], *terms, self._channel, _beside(ring)
+                    self._sql["enqueue_and_ring"], *row, self._channel, _beside(ring)
                 )
         except REFUSED:
             return None
@@ -113,16 +118,18 @@ class PlainJobs:
             berth = await self._berth(shape)
             taken = [] if berth is None else [job for job in group if berth.takes(job.id)]
             if berth is not None and taken:
-                rank = await self._store(taken, berth, shape)
+                rank = await self._store(taken, berth)
                 if rank is not None:
                     placed |= {job.id: Place(berth.lane, berth.band, rank, job.id) for job in taken}
         return placed
 
-    async def _store(self, jobs: Sequence[NewJob], berth: Berth, shape: Shape) -> int | None:
+    async def _store(self, jobs: Sequence[NewJob], berth: Berth) -> int | None:
         """The rank that the jobs got; none when the database refused them."""
         ids, args = [job.id for job in jobs], [job.args for job in jobs]
         try:
-            rows = await self._singles.fetch(self._sql["enqueue_several"], ids, args, berth.lane, *shape[3:])
+            rows = await self._singles.fetch(
+                self._sql["enqueue_several"], ids, args, berth.lane, *berth.terms
+            )
         except REFUSED:
             return None
         except BaseException:
@@ -143,7 +150,7 @@ class PlainJobs:
             return None
         if len(self._known) >= SHAPES_MAX:
             self._known.clear()
-        berth = self._known[shape] = Berth(now, *rows[0])
+        berth = self._known[shape] = Berth(_terms(shape), now, *rows[0])
         return berth
 
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
@@ -157,7 +164,7 @@ class PlainJobs:
                 groups = []
                 for shape, some in shaped(jobs):
                     rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
-                    group = Berth(0.0, *rows[0]).group(some, shape) if rows else None
+                    group = Berth(_terms(shape), 0.0, *rows[0]).group(some) if rows else None
                     if group is None:
                         return None
                     groups.append(group)
@@ -189,13 +196,12 @@ def _beside(others: Sequence[Place]) -> str | None:
 def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
     """The jobs by their shapes."""
     groups: dict[Shape, list[NewJob]] = {}
-    for _, group in groupby(jobs, _TERMS):
-        some = list(group)
-        groups.setdefault(_shape_of(some[0]), []).extend(some)
+    for shape, group in groupby(jobs, shape_of):
+        groups.setdefault(shape, []).extend(group)
     return list(groups.items())
 
 
-def _shape_of(job: NewJob) -> Shape:
-    timeout = job.timeout
+def _terms(shape: Shape) -> tuple[int, int, int | None, int | None]:
+    _, _, _, priority, max_attempts, timeout, crash_limit = shape
     timeout_ms = None if timeout is None else max(1, timeout // MILLISECOND)
-    return job.queue, job.kind, job.labels, job.priority, job.max_attempts, timeout_ms, job.crash_limit
+    return priority, max_attempts, timeout_ms, crash_limit

@@ -101,7 +101,6 @@ CREATE TABLE perdure.available_jobs (
     suspicion smallint NOT NULL DEFAULT 0,
     gated boolean NOT NULL DEFAULT false,
     returned_key text NOT NULL DEFAULT ''::text,
-    CONSTRAINT available_jobs_band_check CHECK (((band >= 0) AND (band <= 3))),
     CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
 
@@ -293,7 +292,6 @@ CREATE TABLE perdure.jobs (
     unique_key perdure.key,
     concurrency_key perdure.key,
     metadata jsonb,
-    CONSTRAINT jobs_keys_check CHECK ((((unique_key IS NULL) = (unique_states IS NULL)) AND ((concurrency_key IS NULL) = (concurrency_limit IS NULL)))),
     CONSTRAINT jobs_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
