@@ -8,14 +8,9 @@ import pytest
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres import connections
-from perdure.stores.postgres.connections import (
-    Connection,
-    DedicatedDatabase,
-    PooledDatabase,
-    server_of,
-    translation,
-)
+from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase
 from perdure.stores.postgres.statements import Statement
+from perdure.stores.postgres.translation import server_of, translation
 from tests.support.waiting import eventually
 
 SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")

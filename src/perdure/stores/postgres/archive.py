@@ -14,7 +14,7 @@ import msgspec
 from perdure.domain.errors import Conflict, NotEmpty, SnapshotUnusable
 from perdure.domain.snapshot import Manifest, Part, RecordedCut, SnapshotKind
 from perdure.state_ports import PartsOf, Saved
-from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect, translated
+from perdure.stores.postgres.connections import Connection, Database, PooledDatabase, connect
 from perdure.stores.postgres.migrations import (
     apply_missing,
     migrating,
@@ -24,6 +24,7 @@ from perdure.stores.postgres.migrations import (
 )
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.translation import translated
 
 READERS = 2
 """Connections that copy at the same time."""

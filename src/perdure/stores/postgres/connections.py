@@ -1,16 +1,23 @@
 """Connections to PostgreSQL, with the driver's errors translated at this border."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from perdure.domain.errors import DatabaseUnavailable, Locked, PerdureError, RollbackDetected, SchemaMissing
+from perdure.domain.errors import PerdureError
 from perdure.stores.postgres.statements import Statement
+from perdure.stores.postgres.translation import (
+    LOST,
+    TRY_AGAIN,
+    server_of,
+    time_is_up,
+    translated,
+    translation,
+)
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -21,40 +28,12 @@ else:
     Pool = asyncpg.Pool
     Lent = asyncpg.Connection
 
-LOST = (
-    OSError,
-    TimeoutError,
-    asyncio.IncompleteReadError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.DiskFullError,
-    asyncpg.OutOfMemoryError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-"""What the driver raises while the server is away, restarting, full or read-only: worth trying again later."""
-
-MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError)
-"""What the driver raises where there is no schema of ours, or not all of it."""
-
-TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-"""The statement did nothing and may be repeated at once."""
-
-HALTED = "PD007"
-"""The code of our own that says that the database went back in time."""
-
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 CANCEL_WITHIN_S = 5.0
 REPEATS = 5
 BOUNDED = "bounded"
 """The statement that sets how long those after it may take."""
-CONFUSED = "another operation"
 
 ABANDONED = {
     "idle_in_transaction_session_timeout": "10s",
@@ -90,67 +69,6 @@ class SnapshotDatabase(Protocol):
     ) -> list[list[asyncpg.Record]]:
         """Run reading statements on one snapshot, each for at most `timeout` seconds. Raises DatabaseUnavailable."""
         ...
-
-
-@contextmanager
-def _time_is_up() -> Iterator[None]:
-    """Raise QueryCanceledError where a `statement_timeout` ran out while the driver prepared a statement.
-
-    Now and then it takes what the server says of it for a fault of its own, and cuts the connection.
-    """
-    try:
-        yield
-    except asyncpg.InterfaceError as error:
-        if isinstance(error.__context__, asyncpg.InternalClientError) and CONFUSED in str(error.__context__):
-            raise asyncpg.QueryCanceledError("the time was up while a statement was prepared") from error
-        raise
-
-
-@contextmanager
-def translated(server: str = "") -> Iterator[None]:
-    """Raise DatabaseUnavailable in place of the driver's errors of a server that is away; `server` is how to call it."""
-    try:
-        yield
-    except Exception as error:
-        ours = translation(error, server)
-        if ours is None:
-            raise
-        raise ours from error
-
-
-def translation(error: Exception, server: str = "") -> PerdureError | None:
-    """The error of ours that says what the driver's error means; none for all others."""
-    if isinstance(error, MISSING):
-        return SchemaMissing(f"the database lacks a table or a function: {error}")
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # a wrong password, too
-        return DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}")
-    if isinstance(error, asyncpg.InvalidCatalogNameError):
-        return DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database")
-    if isinstance(error, TimeoutError):
-        return DatabaseUnavailable(
-            "PostgreSQL has not answered in time: it cannot be reached, or a statement waits for a lock",
-            next_step="`perdure doctor` tells whether the server answers; pg_stat_activity and pg_locks tell who waits for whom",
-        )
-    if isinstance(error, asyncpg.LockNotAvailableError):
-        return Locked("what is to be changed is locked by a transaction that somebody holds open")
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == HALTED:
-        return RollbackDetected(error.args[0])
-    if isinstance(error, LOST):
-        return DatabaseUnavailable(
-            f"{server or 'PostgreSQL'} does not answer ({type(error).__name__}: {error})"
-        )
-    return None
-
-
-def server_of(database_url: str) -> str:
-    """PostgreSQL with its host and port as the address names them, and nothing else of the address."""
-    try:
-        parts = urlsplit(database_url)
-        host = parts.hostname or dict(parse_qsl(parts.query)).get("host", "")
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "PostgreSQL"
-    return f"PostgreSQL at {host}{port}" if host else "PostgreSQL"
 
 
 def _session(application_name: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -213,7 +131,7 @@ class PooledDatabase:
                 return await _repeated(connection, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
-        with translated(self._server), _time_is_up() if calls[0][0].name == BOUNDED else nullcontext():
+        with translated(self._server), time_is_up() if calls[0][0].name == BOUNDED else nullcontext():
             async with self._pool.acquire() as connection:
                 return await _together(connection, calls)
 

@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from uuid import UUID
 
-from perdure.stores.postgres.connections import Connection, connect, translated
+from perdure.stores.postgres.connections import Connection, connect
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.translation import translated
 
 TABLE = "floor_jobs"
 BATCH = 100

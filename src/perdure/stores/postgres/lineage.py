@@ -6,8 +6,9 @@ from uuid import UUID
 from perdure.domain.errors import NotFound
 from perdure.domain.lineage import Memory, Sighting
 from perdure.domain.views import EpochView, ForgottenView
-from perdure.stores.postgres.connections import Connection, Database, translated
+from perdure.stores.postgres.connections import Connection, Database
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.translation import translated
 
 
 class PostgresLineage:
