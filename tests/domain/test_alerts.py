@@ -110,6 +110,40 @@ EXAMPLES: dict[str, tuple[Facts, Facts]] = {
     "PerdureQueuePausedTooLong": (queue(paused=True), CALM),
     "PerdureSnapshotOverdue": (replace(CALM, snapshot_late_s=601), replace(CALM, snapshot_late_s=600)),
     "PerdureWorkersDeaf": (replace(CALM, deaf=1), CALM),
+    "PerdureSnapshotUnverified": (
+        replace(CALM, snapshot_verified_age_s=604_801),
+        replace(CALM, snapshot_verified_age_s=604_800),
+    ),
+    "PerdureRestoreFailed": (replace(CALM, restores_failed=1), CALM),
+    "PerdureFlowBlocked": (replace(CALM, held=1), CALM),
+    "PerdureNewErrorFingerprint": (
+        replace(CALM, new_errors=(("fp", 10),)),
+        replace(CALM, new_errors=(("fp", 9),)),
+    ),
+    "PerdureWorkerFlapping": (
+        replace(CALM, short_lives=(("host", 4),)),
+        replace(CALM, short_lives=(("host", 3),)),
+    ),
+    "PerdureWorkerFailureLikely": (
+        replace(CALM, risks=(("w", 0.81),), calibration_error=0.15),
+        replace(CALM, risks=(("w", 0.80),), calibration_error=0.15),
+    ),
+    "PerdureModelMiscalibrated": (
+        replace(CALM, calibration_error=0.16),
+        replace(CALM, calibration_error=0.15),
+    ),
+    "PerdureEmbeddingBacklog": (
+        replace(CALM, embedding_backlog=10_001),
+        replace(CALM, embedding_backlog=10_000),
+    ),
+    "PerdureRedisDown": (
+        replace(CALM, stores_down=frozenset({"redis"})),
+        replace(CALM, stores_down=frozenset({"qdrant"})),
+    ),
+    "PerdureQdrantDown": (
+        replace(CALM, stores_down=frozenset({"qdrant"})),
+        replace(CALM, stores_down=frozenset({"redis"})),
+    ),
     "PerdureNotifierFailing": (replace(CALM, failing_channels=("slack",)), CALM),
     "PerdureMetricsAbsent": (replace(CALM, exported=False), CALM),
 }
@@ -122,6 +156,12 @@ def test_each_rule_holds_just_above_its_limit_and_not_at_it(name: str) -> None:
     assert not BY_NAME[name].condition(good)
     assert not BY_NAME[name].condition(CALM)
     assert bool(BY_NAME[name].label) == bool(BY_NAME[name].condition(bad)[0].target)
+
+
+@pytest.mark.parametrize("error", [None, 0.16])
+def test_a_failure_is_told_as_likely_only_by_a_model_that_can_be_trusted(error: float | None) -> None:
+    facts = replace(CALM, risks=(("w", 0.99),), calibration_error=error)
+    assert not BY_NAME["PerdureWorkerFailureLikely"].condition(facts)
 
 
 def rule(hold: timedelta = 2 * MINUTE, keep: timedelta = 5 * MINUTE) -> Rule:

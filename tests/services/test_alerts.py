@@ -14,6 +14,7 @@ import pytest
 from perdure.domain.alerts import RULES, AlertState, Message, Severity, Step
 from perdure.domain.errors import InvalidOption, NotFound, NotifierFailed
 from perdure.runtime.alerting import DOWN, Alerting, Outage, channels_of
+from perdure.runtime.beside import stores_beside
 from perdure.runtime.settings import Settings
 from perdure.services.alerts import Manner, Send, Silencing, Watch, trial
 from perdure.services.snapshot import Snapshots
@@ -26,10 +27,12 @@ from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.archive import PostgresArchive
 from perdure.stores.postgres.connections import DedicatedDatabase
 from tests.support.receivers import http_receiver, mail_receiver
-from tests.support.system import System, system_on
+from tests.support.system import System, failure, system_on
+from tests.support.troubles import MODEL_IN_FORCE
 
 SECRET = "0123456789abcdef"
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "alerts.md"
+MINUTE = timedelta(minutes=1)
 MANNER = Manner(channels=("webhook",), repeat=timedelta(hours=4))
 
 
@@ -279,6 +282,76 @@ async def test_an_outage_is_told_without_the_database() -> None:
     assert [one["status"] for one in said] == ["firing", "firing", "resolved", "resolved"]
     assert said[0]["id"] == said[1]["id"]
     assert len(other.got) == 2
+
+
+async def failed(system: System, alerts: PostgresAlerts, times: int) -> tuple[tuple[str, int], ...]:
+    """So many further failures of one kind, counted; gives the errors that are new."""
+    began = await system.sql.fetchval("SELECT clock_timestamp()")
+    for _ in range(times):
+        await system.add()
+        await system.run(failure(retry_in=3600))
+    back = timedelta(seconds=20)
+    await system.sql.execute(
+        "UPDATE perdure.job_executions SET settled_at = settled_at - $1::interval WHERE settled_at > $2",
+        back,
+        began,
+    )
+    await system.sql.execute("UPDATE perdure.alert_watch SET counted_to = $1", began - back)
+    return (await alerts.facts()).new_errors
+
+
+async def test_an_error_is_new_once_and_counts_its_first_ten_minutes(
+    system: System, alerts: PostgresAlerts
+) -> None:
+    assert await failed(system, alerts, 3) == (("fp-boom", 3),)
+    assert await failed(system, alerts, 2) == (("fp-boom", 5),)
+    moved = (
+        "UPDATE perdure.known_errors SET first_at = first_at - $1::interval, seen_at = seen_at - $2::interval"
+    )
+    await system.sql.execute(moved, 11 * MINUTE, timedelta(0))
+    assert await failed(system, alerts, 1) == (("fp-boom", 5),), "the first ten minutes are over"
+    await system.sql.execute(moved, timedelta(hours=1), timedelta(0))
+    assert await failed(system, alerts, 1) == (), "it is known"
+    await system.sql.execute(moved, timedelta(days=40), timedelta(days=31))
+    assert await failed(system, alerts, 1) == (("fp-boom", 1),), "it had not come for a month"
+
+
+async def test_errors_that_have_not_come_for_a_month_are_forgotten(
+    system: System, alerts: PostgresAlerts
+) -> None:
+    await system.sql.execute(
+        "INSERT INTO perdure.known_errors SELECT 'fp-' || n, 'app.work', now(), now() - n * interval '1 second', 1 FROM generate_series(1, 10010) n"
+    )
+    await system.sql.execute(
+        "UPDATE perdure.known_errors SET seen_at = now() - interval '31 days' WHERE fingerprint = 'fp-1'"
+    )
+    await alerts.sweep()
+    assert await system.count("known_errors") == 10_000
+    assert await system.count("known_errors", "fingerprint IN ('fp-1', 'fp-10010')") == 0
+    assert await system.count("known_errors", "fingerprint = 'fp-2'") == 1
+
+
+async def test_the_leader_tells_of_stores_that_are_down_and_of_failures_to_come(
+    system: System, alerts: PostgresAlerts
+) -> None:
+    """What the database does not know: Redis and Qdrant are asked, and predictions come from the look after the workers' health."""
+    await system.sql.execute(MODEL_IN_FORCE, 0.1)
+    nowhere = {"redis_url": "redis://127.0.0.1:1/0", "qdrant_url": "http://127.0.0.1:1"}
+    alerting = Alerting(Settings.model_validate(nowhere), alerts)
+    alerting.note_risks({"w1": 0.9, "w2": 0.2})
+    await alerting.look()
+    found = {(alert.rule, alert.target) for alert in await alerts.alerts()}
+    assert found >= {
+        ("PerdureRedisDown", ""),
+        ("PerdureQdrantDown", ""),
+        ("PerdureWorkerFailureLikely", "w1"),
+    }
+    assert ("PerdureWorkerFailureLikely", "w2") not in found
+
+
+async def test_a_store_that_answers_is_up(redis_url: str) -> None:
+    assert await stores_beside(Settings()) == {}
+    assert await stores_beside(Settings.model_validate({"redis_url": redis_url})) == {"redis": True}
 
 
 def test_an_outage_is_told_after_its_time_and_its_end_if_it_was_told() -> None:

@@ -16,6 +16,7 @@ from perdure.surfaces.export.grafana import BOARDS
 from perdure.surfaces.web.live import Recent
 from perdure.surfaces.web.metrics import Metrics
 from tests.support.system import System
+from tests.support.troubles import BRIEF_LIVES, MODEL_IN_FORCE, OVERDUE_SNAPSHOT, REFUSED_RESTORE
 from tests.support.web import as_role, web_settings
 
 API = "/api/v1"
@@ -125,7 +126,12 @@ async def everything_exported(system: System, database_url: str) -> str:
     alerts = PostgresAlerts(system.database)
     await alerts.keep(Step(alerts=(), forgotten=(), fired=(), resolved=()), {"slack": [trial()]})
     await system.sql.execute("UPDATE perdure.alert_messages SET tries = 2, error = 'refused'")
-    async with connected(web_settings(database_url), redis=False) as stores:
+    await system.sql.execute("INSERT INTO perdure.known_errors VALUES ('fp', 'app.work', now(), now(), 12)")
+    for statement in (BRIEF_LIVES, REFUSED_RESTORE, OVERDUE_SNAPSHOT):
+        await system.sql.execute(statement)
+    await system.sql.execute(MODEL_IN_FORCE, 0.3)
+    nowhere = {"redis_url": "redis://127.0.0.1:1/0", "qdrant_url": "http://127.0.0.1:1"}
+    async with connected(web_settings(database_url, **nowhere), redis=False) as stores:
 
         async def opened() -> Stores:
             return stores
@@ -157,7 +163,8 @@ def unknown_of(query: str, shown: Sequence[str], exported: Exported) -> list[str
         if labels is None:
             unknown.append(name)
             continue
-        unknown += [f"{name}: {label}" for label in {*grouped, *shown} if label not in labels]
+        wanted = set() if f"on () {name}" in query else {*grouped, *shown}
+        unknown += [f"{name}: {label}" for label in wanted if label not in labels]
         for label, sign, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', selector):
             pattern = value if "~" in sign else re.escape(value)
             known = [one for one in labels.get(label, ()) if re.fullmatch(pattern, one)]

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from perdure.domain.alerts import BY_NAME, Alert, AlertState
+from perdure.domain.alerts import BY_NAME, Alert, AlertState, Facts
 from perdure.domain.alerts.notices import message
 from perdure.domain.alerts.runbooks import Links
 from perdure.domain.errors import NotifierFailed
 from perdure.ports.alerts import Channel
+from perdure.runtime.beside import stores_beside
 from perdure.runtime.settings import Settings
 from perdure.services.alerts import Manner, Send, Watch
 from perdure.stores.notifying.email import NAME as EMAIL
@@ -61,10 +63,21 @@ class Alerting:
             repeat=timedelta(seconds=settings.alert_repeat_s),
             links=links_of(settings),
         )
-        self._watch = Watch(alerts, self._manner)
+        self._settings = settings
+        self._risks: tuple[tuple[str, float], ...] = ()
+        self._watch = Watch(alerts, self._manner, more=self._with_more)
         self._send = Send(alerts, self._channels)
         self._outages = {name: Outage() for name in self._channels}
         self._swept_at: float | None = None
+
+    def note_risks(self, risks: Mapping[str, float]) -> None:
+        """How likely each living worker fails, as the look after their health has found."""
+        self._risks = tuple(risks.items())
+
+    async def _with_more(self, facts: Facts) -> Facts:
+        beside = await stores_beside(self._settings)
+        down = frozenset(name for name, answers in beside.items() if not answers)
+        return replace(facts, risks=self._risks, stores_down=down)
 
     async def look(self) -> None:
         """One look. Raises Unavailable."""

@@ -238,6 +238,7 @@ class Duties:
         if self._term is None:
             return
         report = await self._watch.run_once()
+        self._alerting.note_risks(report.risks)
         if report.evacuated:
             log.warning("evacuates before it fails", workers=[str(one) for one in report.evacuated])
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from perdure.domain.errors import InvalidOption
+from perdure.domain.errors import InvalidOption, Unavailable
 from perdure.runtime.settings import Settings
+from perdure.runtime.wiring import connected
 from perdure.services.snapshot import Snapshots
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy, SnapshotPolicy
 from perdure.stores.postgres.connections import Database
@@ -41,6 +42,15 @@ class AutomaticReport:
     created: str
     pruned: tuple[str, ...]
     took_s: float
+
+
+async def note_verified(settings: Settings) -> bool:
+    """Keep in the database that a snapshot was found sound; false where it cannot be told so, which harms no snapshot."""
+    try:
+        async with connected(settings, application_name="perdure snapshot", redis=False) as stores:
+            return await PostgresPolicy(stores.database, schema=settings.schema).note_verified()
+    except Unavailable:
+        return False
 
 
 class AutomaticSnapshots:

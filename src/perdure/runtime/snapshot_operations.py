@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.snapshot import Difference, HalfSnapshot, Manifest
-from perdure.runtime.saving import policy_of, snapshots_of
+from perdure.runtime.saving import note_verified, policy_of, snapshots_of
 from perdure.runtime.settings import Settings
 from perdure.services.snapshot import Reach, Restored
 from perdure.stores.postgres.archive import PostgresArchive, PostgresPolicy, SnapshotPolicy
@@ -56,7 +56,9 @@ class SnapshotOperations:
 
     async def verify_snapshot(self, id: str) -> Sequence[Manifest]:
         """Read a snapshot and those it builds on again. Raises SnapshotUnusable, which names the part, and SnapshotLocked."""
-        return await snapshots_of(self._app.settings).verify(id)
+        chain = await snapshots_of(self._app.settings).verify(id)
+        await note_verified(self._app.settings)
+        return chain
 
     async def delete_snapshot(self, id: str) -> None:
         """Delete a snapshot on which no other builds. Raises NotFound and SnapshotUnusable."""

@@ -1,12 +1,14 @@
 """From settings to services: the one place where technologies are chosen."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from perdure.domain.redaction import Redaction
 from perdure.ports import Control, Dispatch, Insights
+from perdure.runtime.beside import stores_beside
 from perdure.runtime.dispatching import quickest_dispatch
 from perdure.runtime.memory import Memory
 from perdure.runtime.settings import Settings
@@ -76,6 +78,7 @@ class Stores:
     models: TrainedModels
     lineage: PostgresLineage
     memory: Memory
+    beside: Callable[[], Awaitable[Mapping[str, bool]]]
     alert_facts: PostgresAlerts
     pressure: PostgresPressure
     alerts: Silencing
@@ -127,6 +130,7 @@ def wired(
         ),
         lineage=PostgresLineage(database, schema=schema),
         memory=Memory(settings, database),
+        beside=partial(stores_beside, settings),
         alert_facts=alerts,
         pressure=PostgresPressure(database, schema=schema),
         alerts=Silencing(alerts),

@@ -1,11 +1,11 @@
 """Alerts: look at the facts, move alerts on, send what is to be said, and silence what is known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from perdure.domain.alerts import BY_NAME, RULES, Alert, AlertState, Message, Silence, advance, notices
+from perdure.domain.alerts import BY_NAME, RULES, Alert, AlertState, Facts, Message, Silence, advance, notices
 from perdure.domain.alerts.notices import message
 from perdure.domain.alerts.runbooks import NOWHERE, Links
 from perdure.domain.alerts.views import AlertPage, alert_page
@@ -48,17 +48,33 @@ class Manner:
     links: Links = NOWHERE
 
 
-class Watch:
-    """One look at the facts: alerts move on, and what is to be said of them is put on its way."""
+async def nothing_more(facts: Facts) -> Facts:
+    """For whom the database knows everything."""
+    return facts
 
-    def __init__(self, alerts: Alerts, manner: Manner, clock: Clock | None = None) -> None:
+
+class Watch:
+    """One look at the facts: alerts move on, and what is to be said of them is put on its way.
+
+    `more` adds to the facts what the database does not know.
+    """
+
+    def __init__(
+        self,
+        alerts: Alerts,
+        manner: Manner,
+        clock: Clock | None = None,
+        *,
+        more: Callable[[Facts], Awaitable[Facts]] = nothing_more,
+    ) -> None:
         self._alerts = alerts
         self._manner = manner
         self._clock = clock
+        self._more = more
 
     async def run_once(self) -> WatchReport:
         """Look, judge, and keep what came of it. Raises DatabaseUnavailable."""
-        facts = await self._alerts.facts()
+        facts = await self._more(await self._alerts.facts())
         now = datetime.now(UTC) if self._clock is None else self._clock.now()
         rules = [rule for rule in RULES if not rule.outside]
         step = advance(await self._alerts.alerts(), facts, rules, now)

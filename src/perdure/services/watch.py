@@ -1,7 +1,7 @@
 """Keep the health of all workers: their scores, how much work each gets, and, where it is wished, their evacuation in time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -83,11 +83,12 @@ class Care:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchReport:
-    """How many workers were looked at, which count as sick, and which is evacuated because of this look."""
+    """How many workers were looked at, which count as sick, which is evacuated because of this look, and by their names how likely each fails."""
 
     looked_at: int
     sick: Sequence[WorkerId]
     evacuated: Sequence[WorkerId] = ()
+    risks: Mapping[str, float] = field(default_factory=dict)
 
 
 def _stand_ins(living: Sequence[Vitals]) -> dict[WorkerId, list[WorkerId]]:
@@ -145,7 +146,8 @@ class Watch:
         evacuated: Sequence[WorkerId] = ()
         if self._care.evacuates:
             evacuated = await self._evacuate(living, predictions, sick - spared)
-        return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated)
+        risks = {one.worker.name: predictions[one.worker.id].probability for one in living}
+        return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated, risks=risks)
 
     async def _evacuate(
         self,

@@ -93,6 +93,18 @@ def failure_rate(facts: Facts) -> list[Finding]:
     return above(facts.workers_lost / (facts.workers_lost + facts.workers), limit.WORKER_FAILURES)
 
 
+def each_above(counts: Sequence[tuple[str, float]], most: float) -> list[Finding]:
+    """One finding for each name that is above a limit."""
+    return [Finding(target=name, value=value) for name, value in counts if value > most]
+
+
+def failure_likely(facts: Facts) -> list[Finding]:
+    """Workers that are likely to fail, told by a model of which it is known how far it can be trusted."""
+    if facts.calibration_error is None or facts.calibration_error > limit.MISCALIBRATED:
+        return []
+    return each_above(facts.risks, limit.RISK)
+
+
 def connections(facts: Facts) -> list[Finding]:
     """The part of the server's connections that is in use."""
     return (

@@ -54,7 +54,13 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """How things stand; the counts of attempts, jobs and dead letters are of the last 10 minutes unless they say otherwise."""
+    """How things stand; the counts of attempts, jobs and dead letters are of the last 10 minutes unless they say otherwise.
+
+    `held`: jobs that wait for a dead letter. `new_errors`: fingerprints that first came within the hour, with how often they
+    came in their first 10 minutes. `short_lives`: hosts with the workers that ended in the last 15 minutes and had lived
+    less than five. `risks`: workers with the probability that they fail within the horizon. `stores_down`: stores beside
+    PostgreSQL that are set up and do not answer.
+    """
 
     queues: tuple[QueueFacts, ...] = ()
     kinds: tuple[KindFacts, ...] = ()
@@ -78,6 +84,15 @@ class Facts:
     overdue: int = 0
     evacuation_late_s: float = 0.0
     snapshot_late_s: float = 0.0
+    snapshot_verified_age_s: float = 0.0
+    restores_failed: int = 0
+    held: int = 0
+    new_errors: tuple[tuple[str, int], ...] = ()
+    short_lives: tuple[tuple[str, int], ...] = ()
+    risks: tuple[tuple[str, float], ...] = ()
+    calibration_error: float | None = None
+    embedding_backlog: int = 0
+    stores_down: frozenset[str] = frozenset()
     oldest_transaction_s: float = 0.0
     connections: int = 0
     connections_max: int = 0

@@ -30,6 +30,13 @@ OVERDUE_S = 30.0
 EVACUATION_LATE_S = 60.0
 SNAPSHOT_LATE_S = 600.0
 """A snapshot counts from its beginning and once it is whole: a large one takes minutes."""
+SNAPSHOT_VERIFIED_S = 7 * 86_400.0
+NEW_ERRORS = 10
+"""So often an error must come in its first ten minutes to be told as a new one."""
+SHORT_LIVES = 3
+RISK = 0.8
+MISCALIBRATED = 0.15
+EMBEDDING_BACKLOG = 10_000
 TRANSACTION_S = 900.0
 DEAD_ROWS_MIN = 50_000
 DEAD_PER_LIVE = 2.0

@@ -35,6 +35,7 @@ from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 BUDGET = timedelta(seconds=5)
 COUNTED_MAX = 100_000
+NAMED_MAX = 50
 PACE_SPAN_S = 900.0
 OLDEST_COUNTED = timedelta(minutes=12)
 """Counting starts at most ten minutes back; ids carry the time of their making, by clocks that may be off."""
@@ -59,7 +60,12 @@ class Vitals:
     evacuation_late_s: float
     snapshot_late_s: float
     snapshot_age_s: float | None
+    snapshot_verified_age_s: float | None
+    restores_failed: int
+    calibration_error: float | None
     held: int
+    new_errors: tuple[tuple[str, int], ...]
+    short_lives: tuple[tuple[str, int], ...]
     connections: int
     connections_max: int
     tables: tuple[TableFacts, ...]
@@ -104,6 +110,12 @@ class PostgresAlerts:
             overdue=vitals.overdue,
             evacuation_late_s=vitals.evacuation_late_s,
             snapshot_late_s=vitals.snapshot_late_s,
+            snapshot_verified_age_s=vitals.snapshot_verified_age_s or 0.0,
+            restores_failed=vitals.restores_failed,
+            calibration_error=vitals.calibration_error,
+            held=vitals.held,
+            new_errors=vitals.new_errors,
+            short_lives=vitals.short_lives,
             connections=vitals.connections,
             connections_max=vitals.connections_max,
             failing_channels=vitals.failing_channels,
@@ -123,13 +135,21 @@ class PostgresAlerts:
             evacuation_late_s=max(0.0, row["evacuation_late_s"] or 0.0),
             snapshot_late_s=max(0.0, row["snapshot_late_s"] or 0.0),
             snapshot_age_s=row["snapshot_age_s"],
+            snapshot_verified_age_s=row["snapshot_verified_age_s"],
+            restores_failed=row["restores_failed"],
+            calibration_error=row["calibration_error"],
             held=row["held"],
+            new_errors=await self._named("new_errors"),
+            short_lives=await self._named("short_lives"),
             connections=row["connections"],
             connections_max=row["connections_max"],
             tables=tuple(TableFacts(name=t["name"], dead=t["dead"], live=t["live"]) for t in tables),
             failing_channels=tuple(row["channel"] for row in await self._fetch("failing_channels")),
             firing={row["rule"]: row["alerts"] for row in await self._fetch("firing")},
         )
+
+    async def _named(self, statement: str) -> tuple[tuple[str, int], ...]:
+        return tuple((row["name"], row["count"]) for row in await self._fetch(statement, NAMED_MAX))
 
     async def alerts(self) -> Sequence[Alert]:
         return [_alert_of(row) for row in await self._fetch("alerts")]

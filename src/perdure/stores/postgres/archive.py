@@ -78,6 +78,13 @@ class PostgresPolicy:
         """Keep of when the newest automatic snapshot is, for those who look whether one is overdue."""
         await self._database.fetch(self._sql["note_newest"], at)
 
+    async def note_verified(self) -> bool:
+        """Keep that a snapshot was read again and found sound; false where the role may not, or no automatic ones are wanted."""
+        try:
+            return bool(await self._database.fetch(self._sql["note_verified"]))
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+
     async def drop(self) -> bool:
         """Have no more taken; false when none were wanted."""
         return bool(await self._database.fetch(self._sql["drop_policy"]))

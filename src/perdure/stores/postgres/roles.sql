@@ -33,11 +33,11 @@ GRANT SELECT ON ALL TABLES IN SCHEMA perdure TO perdure_worker, perdure_reader;
 GRANT INSERT, UPDATE, DELETE ON perdure.available_jobs, perdure.parked_jobs, perdure.scheduled_jobs, perdure.blocked_jobs, perdure.leases,
     perdure.dead_letter_queue, perdure.unique_keys, perdure.job_dependencies, perdure.cancel_requests, perdure.job_progress, perdure.workers,
     perdure.leaders, perdure.moments, perdure.request_keys, perdure.shared_memory, perdure.worker_samples, perdure.restores, perdure.restore_items,
-    perdure.alerts, perdure.alert_counts, perdure.minute_counts, perdure.levels, perdure.recent_counts, perdure.alert_watch,
+    perdure.alerts, perdure.alert_counts, perdure.minute_counts, perdure.levels, perdure.recent_counts, perdure.alert_watch, perdure.known_errors,
     perdure.alert_messages, perdure.alert_silences,
     perdure.models, perdure.followed_advice TO perdure_worker;
 GRANT UPDATE ON perdure.model_posts TO perdure_worker; -- the leader trains, promotes and rolls back
-GRANT UPDATE (newest_at) ON perdure.snapshot_policy TO perdure_worker; -- the leader takes automatic snapshots
+GRANT UPDATE (newest_at, verified_at) ON perdure.snapshot_policy TO perdure_worker; -- the leader takes automatic snapshots
 GRANT INSERT ON perdure.job_executions, perdure.job_events TO perdure_worker;
 GRANT INSERT (name) ON perdure.queues TO perdure_worker; -- a queue is known once it is served; its settings are the owner's
 GRANT INSERT, DELETE ON perdure.worker_history TO perdure_worker; -- the leader forgets what is past the retention

@@ -297,6 +297,15 @@ CREATE TABLE perdure.jobs (
 
 CREATE TABLE perdure.jobs_default PARTITION OF perdure.jobs DEFAULT;
 
+CREATE TABLE perdure.known_errors (
+    fingerprint text NOT NULL,
+    kind text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    times bigint NOT NULL,
+    CONSTRAINT known_errors_pkey PRIMARY KEY (fingerprint)
+) WITH (fillfactor=80);
+
 CREATE TABLE perdure.lanes (
     lane integer GENERATED ALWAYS AS IDENTITY NOT NULL,
     queue text NOT NULL,
@@ -551,6 +560,7 @@ CREATE TABLE perdure.snapshot_policy (
     set_by text NOT NULL,
     set_at timestamp with time zone NOT NULL DEFAULT now(),
     newest_at timestamp with time zone,
+    verified_at timestamp with time zone,
     CONSTRAINT snapshot_policy_every_check CHECK ((every >= '00:01:00'::interval)),
     CONSTRAINT snapshot_policy_keep_check CHECK ((keep >= 1)),
     CONSTRAINT snapshot_policy_only_one_check CHECK (only_one),

@@ -108,6 +108,16 @@ class Link:
         self._again_at = monotonic() + self._rest
 
 
+async def answers(redis_url: str) -> bool:
+    """Whether the server answers now."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S), _client(redis_url, timeout=TIMEOUT_S) as redis:
+            await redis.ping()
+    except (*LOST, RedisUnavailable):
+        return False
+    return True
+
+
 def _client(redis_url: str, *, timeout: float | None) -> Redis:
     try:
         return Redis.from_url(

@@ -139,6 +139,8 @@ async def verify(
 ) -> None:
     """Read a snapshot again, and those it builds on: every length, digest and number of rows. Exit code 4 names the part that is wrong, or the key that is missing.
 
+    Where automatic snapshots are wanted, the database keeps when that was (`noted`), and an alert tells when it is a week ago.
+
     Parameters
     ----------
     snapshot
@@ -146,10 +148,14 @@ async def verify(
     snapshots
         Where they are kept.
     """
-    chain = await _service(settings_of(connection, snapshots=snapshots)).verify(snapshot, heard=_heard)
+    from perdure.runtime.saving import note_verified
+
+    settings = settings_of(connection, snapshots=snapshots)
+    chain = await _service(settings).verify(snapshot, heard=_heard)
     record = {
         "id": snapshot,
         "state": "whole",
+        "noted": await note_verified(settings),
         "read": [manifest.id for manifest in chain],
         "rows": sum(manifest.rows for manifest in chain),
         "stored_bytes": sum(manifest.stored_bytes for manifest in chain),

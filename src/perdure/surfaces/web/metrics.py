@@ -21,7 +21,7 @@ from perdure.domain.worker import WorkerState
 from perdure.runtime.wiring import Stores
 from perdure.services.activity import Activity
 from perdure.surfaces.web.live import Recent
-from perdure.surfaces.web.part_metrics import of_parts
+from perdure.surfaces.web.part_metrics import of_parts, up
 from perdure.surfaces.web.vital_metrics import of_outlooks, of_vitals
 
 log = structlog.get_logger()
@@ -99,9 +99,7 @@ class Metrics:
         except Unavailable as error:
             log.warning("metrics: the database is away", error=error.message)
             self._store_errors.labels("postgresql").inc()
-            families.append(
-                _gauge("perdure_store_up", "Whether a store answers.", ["store"], [(["postgresql"], 0)])
-            )
+            families.append(up({"postgresql": False}))
         else:
             families += [
                 *self._of_status(status),
@@ -184,7 +182,6 @@ class Metrics:
             yield family
 
     def _of_status(self, status: StatusView) -> Iterable[Metric]:
-        yield _gauge("perdure_store_up", "Whether a store answers.", ["store"], [(["postgresql"], 1)])
         leads = 1 if status.leader and status.leader.leads else 0
         yield _gauge("perdure_leader", "Leaders of the duties; one, when all is well.", [], [([], leads)])
         yield _gauge(

@@ -1,7 +1,7 @@
 """Gauges of what works beside the jobs: how processes learn of work, this server's connections, memory, and the model in force."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -20,10 +20,12 @@ LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 async def of_parts(stores: Stores, workers: Sequence[WorkerView], recent: Recent) -> Iterable[Metric]:
     """The gauges; what is not set up, or cannot be asked, has none."""
     found = [_dispatch(workers), _pool(stores)]
-    error, behind = await asyncio.gather(
+    error, behind, beside = await asyncio.gather(
         recent.get("calibration", lambda: _in_time(_calibration(stores)), KEPT_S),
         recent.get("embedding backlog", lambda: _in_time(_backlog(stores)), KEPT_S),
+        recent.get("stores beside", stores.beside, KEPT_S),
     )
+    found.append(up({"postgresql": True, **beside}))
     if error is not None:
         text = "Expected calibration error of the model that predictions are made by, when it was judged."
         found.append(_gauge("perdure_prediction_calibration_error", text, error))
@@ -31,6 +33,14 @@ async def of_parts(stores: Stores, workers: Sequence[WorkerView], recent: Recent
         text = "Attempts that ended and are not remembered yet, up to a limit."
         found.append(_gauge("perdure_embedding_backlog", text, behind))
     return found
+
+
+def up(stores: Mapping[str, bool]) -> Metric:
+    """Which stores answer."""
+    family = GaugeMetricFamily("perdure_store_up", "Whether a store answers.", labels=["store"])
+    for name, answers in stores.items():
+        family.add_metric([name], float(answers))
+    return family
 
 
 def _dispatch(workers: Sequence[WorkerView]) -> Metric:

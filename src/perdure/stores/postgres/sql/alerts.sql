@@ -30,6 +30,18 @@ WITH mark AS (
     ON CONFLICT (minute, queue, kind) DO UPDATE SET enqueued = c.enqueued + excluded.enqueued, attempts = c.attempts + excluded.attempts,
         failed = c.failed + excluded.failed, finished = c.finished + excluded.finished, died = c.died + excluded.died,
         waited = c.waited + excluded.waited, late = c.late + excluded.late, refused = c.refused + excluded.refused
+), errors AS (
+    SELECT e.error ->> 'fingerprint' AS fingerprint, min(n.kind) AS kind, min(e.settled_at) AS first_at, max(e.settled_at) AS seen_at, count(*) AS times
+    FROM span s JOIN perdure.job_executions e ON e.settled_at >= s.since AND e.settled_at < s.until AND e.token IS NOT NULL
+        AND e.state <> 'completed' AND e.error ->> 'fingerprint' <> ''
+    JOIN perdure.lanes n ON n.lane = e.lane GROUP BY 1 ORDER BY count(*) DESC LIMIT 100
+), noted AS (
+    INSERT INTO perdure.known_errors AS k (fingerprint, kind, first_at, seen_at, times)
+    SELECT fingerprint, kind, first_at, seen_at, times FROM errors
+    ON CONFLICT (fingerprint) DO UPDATE SET seen_at = greatest(k.seen_at, excluded.seen_at),
+        first_at = CASE WHEN k.seen_at < excluded.first_at - interval '30 days' THEN excluded.first_at ELSE k.first_at END,
+        times = CASE WHEN k.seen_at < excluded.first_at - interval '30 days' THEN excluded.times
+            WHEN excluded.first_at < k.first_at + interval '10 minutes' THEN k.times + excluded.times ELSE k.times END
 )
 UPDATE perdure.alert_watch SET counted_to = span.until FROM span;
 
@@ -61,9 +73,20 @@ WHERE c.minute > coalesce(:now::timestamptz, now()) - interval '10 minutes' AND 
 SELECT c.queue, sum(c.enqueued)::bigint AS enqueued, sum(c.finished)::bigint AS finished FROM perdure.alert_counts c
 WHERE c.minute > coalesce(:now::timestamptz, now()) - interval '15 minutes' AND c.queue <> '' GROUP BY 1;
 
+-- name: new_errors(most)
+-- Errors that first came within the last hour, and how often they came in their first ten minutes.
+SELECT k.fingerprint AS name, k.times AS count FROM perdure.known_errors k WHERE k.first_at > now() - interval '1 hour'
+ORDER BY k.times DESC, k.fingerprint LIMIT :most;
+
+-- name: short_lives(most)
+-- Workers of each host that ended in the last 15 minutes and had lived less than five.
+SELECT w.host AS name, count(*) AS count FROM perdure.workers w
+WHERE w.stopped_at > now() - interval '15 minutes' AND w.stopped_at < w.started_at + interval '5 minutes'
+GROUP BY w.host ORDER BY 2 DESC, 1 LIMIT :most;
+
 -- name: vitals(overdue_s, most)
 -- How the parts stand that no other reading tells of: old letters, lost workers, late evacuations and snapshots, overdue jobs, children of
--- dead letters, connections.
+-- dead letters, restores that came to nothing, the model in force, connections.
 SELECT extract(epoch FROM now() - (SELECT min(d.dead_at) FROM perdure.dead_letter_queue d))::float8 AS oldest_letter_s,
     (SELECT count(*) FROM (SELECT 1 FROM perdure.leases l WHERE l.deadline < now() - :overdue_s::float8 * interval '1 second' LIMIT :most) o) AS overdue,
     (SELECT count(*) FROM perdure.workers w WHERE w.state = 'dead' AND w.stopped_at > now() - interval '15 minutes') AS workers_lost,
@@ -71,6 +94,10 @@ SELECT extract(epoch FROM now() - (SELECT min(d.dead_at) FROM perdure.dead_lette
         WHERE w.state IN ('active', 'draining') AND w.evacuated_at IS NULL))::float8 AS evacuation_late_s,
     (SELECT extract(epoch FROM now() - greatest(p.newest_at, p.set_at) - p.every)::float8 FROM perdure.snapshot_policy p) AS snapshot_late_s,
     (SELECT extract(epoch FROM now() - p.newest_at)::float8 FROM perdure.snapshot_policy p) AS snapshot_age_s,
+    (SELECT extract(epoch FROM now() - coalesce(p.verified_at, p.set_at))::float8 FROM perdure.snapshot_policy p) AS snapshot_verified_age_s,
+    (SELECT count(*) FROM perdure.restores r
+        WHERE r.phase = 'broken' OR (r.phase = 'refused' AND r.ended_at > now() - interval '1 hour')) AS restores_failed,
+    (SELECT (m.facts -> 'quality' ->> 'error')::float8 FROM perdure.model_posts o JOIN perdure.models m ON m.id = o.champion) AS calibration_error,
     (SELECT count(*) FROM (SELECT 1 FROM perdure.dead_letter_queue q JOIN perdure.job_dependencies e ON e.parent_id = q.job_id
         JOIN perdure.blocked_jobs b ON b.job_id = e.child_id WHERE e.state = 'waiting' LIMIT :most) h) AS held,
     (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend') AS connections,
@@ -162,5 +189,8 @@ SELECT * FROM ended;
 -- name: sweep_alerts()
 -- Remove counts, messages and silences that nothing looks at any more.
 WITH counts AS (DELETE FROM perdure.alert_counts WHERE minute < now() - interval '7 hours'),
-    messages AS (DELETE FROM perdure.alert_messages WHERE created_at < now() - interval '7 days')
+    messages AS (DELETE FROM perdure.alert_messages WHERE created_at < now() - interval '7 days'),
+    errors AS (DELETE FROM perdure.known_errors k USING (
+        SELECT e.fingerprint, e.seen_at, row_number() OVER (ORDER BY e.seen_at DESC) AS place FROM perdure.known_errors e
+    ) old WHERE old.fingerprint = k.fingerprint AND (old.seen_at < now() - interval '30 days' OR old.place > 10000))
 DELETE FROM perdure.alert_silences WHERE expires_at < now() - interval '30 days';

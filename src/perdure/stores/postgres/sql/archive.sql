@@ -13,7 +13,7 @@ FROM perdure.installation i;
 -- alerts and their messages: a copy must not tell of what its original told. Nor are trained models, which belong to the workers they learnt from.
 SELECT p.name, p.columns, p.query, p.estimate
 FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p
-WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'minute_counts', 'levels', 'recent_counts', 'alerts', 'alert_messages', 'models', 'model_posts');
+WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'known_errors', 'minute_counts', 'levels', 'recent_counts', 'alerts', 'alert_messages', 'models', 'model_posts');
 
 -- name: columns()
 -- The columns of each table here.
@@ -59,6 +59,10 @@ ON CONFLICT (only_one) DO UPDATE SET every = excluded.every, keep = excluded.kee
 -- name: note_newest(at)
 -- Keep of when the newest automatic snapshot is.
 UPDATE perdure.snapshot_policy SET newest_at = :at WHERE newest_at IS DISTINCT FROM :at::timestamptz;
+
+-- name: note_verified()
+-- Keep that a snapshot was read again and found sound.
+UPDATE perdure.snapshot_policy SET verified_at = now() RETURNING verified_at;
 
 -- name: drop_policy()
 -- Have no more automatic snapshots taken.
