@@ -243,6 +243,15 @@ def test_what_fires_together_is_said_together_once_and_again_after_a_while() -> 
     assert again[0].id != said.messages[0].id
 
 
+def test_of_a_rule_that_nobody_here_knows_nothing_is_said() -> None:
+    """A newer program has led before, and its alert is over or still fires."""
+    over = {"state": AlertState.RESOLVED, "resolved_at": NOW, "told": AlertState.FIRING, "told_at": NOW}
+    for stranger in (firing("a", rule="PerdureOfTomorrow"), firing("a", rule="PerdureOfTomorrow", **over)):
+        said = notices([stranger, firing("a")], [], now=NOW, repeat=REPEAT)
+        assert [message.rule for message in said.messages] == ["PerdureHeadOfLineStuck"]
+        assert not notices(said.alerts, [], now=NOW + MINUTE, repeat=REPEAT).messages
+
+
 def test_the_same_thing_has_the_same_id() -> None:
     first, second = (notices([firing("a")], [], now=NOW, repeat=REPEAT).messages[0] for _ in range(2))
     assert first.id == second.id

@@ -1,6 +1,7 @@
 """Alerts on a real database: facts are counted once, alerts fire and end, messages leave once, silences are kept."""
 
 import re
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ import pytest
 
 from perdure.domain.alerts import RULES, AlertState, Message, Severity, Step
 from perdure.domain.errors import InvalidOption, NotFound, NotifierFailed
-from perdure.runtime.alerting import DOWN, Alerting, Outage, channels_of
+from perdure.runtime import beside
+from perdure.runtime.alerting import DOWN, RISKS_LAST_S, Alerting, Outage, channels_of
 from perdure.runtime.beside import stores_beside
 from perdure.runtime.settings import Settings
 from perdure.services.alerts import Manner, Send, Silencing, Watch, trial
@@ -320,7 +322,7 @@ async def test_errors_that_have_not_come_for_a_month_are_forgotten(
     system: System, alerts: PostgresAlerts
 ) -> None:
     await system.sql.execute(
-        "INSERT INTO perdure.known_errors SELECT 'fp-' || n, 'app.work', now(), now() - n * interval '1 second', 1 FROM generate_series(1, 10010) n"
+        "INSERT INTO perdure.known_errors SELECT 'fp-' || n, now(), now() - n * interval '1 second', 1 FROM generate_series(1, 10010) n"
     )
     await system.sql.execute(
         "UPDATE perdure.known_errors SET seen_at = now() - interval '31 days' WHERE fingerprint = 'fp-1'"
@@ -349,9 +351,28 @@ async def test_the_leader_tells_of_stores_that_are_down_and_of_failures_to_come(
     assert ("PerdureWorkerFailureLikely", "w2") not in found
 
 
-async def test_a_store_that_answers_is_up(redis_url: str) -> None:
+@pytest.mark.parametrize(("status", "is_up"), [(200, True), (500, False)])
+async def test_a_store_that_answers_is_up(redis_url: str, status: int, is_up: bool) -> None:
     assert await stores_beside(Settings()) == {}
-    assert await stores_beside(Settings.model_validate({"redis_url": redis_url})) == {"redis": True}
+    with http_receiver(status) as receiver:
+        there = {"redis_url": redis_url, "qdrant_url": receiver.address, "qdrant_api_key": "k"}
+        assert await stores_beside(Settings.model_validate(there)) == {"redis": True, "qdrant": is_up}
+
+
+async def test_a_store_that_hangs_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "WITHIN_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert await stores_beside(Settings.model_validate({"qdrant_url": url})) == {"qdrant": False}
+
+
+async def test_predictions_are_forgotten_when_none_follow(system: System, alerts: PostgresAlerts) -> None:
+    await system.sql.execute(MODEL_IN_FORCE, 0.1)
+    alerting = Alerting(Settings(), alerts)
+    alerting.note_risks({"w1": 0.9})
+    alerting._risks_at -= RISKS_LAST_S
+    await alerting.look()
+    assert "PerdureWorkerFailureLikely" not in {alert.rule for alert in await alerts.alerts()}
 
 
 def test_an_outage_is_told_after_its_time_and_its_end_if_it_was_told() -> None:

@@ -42,6 +42,7 @@ async def test_a_slot_is_held_once_whatever_a_statement_does(store: Store) -> No
         (BODY, (3, 1, "{}", 0, "", 31)),
         (LEASE, (0, None, None)),
         (LEASE, (1, "key without a slot", None)),
+        (AVAILABLE, (new_id(), 0, 1, 4)),
         ("INSERT INTO perdure.job_dependencies (child_id, parent_id) SELECT $1::uuid, $1", (new_id(),)),
     ],
 )
@@ -74,14 +75,6 @@ async def test_a_key_stands_with_its_states_and_a_limit_with_its_key(store: Stor
         (None, None, "d", 3): 1,
         (None, None, None, None): 2,
     }
-
-
-async def test_there_are_four_bands_whatever_priority_and_suspicion_are(store: Store) -> None:
-    (row,) = await store.sql("""
-        SELECT array_agg(DISTINCT perdure.band_of(p::smallint, s::smallint) ORDER BY perdure.band_of(p::smallint, s::smallint)) AS bands
-        FROM generate_series(-2, 9) p, generate_series(-1, 5) s
-    """)
-    assert row["bands"] == [0, 1, 2, 3]
 
 
 async def test_a_job_is_in_a_table_once(store: Store) -> None:

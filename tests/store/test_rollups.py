@@ -76,6 +76,7 @@ async def test_a_span_that_ends_with_a_minute_is_told_from_the_counts_to_its_end
     end = await system.sql.fetchval("SELECT max(minute) + interval '1 minute' FROM perdure.minute_counts")
     for until, last in ((end, (5, 7)), (end + MINUTE / 2, (0, 0))):
         view = await Activity(PostgresActivity(system.database)).throughput(HOUR, as_of=until)
+        assert view.complete
         assert [(m.enqueued, m.completed) for m in view.minutes[:-1]] == [(5, 7)] * len(view.minutes[:-1])
         assert (view.minutes[-1].enqueued, view.minutes[-1].completed) == last, (
             "what is not over is not counted so"

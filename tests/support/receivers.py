@@ -20,18 +20,21 @@ class Receiver:
 
 @contextmanager
 def http_receiver(*statuses: int) -> Iterator[Receiver]:
-    """An HTTP server that takes what is posted."""
+    """An HTTP server that takes what it is sent, and answers."""
     receiver = Receiver(statuses=list(statuses))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.got.append((self.path, headers, body))
             self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
             self.send_header("location", "http://127.0.0.1:1/elsewhere")
             self.send_header("content-length", "0")
             self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: Any) -> None:
             pass

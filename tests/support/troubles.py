@@ -2,7 +2,7 @@
 
 BRIEF_LIVES = """
     INSERT INTO perdure.workers (id, name, host, pid, type, queues, kinds, labels, capacity, processes, version, state, started_at, stopped_at)
-    SELECT gen_random_uuid(), 'brief-' || n, 'here', n, 'w', '{}', '{}', '{}', 1, 1, '1', 'stopped', now() - interval '2 minutes', now()
+    SELECT gen_random_uuid(), 'brief-' || n, 'here', n, 'w', '{}', '{}', '{}', 1, 1, '1', 'dead', now() - interval '2 minutes', now()
     FROM generate_series(1, 4) n
 """
 REFUSED_RESTORE = """
@@ -10,7 +10,7 @@ REFUSED_RESTORE = """
     SELECT now(), now(), now(), pg_current_snapshot(), gen_random_uuid(), 'refused', 'moment', 'ada', '', '{}', '{}'
 """
 OVERDUE_SNAPSHOT = (
-    "INSERT INTO perdure.snapshot_policy (every, keep, set_by, set_at, verified_at)"
+    "INSERT INTO perdure.snapshot_policy (every, keep, set_by, set_at, unverified_since)"
     " VALUES ('1 hour', 1, 'ada', now() - interval '2 hours', now() - interval '8 days')"
 )
 MODEL_IN_FORCE = """

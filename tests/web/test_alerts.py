@@ -126,7 +126,7 @@ async def everything_exported(system: System, database_url: str) -> str:
     alerts = PostgresAlerts(system.database)
     await alerts.keep(Step(alerts=(), forgotten=(), fired=(), resolved=()), {"slack": [trial()]})
     await system.sql.execute("UPDATE perdure.alert_messages SET tries = 2, error = 'refused'")
-    await system.sql.execute("INSERT INTO perdure.known_errors VALUES ('fp', 'app.work', now(), now(), 12)")
+    await system.sql.execute("INSERT INTO perdure.known_errors VALUES ('fp', now(), now(), 12)")
     for statement in (BRIEF_LIVES, REFUSED_RESTORE, OVERDUE_SNAPSHOT):
         await system.sql.execute(statement)
     await system.sql.execute(MODEL_IN_FORCE, 0.3)

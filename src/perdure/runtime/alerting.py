@@ -26,6 +26,8 @@ from perdure.stores.notifying.webhook import Webhook
 from perdure.stores.postgres.alerts import PostgresAlerts
 
 SWEEP_S = 600.0
+RISKS_LAST_S = 60.0
+"""Predictions are forgotten when no look after the workers' health has followed for so long."""
 DOWN = BY_NAME["PerdurePostgresDown"]
 
 log = structlog.get_logger("perdure.alerts")
@@ -65,6 +67,7 @@ class Alerting:
         )
         self._settings = settings
         self._risks: tuple[tuple[str, float], ...] = ()
+        self._risks_at = 0.0
         self._watch = Watch(alerts, self._manner, more=self._with_more)
         self._send = Send(alerts, self._channels)
         self._outages = {name: Outage() for name in self._channels}
@@ -73,11 +76,13 @@ class Alerting:
     def note_risks(self, risks: Mapping[str, float]) -> None:
         """How likely each living worker fails, as the look after their health has found."""
         self._risks = tuple(risks.items())
+        self._risks_at = asyncio.get_running_loop().time()
 
     async def _with_more(self, facts: Facts) -> Facts:
         beside = await stores_beside(self._settings)
         down = frozenset(name for name, answers in beside.items() if not answers)
-        return replace(facts, risks=self._risks, stores_down=down)
+        is_fresh = asyncio.get_running_loop().time() - self._risks_at < RISKS_LAST_S
+        return replace(facts, risks=self._risks if is_fresh else (), stores_down=down)
 
     async def look(self) -> None:
         """One look. Raises Unavailable."""

@@ -117,13 +117,13 @@ class Perdure:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
         return self._plainly.prepare(kind, *args, **kwargs)
 
-    def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
+    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store a job durably; it runs as soon as a worker has room.
 
         Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
         unknown or nothing was stored: the same call with the same `id` may be repeated.
         """
-        return self._plainly.enqueue(kind, *args, **kwargs)
+        return await self._plainly.enqueue(kind, *args, **kwargs)
 
     def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """As `enqueue`, for code that is not async."""

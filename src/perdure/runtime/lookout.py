@@ -13,6 +13,7 @@ from perdure.ports import Lineage
 from perdure.services.guard import Guard
 
 BETWEEN_LOOKS_S = 2.0
+HEAP = 1_000
 
 log = structlog.get_logger("perdure.guard")
 
@@ -37,9 +38,15 @@ class Lookout:
             raise self._guard.broken
 
     def note(self, ids: Sequence[UUID]) -> None:
-        """Remember what was stored, and look when it is time."""
+        """Remember what was stored, and look when it is time.
+
+        It is handed to the guard in heaps, for a single enqueue feels every call; at once while the guard looks, which may be
+        about to tell of what is missing.
+        """
         self._stored += ids
-        if monotonic() >= self._next and self._looking is None:
+        if self._looking is not None or len(self._stored) >= HEAP:
+            self._hand_over()
+        elif monotonic() >= self._next:
             self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
@@ -62,10 +69,13 @@ class Lookout:
             self._looking = None
             self._next = monotonic() + BETWEEN_LOOKS_S
 
-    async def _look_once(self) -> None:
-        known = self._guard.broken is not None
+    def _hand_over(self) -> None:
         stored, self._stored = self._stored, []
         self._guard.note(stored)
+
+    async def _look_once(self) -> None:
+        known = self._guard.broken is not None
+        self._hand_over()
         try:
             with suppress(Unavailable):
                 await self._guard.look()

@@ -121,8 +121,7 @@ class DatabaseProducer:
         opened = (place and place.opened) or await self._open()
         opened.lookout.require()
         answer = await opened.enqueue.one(job.job, on_duplicate=job.on_duplicate)
-        if answer.disposition is Disposition.CREATED:
-            opened.lookout.note((answer.job_id,))
+        opened.lookout.note((answer.job_id,) if answer.disposition is Disposition.CREATED else ())
         return answer
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
+
 from perdure.domain.errors import InvalidOption, Unavailable
+from perdure.runtime.locating import running_database
 from perdure.runtime.settings import Settings
 from perdure.runtime.wiring import connected
 from perdure.services.snapshot import Snapshots
@@ -47,9 +50,12 @@ class AutomaticReport:
 async def note_verified(settings: Settings) -> bool:
     """Keep in the database that a snapshot was found sound; false where it cannot be told so, which harms no snapshot."""
     try:
-        async with connected(settings, application_name="perdure snapshot", redis=False) as stores:
-            return await PostgresPolicy(stores.database, schema=settings.schema).note_verified()
-    except Unavailable:
+        async with (
+            running_database(settings) as found,
+            connected(found, application_name="perdure snapshot", redis=False) as stores,
+        ):
+            return await PostgresPolicy(stores.database, schema=found.schema).note_verified()
+    except (Unavailable, asyncpg.InsufficientPrivilegeError):
         return False
 
 

@@ -146,7 +146,10 @@ class Watch:
         evacuated: Sequence[WorkerId] = ()
         if self._care.evacuates:
             evacuated = await self._evacuate(living, predictions, sick - spared)
-        risks = {one.worker.name: predictions[one.worker.id].probability for one in living}
+        risks: dict[str, float] = {}
+        for one in living:  # of workers that share a name the worst is told
+            risk = predictions[one.worker.id].probability
+            risks[one.worker.name] = max(risk, risks.get(one.worker.name, 0.0))
         return WatchReport(looked_at=len(living), sick=sorted(sick), evacuated=evacuated, risks=risks)
 
     async def _evacuate(

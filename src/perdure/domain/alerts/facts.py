@@ -57,7 +57,7 @@ class Facts:
     """How things stand; the counts of attempts, jobs and dead letters are of the last 10 minutes unless they say otherwise.
 
     `held`: jobs that wait for a dead letter. `new_errors`: fingerprints that first came within the hour, with how often they
-    came in their first 10 minutes. `short_lives`: hosts with the workers that ended in the last 15 minutes and had lived
+    came in their first 10 minutes. `short_lives`: hosts with the workers that died in the last 15 minutes and had lived
     less than five. `risks`: workers with the probability that they fail within the horizon. `stores_down`: stores beside
     PostgreSQL that are set up and do not answer.
     """

@@ -55,7 +55,10 @@ def notices(
     due: list[Alert] = []
     after: list[Alert] = []
     for alert in alerts:
-        if not _is_due(alert, now, repeat):
+        if alert.rule not in BY_NAME:
+            # Of a newer program that led before, or of a rule that is no more: nobody here knows what to say of it.
+            after.append(replace(alert, told=alert.state, told_at=now))
+        elif not _is_due(alert, now, repeat):
             after.append(alert)
         elif any(silence.covers(alert, now) for silence in silences):
             # A resolved alert of which nothing was to be said is done with; a firing one is told when the silence ends.

@@ -37,7 +37,7 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A condition that holds: for which queue, kind, table or channel (none: for the whole), and the number behind it."""
+    """A condition that holds: for which queue, kind, host, worker, error, table or channel (none: for the whole), and the number behind it."""
 
     target: str = ""
     value: float = 0.0

@@ -40,9 +40,23 @@ class PostgresActivity:
 
     async def throughput(self, since: datetime, until: datetime, *, budget: timedelta) -> ThroughputView:
         """Whole minutes from the counts that the leader keeps, the rest from the history itself."""
-        notes = []
+        notes: list[str] = []
         counted = await self._counted(since, until)
         begun, since = since, max(since, max(counted) + MINUTE) if counted else since
+        ended, enqueued = await self._counts(since, until, budget, notes) if since < until else ({}, {})
+        minutes = []
+        at = minute_of(begun)
+        while at < until:
+            row = ended.get(at)
+            counts = {name: row[name] for name in ("completed", "failed", "other")} if row else {}
+            minutes.append(counted.get(at) or Minute(at=at, enqueued=enqueued.get(at, 0), **counts))
+            at += MINUTE
+        return ThroughputView(minutes=tuple(minutes), complete=not notes, note="; ".join(notes))
+
+    async def _counts(
+        self, since: datetime, until: datetime, budget: timedelta, notes: list[str]
+    ) -> tuple[dict[datetime, asyncpg.Record], dict[datetime, int]]:
+        """What ended and what came in each minute, by the history; `notes` gets what was not counted in time."""
         ended: dict[datetime, asyncpg.Record] = {}
         enqueued: dict[datetime, int] = {}
         try:
@@ -56,14 +70,7 @@ class PostgresActivity:
             }
         except asyncpg.QueryCanceledError:
             notes.append("jobs enqueued: not counted within the time budget")
-        minutes = []
-        at = minute_of(begun)
-        while at < until:
-            row = ended.get(at)
-            counts = {name: row[name] for name in ("completed", "failed", "other")} if row else {}
-            minutes.append(counted.get(at) or Minute(at=at, enqueued=enqueued.get(at, 0), **counts))
-            at += MINUTE
-        return ThroughputView(minutes=tuple(minutes), complete=not notes, note="; ".join(notes))
+        return ended, enqueued
 
     async def _counted(self, since: datetime, until: datetime) -> dict[datetime, Minute]:
         """The minutes from the beginning of the span on that are counted without a gap; none when its first one is not."""

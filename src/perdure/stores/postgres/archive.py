@@ -79,11 +79,8 @@ class PostgresPolicy:
         await self._database.fetch(self._sql["note_newest"], at)
 
     async def note_verified(self) -> bool:
-        """Keep that a snapshot was read again and found sound; false where the role may not, or no automatic ones are wanted."""
-        try:
-            return bool(await self._database.fetch(self._sql["note_verified"]))
-        except asyncpg.InsufficientPrivilegeError:
-            return False
+        """Keep that a snapshot was read again and found sound; false where no automatic ones are wanted. Raises InsufficientPrivilegeError."""
+        return bool(await self._database.fetch(self._sql["note_verified"]))
 
     async def drop(self) -> bool:
         """Have no more taken; false when none were wanted."""

@@ -37,7 +37,7 @@ GRANT INSERT, UPDATE, DELETE ON perdure.available_jobs, perdure.parked_jobs, per
     perdure.alert_messages, perdure.alert_silences,
     perdure.models, perdure.followed_advice TO perdure_worker;
 GRANT UPDATE ON perdure.model_posts TO perdure_worker; -- the leader trains, promotes and rolls back
-GRANT UPDATE (newest_at, verified_at) ON perdure.snapshot_policy TO perdure_worker; -- the leader takes automatic snapshots
+GRANT UPDATE (newest_at, unverified_since) ON perdure.snapshot_policy TO perdure_worker; -- the leader takes automatic snapshots
 GRANT INSERT ON perdure.job_executions, perdure.job_events TO perdure_worker;
 GRANT INSERT (name) ON perdure.queues TO perdure_worker; -- a queue is known once it is served; its settings are the owner's
 GRANT INSERT, DELETE ON perdure.worker_history TO perdure_worker; -- the leader forgets what is past the retention

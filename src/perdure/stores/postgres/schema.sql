@@ -101,6 +101,7 @@ CREATE TABLE perdure.available_jobs (
     suspicion smallint NOT NULL DEFAULT 0,
     gated boolean NOT NULL DEFAULT false,
     returned_key text NOT NULL DEFAULT ''::text,
+    CONSTRAINT available_jobs_band_check CHECK (((band >= 0) AND (band <= 3))),
     CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
 
@@ -299,7 +300,6 @@ CREATE TABLE perdure.jobs_default PARTITION OF perdure.jobs DEFAULT;
 
 CREATE TABLE perdure.known_errors (
     fingerprint text NOT NULL,
-    kind text NOT NULL,
     first_at timestamp with time zone NOT NULL,
     seen_at timestamp with time zone NOT NULL,
     times bigint NOT NULL,
@@ -560,7 +560,7 @@ CREATE TABLE perdure.snapshot_policy (
     set_by text NOT NULL,
     set_at timestamp with time zone NOT NULL DEFAULT now(),
     newest_at timestamp with time zone,
-    verified_at timestamp with time zone,
+    unverified_since timestamp with time zone NOT NULL DEFAULT now(),
     CONSTRAINT snapshot_policy_every_check CHECK ((every >= '00:01:00'::interval)),
     CONSTRAINT snapshot_policy_keep_check CHECK ((keep >= 1)),
     CONSTRAINT snapshot_policy_only_one_check CHECK (only_one),

@@ -19,7 +19,6 @@ from perdure.ports.execution_memory import DIMENSIONS
 
 CALL_WITHIN_S = 30.0
 CONNECT_WITHIN_S = 3.0
-ANSWERS_WITHIN_S = 1.0
 KEYWORDS = ("kind", "queue", "outcome", "worker", "fingerprint", "job_id")
 NOT_FOUND = 404
 Json = dict[str, Any]
@@ -132,16 +131,6 @@ def _payload(context: ExecutionContext) -> Json:
     if payload["resolved"] is None:
         del payload["resolved"]
     return payload
-
-
-async def answers(url: str, *, api_key: str = "") -> bool:
-    """Whether a Qdrant answers there now."""
-    headers = {"api-key": api_key} if api_key else {}
-    async with httpx.AsyncClient(headers=headers, timeout=ANSWERS_WITHIN_S, trust_env=False) as http:
-        try:
-            return (await http.get(f"{url.rstrip('/')}/collections")).is_success
-        except httpx.HTTPError:
-            return False
 
 
 def _context(point: Mapping[str, Any]) -> ExecutionContext:

@@ -109,13 +109,12 @@ class Link:
 
 
 async def answers(redis_url: str) -> bool:
-    """Whether the server answers now."""
+    """Whether the server answers."""
     try:
-        async with asyncio.timeout(TIMEOUT_S), _client(redis_url, timeout=TIMEOUT_S) as redis:
-            await redis.ping()
+        async with _client(redis_url, timeout=TIMEOUT_S) as redis:
+            return bool(await redis.ping())
     except (*LOST, RedisUnavailable):
         return False
-    return True
 
 
 def _client(redis_url: str, *, timeout: float | None) -> Redis:

@@ -104,7 +104,7 @@ def runbook(rule: str, target: str = "") -> None:
     rule
         Name of the alert.
     target
-        The queue, kind, table or channel that it is about; its name is filled in.
+        The queue, kind, host, worker, fingerprint, table or channel that it is about; its name is filled in.
     """
     from perdure.surfaces.runbooks import markdown
 
@@ -129,7 +129,7 @@ async def silence(
     rule
         Name of an alert, or `*` for all.
     target
-        Only about this queue, kind, table or channel.
+        Only about this queue, kind, host, worker, fingerprint, table or channel.
     lasts
         How long, such as `2h`; at most 30 days.
     """

@@ -50,7 +50,7 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
         text = "Age of the newest automatic snapshot."
         yield _gauge("perdure_snapshot_age_seconds", text, "", [((), vitals.snapshot_age_s)])
     if vitals.snapshot_verified_age_s is not None:
-        text = "How long ago a snapshot was read again and found sound; where none was, since automatic ones are wanted."
+        text = "How long no snapshot has been read again and found sound."
         yield _gauge(
             "perdure_snapshot_verified_age_seconds", text, "", [((), vitals.snapshot_verified_age_s)]
         )
@@ -58,7 +58,7 @@ def of_vitals(vitals: Vitals, status: StatusView) -> Iterable[Metric]:
     text = "Errors that first came within the last hour, by how often they came in their first ten minutes."
     yield _gauge("perdure_new_errors", text, "fingerprint", errors)
     lives = [((host,), float(workers)) for host, workers in vitals.short_lives]
-    text = "Workers of a host that ended in the last 15 minutes and had lived less than five."
+    text = "Workers of a host that were declared dead in the last 15 minutes and had lived less than five."
     yield _gauge("perdure_workers_short_lived", text, "host", lives)
     held = [(("dead_parent",), float(vitals.held))]
     yield _gauge("perdure_flow_blocked", "Jobs that wait for what will not come by itself.", "reason", held)

@@ -31,13 +31,12 @@ WITH mark AS (
         failed = c.failed + excluded.failed, finished = c.finished + excluded.finished, died = c.died + excluded.died,
         waited = c.waited + excluded.waited, late = c.late + excluded.late, refused = c.refused + excluded.refused
 ), errors AS (
-    SELECT e.error ->> 'fingerprint' AS fingerprint, min(n.kind) AS kind, min(e.settled_at) AS first_at, max(e.settled_at) AS seen_at, count(*) AS times
+    SELECT e.error ->> 'fingerprint' AS fingerprint, min(e.settled_at) AS first_at, max(e.settled_at) AS seen_at, count(*) AS times
     FROM span s JOIN perdure.job_executions e ON e.settled_at >= s.since AND e.settled_at < s.until AND e.token IS NOT NULL
-        AND e.state <> 'completed' AND e.error ->> 'fingerprint' <> ''
-    JOIN perdure.lanes n ON n.lane = e.lane GROUP BY 1 ORDER BY count(*) DESC LIMIT 100
+        AND e.state <> 'completed' AND e.error ->> 'fingerprint' <> '' GROUP BY 1 ORDER BY count(*) DESC LIMIT 100
 ), noted AS (
-    INSERT INTO perdure.known_errors AS k (fingerprint, kind, first_at, seen_at, times)
-    SELECT fingerprint, kind, first_at, seen_at, times FROM errors
+    INSERT INTO perdure.known_errors AS k (fingerprint, first_at, seen_at, times)
+    SELECT fingerprint, first_at, seen_at, times FROM errors
     ON CONFLICT (fingerprint) DO UPDATE SET seen_at = greatest(k.seen_at, excluded.seen_at),
         first_at = CASE WHEN k.seen_at < excluded.first_at - interval '30 days' THEN excluded.first_at ELSE k.first_at END,
         times = CASE WHEN k.seen_at < excluded.first_at - interval '30 days' THEN excluded.times
@@ -79,9 +78,9 @@ SELECT k.fingerprint AS name, k.times AS count FROM perdure.known_errors k WHERE
 ORDER BY k.times DESC, k.fingerprint LIMIT :most;
 
 -- name: short_lives(most)
--- Workers of each host that ended in the last 15 minutes and had lived less than five.
+-- Workers of each host that were declared dead in the last 15 minutes and had lived less than five.
 SELECT w.host AS name, count(*) AS count FROM perdure.workers w
-WHERE w.stopped_at > now() - interval '15 minutes' AND w.stopped_at < w.started_at + interval '5 minutes'
+WHERE w.state = 'dead' AND w.stopped_at > now() - interval '15 minutes' AND w.stopped_at < w.started_at + interval '5 minutes'
 GROUP BY w.host ORDER BY 2 DESC, 1 LIMIT :most;
 
 -- name: vitals(overdue_s, most)
@@ -94,7 +93,7 @@ SELECT extract(epoch FROM now() - (SELECT min(d.dead_at) FROM perdure.dead_lette
         WHERE w.state IN ('active', 'draining') AND w.evacuated_at IS NULL))::float8 AS evacuation_late_s,
     (SELECT extract(epoch FROM now() - greatest(p.newest_at, p.set_at) - p.every)::float8 FROM perdure.snapshot_policy p) AS snapshot_late_s,
     (SELECT extract(epoch FROM now() - p.newest_at)::float8 FROM perdure.snapshot_policy p) AS snapshot_age_s,
-    (SELECT extract(epoch FROM now() - coalesce(p.verified_at, p.set_at))::float8 FROM perdure.snapshot_policy p) AS snapshot_verified_age_s,
+    (SELECT extract(epoch FROM now() - p.unverified_since)::float8 FROM perdure.snapshot_policy p) AS snapshot_verified_age_s,
     (SELECT count(*) FROM perdure.restores r
         WHERE r.phase = 'broken' OR (r.phase = 'refused' AND r.ended_at > now() - interval '1 hour')) AS restores_failed,
     (SELECT (m.facts -> 'quality' ->> 'error')::float8 FROM perdure.model_posts o JOIN perdure.models m ON m.id = o.champion) AS calibration_error,

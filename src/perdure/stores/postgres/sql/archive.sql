@@ -13,7 +13,7 @@ FROM perdure.installation i;
 -- alerts and their messages: a copy must not tell of what its original told. Nor are trained models, which belong to the workers they learnt from.
 SELECT p.name, p.columns, p.query, p.estimate
 FROM perdure.saved_parts(:era, :base::text::pg_snapshot, :base_at::timestamptz) p
-WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'known_errors', 'minute_counts', 'levels', 'recent_counts', 'alerts', 'alert_messages', 'models', 'model_posts');
+WHERE p.name NOT IN ('worker_samples', 'alert_watch', 'alert_counts', 'minute_counts', 'levels', 'recent_counts', 'alerts', 'alert_messages', 'models', 'model_posts');
 
 -- name: columns()
 -- The columns of each table here.
@@ -62,7 +62,7 @@ UPDATE perdure.snapshot_policy SET newest_at = :at WHERE newest_at IS DISTINCT F
 
 -- name: note_verified()
 -- Keep that a snapshot was read again and found sound.
-UPDATE perdure.snapshot_policy SET verified_at = now() RETURNING verified_at;
+UPDATE perdure.snapshot_policy SET unverified_since = now() RETURNING unverified_since;
 
 -- name: drop_policy()
 -- Have no more automatic snapshots taken.
