@@ -213,7 +213,8 @@ async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connec
     columns = [
         f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("lane", "band", "rank", "job_id")
     ]
-    plan = await plan_of(filled, "dispatch", "claim_places", *columns, f"'{WORKER}'", "1", "false", "5000")
+    terms = f"'{WORKER}'", "1", "false", "5000", f"'\\x{tokens(100).hex()}'"
+    plan = await plan_of(filled, "dispatch", "claim_places", *columns, *terms)
     assert plan.scanned == set()
     assert {"available_jobs_claim", "available_jobs_pkey"} & plan.indexes
     assert plan.rows_of("available_jobs") <= 300

@@ -226,6 +226,7 @@ class PostgresDispatch:
                 [place.rank for place in places],
                 [place.job_id for place in places],
                 *self._terms(claimer),
+                tokens(len(places)),
             )
             gated = [row for row in rows if row["token"] is None]
             if gated:

@@ -73,9 +73,9 @@ WHERE h.gated ORDER BY h.rank, h.job_id LIMIT :most;
 -- from: available   to: running, available
 SELECT * FROM perdure.claim_gated(:job_ids, :most, :worker_id, :process, :isolated, :grace_ms) ORDER BY rank, job_id;
 
--- name: claim_places(lanes, bands, ranks, job_ids, worker_id, process, isolated, grace_ms)
+-- name: claim_places(lanes, bands, ranks, job_ids, worker_id, process, isolated, grace_ms, tokens)
 -- Lease exactly these jobs, of those still available: the confirmation of what Redis handed out. Gated ones are named with
--- a null token.
+-- a null token; the tokens of the others come with the call, as those of `claim` do.
 -- from: available   to: running
 WITH found AS MATERIALIZED (
     SELECT w.*
@@ -91,7 +91,7 @@ WITH found AS MATERIALIZED (
     RETURNING *
 ), bodies AS MATERIALIZED (
     SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
-        gen_random_uuid() AS token
+        encode(substr(:tokens::bytea, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
     FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
 ), leased AS (
     INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
