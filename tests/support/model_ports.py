@@ -303,8 +303,15 @@ class ModelDatabase:
         return self._taken(heads, **terms)
 
     def _claim_places(
-        self, lanes: list[int], bands: list[int], ranks: list[int], job_ids: list[UUID], **terms: Any
+        self,
+        lanes: list[int],
+        bands: list[int],
+        ranks: list[int],
+        job_ids: list[UUID],
+        tokens: bytes,
+        **terms: Any,
     ) -> list[Row]:
+        assert len(tokens) == TOKEN_BYTES * len(job_ids)
         places = set(map(Place, lanes, bands, ranks, job_ids))
         may = self._store.may_claim(terms["worker_id"])
         heads = [job for job in self._store.standing(job_ids) if may and self._store.place(job) in places]
