@@ -54,7 +54,8 @@ async def test_a_warning_about_a_worker_in_the_shadow_is_told_and_not_acted_upon
     assert await system.count("job_events", "event = 'worker_sick' AND (detail ->> 'shadow')::boolean") == 1
     report = await watch_of(system, evacuates=True).run_once()
     assert (report.looked_at, report.sick, report.evacuated) == (3, [decaying], (decaying,))
-    assert report.risks["decaying"] > 0.9 > 0.1 > max(report.risks["healthy"], report.risks["sound"])
+    assert report.risks["decaying"] > 0.9
+    assert max(report.risks["healthy"], report.risks["sound"]) < 0.1
 
 
 async def tells(system: System, worker_id: UUID, *, leak: float = 0.0, count: int = 40) -> None:
