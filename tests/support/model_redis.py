@@ -188,6 +188,10 @@ class ModelClient:
     async def delete(self, *keys: str) -> Any:
         return await self._via(lambda: self._server.delete(*keys))
 
+    async def ping(self) -> bool:
+        answer: bool = await self._via(lambda: True)
+        return answer
+
     async def info(self, section: str) -> dict[str, str]:
         answer: dict[str, str] = await self._via(lambda: {"redis_version": "7.4.0"})
         return answer

@@ -111,8 +111,11 @@ class Link:
 async def answers(redis_url: str) -> bool:
     """Whether the server answers."""
     try:
-        async with _client(redis_url, timeout=TIMEOUT_S) as redis:
+        redis = _client(redis_url, timeout=TIMEOUT_S)
+        try:
             return bool(await redis.ping())
+        finally:
+            await redis.aclose()
     except (*LOST, RedisUnavailable):
         return False
 
