@@ -12,11 +12,12 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from perdure.domain.alerts import RULES, AlertState, Message, Severity, Step
+from perdure.domain.alerts import BY_NAME, RULES, AlertState, Message, Severity, Step
 from perdure.domain.errors import InvalidOption, NotFound, NotifierFailed
 from perdure.runtime import beside
 from perdure.runtime.alerting import DOWN, RISKS_LAST_S, Alerting, Outage, channels_of
 from perdure.runtime.beside import stores_beside
+from perdure.runtime.saving import note_verified
 from perdure.runtime.settings import Settings
 from perdure.services.alerts import Manner, Send, Silencing, Watch, trial
 from perdure.services.snapshot import Snapshots
@@ -30,7 +31,7 @@ from perdure.stores.postgres.archive import PostgresArchive
 from perdure.stores.postgres.connections import DedicatedDatabase
 from tests.support.receivers import http_receiver, mail_receiver
 from tests.support.system import System, failure, system_on
-from tests.support.troubles import MODEL_IN_FORCE
+from tests.support.troubles import MODEL_IN_FORCE, OVERDUE_SNAPSHOT
 
 SECRET = "0123456789abcdef"
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "alerts.md"
@@ -364,6 +365,19 @@ async def test_a_store_that_hangs_is_down(monkeypatch: pytest.MonkeyPatch) -> No
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert await stores_beside(Settings.model_validate({"qdrant_url": url})) == {"qdrant": False}
+
+
+async def test_a_snapshot_that_was_read_again_is_noted(
+    system: System, alerts: PostgresAlerts, database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.model_validate({"database_url": database_url})
+    assert not await note_verified(settings), "no automatic snapshots are wanted"
+    await system.sql.execute(OVERDUE_SNAPSHOT)
+    unverified = BY_NAME["PerdureSnapshotUnverified"].condition
+    assert unverified(await alerts.facts())
+    assert await note_verified(settings)
+    assert not unverified(await alerts.facts())
+    assert not await note_verified(Settings(data_dir=tmp_path)), "no server runs for this folder"
 
 
 async def test_predictions_are_forgotten_when_none_follow(system: System, alerts: PostgresAlerts) -> None:

@@ -14,6 +14,7 @@ from perdure.services.guard import Guard
 
 BETWEEN_LOOKS_S = 2.0
 HEAP = 1_000
+"""So many stored jobs are handed to the guard without waiting for the next look."""
 
 log = structlog.get_logger("perdure.guard")
 

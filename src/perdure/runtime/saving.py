@@ -48,7 +48,7 @@ class AutomaticReport:
 
 
 async def note_verified(settings: Settings) -> bool:
-    """Keep in the database that a snapshot was found sound; false where it cannot be told so, which harms no snapshot."""
+    """Keep in the database that a snapshot was found sound; false where no automatic ones are wanted or it cannot be told."""
     try:
         async with (
             running_database(settings) as found,
