@@ -27,7 +27,7 @@ from perdure.services.redacted import RedactedInsights
 from perdure.services.shared_memory import SharedMemory
 from perdure.stores.postgres.activity import PostgresActivity
 from perdure.stores.postgres.alerts import PostgresAlerts
-from perdure.stores.postgres.connections import Database, DedicatedDatabase, PooledDatabase, connect
+from perdure.stores.postgres.connections import Fetching, PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.evacuation import PostgresEvacuations
@@ -45,6 +45,7 @@ from perdure.stores.postgres.pressure import PostgresPressure
 from perdure.stores.postgres.requests import PostgresRequests
 from perdure.stores.postgres.samples import PostgresSamples
 from perdure.stores.postgres.shared_memory import PostgresSharedEntries
+from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from perdure.stores.postgres.vitals import PostgresVitals
 from perdure.stores.postgres.workers import PostgresWorkers
 
@@ -88,7 +89,7 @@ def wired(
     database: PooledDatabase,
     settings: Settings,
     dispatch: Dispatch | None = None,
-    singles: Database | None = None,
+    singles: Fetching | None = None,
 ) -> Stores:
     """The services on a database that is open already; single enqueues take `singles` where it is given."""
     schema = settings.schema
@@ -163,7 +164,7 @@ async def connected(
     await _check_schema(url, settings.schema, application_name)
     async with AsyncExitStack() as stack:
         database = await PooledDatabase.open(url, application_name=application_name, most=most)
-        singles = DedicatedDatabase(url, application_name=f"{application_name}: enqueues")
+        singles = SoleCallerDatabase(url, application_name=f"{application_name}: enqueues")
         for opened in (database, singles):
             stack.push_async_callback(opened.close)
         postgres = PostgresDispatch(database, schema=settings.schema)

@@ -49,12 +49,16 @@ BOUNDED_WAITS = {"lock_timeout": "2s"}
 than the server takes to find a deadlock (`deadlock_timeout`, a second)."""
 
 
-class Database(Protocol):
-    """Runs named statements; each call is a transaction of its own."""
+class Fetching(Protocol):
+    """Runs named statements one by one; each call is a transaction of its own."""
 
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
         """Run one statement and give its rows. Raises DatabaseUnavailable."""
         ...
+
+
+class Database(Fetching, Protocol):
+    """Runs named statements; each call is a transaction of its own."""
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
         """Run several statements in one transaction. Raises DatabaseUnavailable."""
@@ -128,7 +132,7 @@ class PooledDatabase:
     async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
         with translated(self._server):
             async with self._pool.acquire() as connection:
-                return await _repeated(connection, statement, values)
+                return await repeated(connection, statement, values)
 
     async def fetch_all(self, *calls: tuple[Statement, tuple[object, ...]]) -> list[list[asyncpg.Record]]:
         with translated(self._server), time_is_up() if calls[0][0].name == BOUNDED else nullcontext():
@@ -194,7 +198,7 @@ class DedicatedDatabase:
             try:
                 return await connection.fetch(statement.numbered(), *values)
             except TRY_AGAIN:
-                return await _repeated(connection, statement, values)
+                return await repeated(connection, statement, values)
         except Exception as error:
             ours = self._given_up(error)
             if ours is None:
@@ -225,7 +229,7 @@ class DedicatedDatabase:
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await _left(connection, within_s=2.0)
+            await left(connection, within_s=2.0)
         if self._leaving:
             await asyncio.wait(self._leaving)
 
@@ -248,7 +252,7 @@ class DedicatedDatabase:
         if isinstance(error, LOST) and self._connection is not None:
             connection, self._connection = self._connection, None
             if isinstance(error, TimeoutError):  # the driver has only begun to cancel the statement
-                leaving = asyncio.create_task(_left(connection, within_s=CANCEL_WITHIN_S))
+                leaving = asyncio.create_task(left(connection, within_s=CANCEL_WITHIN_S))
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
             else:
@@ -271,7 +275,7 @@ class DedicatedDatabase:
         return connection
 
 
-async def _left(connection: Connection, *, within_s: float) -> None:
+async def left(connection: Connection, *, within_s: float) -> None:
     """Close a connection once the server has cancelled what it ran, or cut it where the server does not answer in time."""
     try:
         await connection.close(timeout=within_s)
@@ -283,9 +287,10 @@ async def _as_it_is(connection: Lent) -> None:
     """In place of the driver's clean-up when a connection goes back, a round trip: nothing here changes a session."""
 
 
-async def _repeated(
+async def repeated(
     connection: Lent, statement: Statement, values: tuple[object, ...]
 ) -> list[asyncpg.Record]:
+    """Run a statement again that did nothing because of others, a few times if need be."""
     text = statement.numbered()
     for _ in range(REPEATS - 1):
         try:
@@ -298,12 +303,12 @@ async def _repeated(
 async def _together(
     connection: Lent, calls: tuple[tuple[Statement, tuple[object, ...]], ...]
 ) -> list[list[asyncpg.Record]]:
-    for left in reversed(range(REPEATS)):
+    for tries_left in reversed(range(REPEATS)):
         try:
             async with connection.transaction():
                 return [await connection.fetch(statement.numbered(), *values) for statement, values in calls]
         except TRY_AGAIN:
-            if not left:
+            if not tries_left:
                 raise
     raise AssertionError("unreachable")
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from perdure.domain.job import NewJob
 from perdure.ports import Place
-from perdure.stores.postgres.connections import Database, PooledDatabase
+from perdure.stores.postgres.connections import Fetching, PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
 from perdure.stores.postgres.dispatch import doorbell, ring_for
 from perdure.stores.postgres.jobs import REFUSED
@@ -35,13 +35,14 @@ shape_of: Callable[[NewJob], Shape] = attrgetter(
 
 @dataclass(frozen=True, slots=True)
 class Berth:
-    """Where jobs of a shape go, as the database said at `asked_at`, and which ids are in time.
+    """Where jobs of a shape go, as the database said between `asked_at` and `heard_at`, and which ids are in time.
 
     `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit.
     """
 
     terms: tuple[int, int, int | None, int | None]
     asked_at: float
+    heard_at: float
     lane: int
     band: int
     rank: int
@@ -50,6 +51,13 @@ class Berth:
 
     def takes(self, job_id: UUID) -> bool:
         return self.first_id.int <= job_id.int <= self.last_id.int
+
+    def rank_at(self, now: float) -> int:
+        """The rank of a job that is stored `now`: that of a transaction which began a round trip ago at most.
+
+        So it never runs ahead of the database's clock, and a job that is stored later comes later.
+        """
+        return self.rank + int((now - self.heard_at) * 1_000_000)
 
     def group(self, jobs: Sequence[NewJob]) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time.
@@ -66,19 +74,20 @@ class Berth:
 class PlainJobs:
     """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
 
-    `singles` should be a connection of its own, which no other work holds up. `rings` says whether a lone job can ring the
+    `singles` should be a connection of its own, which no other work holds up; it is asked for one thing at a time. `rings` says whether a lone job can ring the
     doorbell by itself, as it may where claimers listen to PostgreSQL.
     """
 
     def __init__(
-        self, singles: Database, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA, rings: bool = False
+        self, singles: Fetching, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA, rings: bool = False
     ) -> None:
         self.rings = rings
         self._channel = doorbell(schema)
         self._singles = singles
         self._bulk = bulk
         self._schema = schema
-        self._sql = statements("jobs", schema)
+        self._sql = sql = statements("jobs", schema)
+        self._one, self._ringing = sql["enqueue_one"], sql["enqueue_and_ring"]
         self._known: dict[Shape, Berth] = {}
 
     async def open(self) -> None:
@@ -90,26 +99,25 @@ class PlainJobs:
 
         With `ring` it is announced by the same call, once it is durable, and those places with it.
         """
-        shape = shape_of(job)
+        shape, now = shape_of(job), monotonic()
         berth = self._known.get(shape)
-        if berth is None or monotonic() - berth.asked_at > KNOWN_S:
-            berth = await self._ask(shape)
+        if berth is None or now - berth.asked_at > KNOWN_S:
+            berth, now = await self._ask(shape), monotonic()
         if berth is None or not berth.takes(job.id):
             return None
-        row = (job.id, job.args, berth.lane, *berth.terms)
+        rank, band = berth.rank_at(now), berth.band
+        row = (job.id, job.args, berth.lane, *berth.terms, rank, band)
         try:
             if ring is None:
-                rows = await self._singles.fetch(self._sql["enqueue_one"], *row)
+                await self._singles.fetch(self._one, *row)
             else:
-                rows = await self._singles.fetch(
-                    self._sql["enqueue_and_ring"], *row, self._channel, _beside(ring)
-                )
+                await self._singles.fetch(self._ringing, *row, self._channel, _beside(ring))
         except REFUSED:
             return None
         except BaseException:
             self._known.clear()  # the server that answers next may be another one
             raise
-        return Place(berth.lane, berth.band, rows[0][0], job.id)
+        return Place(berth.lane, band, rank, job.id)
 
     async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
         """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
@@ -150,7 +158,7 @@ class PlainJobs:
             return None
         if len(self._known) >= SHAPES_MAX:
             self._known.clear()
-        berth = self._known[shape] = Berth(_terms(shape), now, *rows[0])
+        berth = self._known[shape] = Berth(_terms(shape), now, monotonic(), *rows[0])
         return berth
 
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
@@ -164,7 +172,7 @@ class PlainJobs:
                 groups = []
                 for shape, some in shaped(jobs):
                     rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
-                    group = Berth(_terms(shape), 0.0, *rows[0]).group(some) if rows else None
+                    group = Berth(_terms(shape), 0.0, 0.0, *rows[0]).group(some) if rows else None
                     if group is None:
                         return None
                     groups.append(group)

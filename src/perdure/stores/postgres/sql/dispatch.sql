@@ -114,8 +114,9 @@ ORDER BY rank, job_id;
 SELECT a.band, count(*) AS waiting FROM perdure.available_jobs a GROUP BY a.band;
 
 -- name: ring(channel, payload)
--- Ring the doorbell of waiting claimers: a hint, sent outside of user transactions.
-SELECT pg_notify(:channel, :payload);
+-- Ring the doorbell of waiting claimers: a hint, sent outside of user transactions. There is nothing to flush, and nobody else who rings
+-- should wait for it.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(:channel, :payload);
 
 -- name: suspects(queues, kinds, labels)
 -- Whether a suspect of this scope waits to be run alone.

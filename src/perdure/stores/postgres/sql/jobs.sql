@@ -12,22 +12,20 @@ SELECT l.lane, perdure.band_of(:priority::smallint, 0::smallint) AS band, perdur
     perdure.id_floor(now() - interval '1 day') AS first_id, perdure.id_floor(now() + interval '1 day') AS last_id
 FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :labels::text[];
 
--- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit)
--- Store one plain job. Nothing but two rows, for each further node of the plan would be felt in a single enqueue; and values of plain
--- types, for one of a domain is checked by machinery that is set up anew for each.
+-- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, rank, band)
+-- Store one plain job. Nothing but two rows of what comes with the call, for each further node of the plan would be felt in a single
+-- enqueue; and values of plain types, for one of a domain is checked by machinery that is set up anew for each.
 -- from: none   to: available
 WITH body AS (
     INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
     VALUES (:id, :lane, :priority::smallint, :max_attempts::smallint, :timeout_ms::integer, :crash_limit::smallint, :args::jsonb)
 )
-INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
-VALUES (:id, perdure.rank_of(now(), :priority::smallint), :lane, perdure.band_of(:priority::smallint, 0::smallint))
-RETURNING rank;
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (:id, :rank, :lane, :band::smallint);
 
--- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, channel, told)
+-- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, rank, band, channel, told)
 -- Store one plain job, and once that is durable ring the doorbell of waiting claimers, which tells also what `told` says.
 -- from: none   to: available
-CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :channel, :told, NULL);
+CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :rank, :band, :channel, :told);
 
 -- name: enqueue_several(ids, args, lane, priority, max_attempts, timeout_ms, crash_limit)
 -- Store plain jobs of one shape.

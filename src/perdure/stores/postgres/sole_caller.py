@@ -1,0 +1,120 @@
+"""A connection for a caller who asks one thing at a time, as single enqueues do: with the least around each statement."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import asyncpg
+
+from perdure.stores.postgres.connections import (
+    ABANDONED,
+    CANCEL_WITHIN_S,
+    COMMAND_TIMEOUT_S,
+    Connection,
+    connect,
+    left,
+    repeated,
+)
+from perdure.stores.postgres.statements import Statement
+from perdure.stores.postgres.translation import LOST, TRY_AGAIN, translation
+
+LOOKS = 4
+"""How often within the time that a statement may take somebody looks whether it is answered."""
+
+DID_NOTHING = (*TRY_AGAIN, asyncpg.InvalidCachedStatementError)
+"""The statement may be repeated at once; one whose tables were changed must be prepared again, too."""
+
+_Call: TypeAlias = "Callable[..., Awaitable[list[asyncpg.Record]]]"
+
+
+class SoleCallerDatabase:
+    """One connection of its own, opened at first use and opened again after it was lost; its caller asks one thing at a time.
+
+    So it needs no line of callers, it keeps its statements prepared, and it has no timer for each of them, which would cost as much as
+    the driver does: a look every now and then finds what is unanswered for longer than `command_timeout` seconds, and gives it up within a
+    quarter of that time, on the server too.
+    """
+
+    def __init__(
+        self, database_url: str, *, application_name: str, command_timeout: float = COMMAND_TIMEOUT_S
+    ) -> None:
+        self._url = database_url
+        self._name = application_name
+        self._command_timeout = command_timeout
+        self._connection: Connection | None = None
+        self._prepared: dict[str, _Call] = {}
+        self._asked = self._answered = 0
+        self._unanswered = (0, 0.0)
+        self._looking: asyncio.TimerHandle | None = None
+        self._is_overdue = False
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+        """Run one statement and give its rows. Raises DatabaseUnavailable."""
+        self._asked += 1
+        try:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = await self._opened()
+            if self._looking is None:
+                self._look_later()
+            call = self._prepared.get(statement.name) or await self._prepare(connection, statement)
+            try:
+                return await call(*values)
+            except DID_NOTHING:
+                self._prepared.clear()
+                return await repeated(connection, statement, values)
+        except Exception as error:
+            ours = translation(TimeoutError() if self._is_overdue else error)
+            self._give_up(error)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            self._answered = self._asked
+
+    async def close(self) -> None:
+        """Wait for what was given up to leave, and close the connection."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await left(connection, within_s=2.0)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    async def _opened(self) -> Connection:
+        self._prepared.clear()
+        self._connection, self._is_overdue = None, False
+        self._connection = await connect(self._url, application_name=self._name, more=ABANDONED)
+        return self._connection
+
+    async def _prepare(self, connection: Connection, statement: Statement) -> _Call:
+        prepared = await connection.prepare(statement.numbered())
+        self._prepared[statement.name] = prepared.fetch
+        return prepared.fetch
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(self._command_timeout / LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Whether what was unanswered before is so still; with nothing under way the next call looks again."""
+        self._looking = None
+        if self._answered == self._asked:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._unanswered[0] != self._asked:
+            self._unanswered = (self._asked, now)
+        if now - self._unanswered[1] < self._command_timeout:
+            self._look_later()
+        elif self._connection is not None:
+            self._is_overdue = True
+            connection, self._connection = self._connection, None
+            leaving = asyncio.create_task(left(connection, within_s=CANCEL_WITHIN_S))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, LOST) and self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()
