@@ -11,7 +11,7 @@ clocks = st.lists(st.integers(0, 2**47), min_size=1, max_size=60)
 
 def ids_of(clock: list[int], bits: int = 0) -> JobIds:
     ticks = iter(clock)
-    return JobIds(lambda: next(ticks), lambda count: bits % (1 << count))
+    return JobIds(lambda: next(ticks) * 1_000_000, lambda count: bits % (1 << count))
 
 
 @given(clocks, st.integers(0, 2**62 - 1))

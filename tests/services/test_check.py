@@ -46,7 +46,7 @@ class Scene:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.worker = store.new_worker()
-        self.new_id = JobIds(lambda: time.time_ns() // 1_000_000, Random().getrandbits)
+        self.new_id = JobIds(time.time_ns, Random().getrandbits)
         self.ids: dict[str, JobId] = {}
 
     def add(self, kind: str, *, after: Mapping[str, OnParentFailure] | None = None, **options: Any) -> None:

@@ -354,7 +354,7 @@ class World:
         )  # fmt: skip
 
     def _play(self) -> None:
-        ids = JobIds(lambda: self.database_us() // 1000, self.random.getrandbits)
+        ids = JobIds(lambda: self.database_us() * 1000, self.random.getrandbits)
         self.workload.draw(self.random, ids)
         for host in self.hosts:
             self.loop.call_later(

@@ -406,7 +406,7 @@ def look_twice(store: Store) -> None:
 
 
 def two_ids() -> tuple[JobId, JobId]:
-    new_id = JobIds(lambda: time.time_ns() // 1_000_000, Random().getrandbits)
+    new_id = JobIds(time.time_ns, Random().getrandbits)
     return new_id(), new_id()
 
 

@@ -181,7 +181,7 @@ async def test_a_job_whose_key_passed_on_leaves_it_alone_when_it_ends(store: Sto
 
 
 def at(moment: datetime) -> JobId:
-    return JobIds(lambda: int(moment.timestamp() * 1000), lambda bits: 1)()
+    return JobIds(lambda: int(moment.timestamp() * 1000) * 1_000_000, lambda bits: 1)()
 
 
 WRONG: Mapping[str, tuple[str, Mapping[str, Any]]] = {

@@ -38,7 +38,7 @@ TABLES = (
     "unique_keys",
     "job_events",
 )
-new_id = JobIds(lambda: time_ns() // 1_000_000, randbits)
+new_id = JobIds(time_ns, randbits)
 
 
 def new_job(kind: str = "app.work", **options: Any) -> NewJob:

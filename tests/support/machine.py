@@ -178,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.store.empty()
         self.model = Model(crash_limit=CRASH_LIMIT, interruption_limit=INTERRUPTION_LIMIT)
-        self.ids = JobIds(lambda: time.time_ns() // 1_000_000, Random().getrandbits)
+        self.ids = JobIds(time.time_ns, Random().getrandbits)
         self.workers = [self.store.new_worker(), self.store.new_worker()]
         self.all: list[JobId] = []
         self.batches: list[list[NewJob]] = []

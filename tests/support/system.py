@@ -27,7 +27,7 @@ from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.workers import PostgresWorkers
 
-new_id = JobIds(lambda: time_ns() // 1_000_000, randbits)
+new_id = JobIds(time_ns, randbits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,5 +80,5 @@ async def fill(using: Enqueuer, count: int, per_call: int) -> None:
 
 def rows(count: int) -> list[Row]:
     """Jobs as the bare statements store them."""
-    ids = JobIds(lambda: time.time_ns() // 1_000_000, randbits)
+    ids = JobIds(time.time_ns, randbits)
     return [(ids(), number, ARGS) for number in range(count)]

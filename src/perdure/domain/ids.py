@@ -20,14 +20,14 @@ class JobIds:
     one millisecond (RFC 9562, section 6.2, method 1).
     """
 
-    def __init__(self, milliseconds: Callable[[], int], random_bits: Callable[[int], int]) -> None:
-        self._milliseconds = milliseconds
+    def __init__(self, nanoseconds: Callable[[], int], random_bits: Callable[[int], int]) -> None:
+        self._nanoseconds = nanoseconds
         self._random_bits = random_bits
         self._last = 0
         self._count = 0
 
     def __call__(self) -> JobId:
-        now = self._milliseconds()
+        now = self._nanoseconds() // 1_000_000
         if now > self._last:
             self._last, self._count = now, self._random_bits(8)
         else:

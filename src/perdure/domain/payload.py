@@ -29,6 +29,7 @@ from perdure.domain.signature import Arguments, Signature, result_annotation
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
 
+_U = ord("u")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _SCALARS = (str, int, float, bool, type(None))
 _ENCODING_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, AttributeError)
@@ -125,9 +126,8 @@ class Payload:
         is_whole = len(args) == self._by_place and not kwargs
         try:
             raw = _ENCODE(self._call(*args) if is_whole else self._bound(args, kwargs))
-            if b"u" in raw and (
-                b"null" in raw or b"\\u0000" in raw
-            ):  # most have no `u`, which is told sooner
+            # Most have no `u`, and a number is found in bytes ten times as fast as bytes are.
+            if _U in raw and (b"null" in raw or b"\\u0000" in raw):
                 check_storable(self.signature.bind(args, kwargs))
             if len(raw) > max_bytes:
                 raise PayloadTooLarge("arguments", f"{len(raw)} bytes of JSON; the limit is {max_bytes}")

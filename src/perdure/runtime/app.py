@@ -1,10 +1,12 @@
 """The application object: what a program enqueues with."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
@@ -18,7 +20,7 @@ from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
-from perdure.runtime.tracing import is_traced, sending
+from perdure.runtime.tracing import OPENTELEMETRY, is_traced, sending
 
 if TYPE_CHECKING:
     from perdure.domain.job import NewJob
@@ -33,20 +35,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class RandomBits:
-    """Numbers of up to 64 random bits from the system, asked for 512 at a time: each call of it costs a microsecond."""
-
-    def __init__(self) -> None:
-        self._numbers: list[int] = []
-
-    def __call__(self, bits: int) -> int:
-        if not self._numbers:
-            self._numbers = list(memoryview(os.urandom(4096)).cast("Q"))
-        return self._numbers.pop() >> (64 - bits)
-
-
 class _Ids:
-    """Job ids for all threads of this process, drawn from the system's randomness, so that forks cannot repeat them."""
+    """Job ids for all threads of this process; a fork draws its own from the system's randomness, so that it cannot repeat them."""
 
     def __init__(self) -> None:
         self._renew()
@@ -57,7 +47,7 @@ class _Ids:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._next = JobIds(lambda: time.time_ns() // 1_000_000, RandomBits()).__call__
+        self._next = JobIds(time.time_ns, Random().getrandbits).__call__
 
     def next(self) -> JobId:
         with self._lock:
@@ -117,13 +107,13 @@ class Perdure:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
         return self._plainly.prepare(kind, *args, **kwargs)
 
-    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
         """Store a job durably; it runs as soon as a worker has room.
 
         Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
         unknown or nothing was stored: the same call with the same `id` may be repeated.
         """
-        return await self._plainly.enqueue(kind, *args, **kwargs)
+        return self._plainly.enqueue(kind, *args, **kwargs)
 
     def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """As `enqueue`, for code that is not async."""
@@ -206,6 +196,18 @@ class Perdure:
         self._database.close_sync()
 
 
+class _Form:
+    """What enqueues of one kind have in common: it is worked out with the first of them, for each would feel it."""
+
+    __slots__ = ("is_encrypted", "max_bytes", "mould", "on_duplicate", "redact")
+
+    def __init__(self, kind: Kind[..., Any], options: EnqueueOptions, settings: "Settings") -> None:
+        self.mould = Mould(kind, options)
+        self.on_duplicate = self.mould.on_duplicate
+        self.max_bytes, self.redact = settings.max_payload_bytes, settings.redact
+        self.is_encrypted = kind.options.encrypted
+
+
 class Enqueuer:
     """`enqueue` with options that hold for each of its calls."""
 
@@ -213,7 +215,7 @@ class Enqueuer:
         self._app = app
         self._options = options
         self._conn = conn
-        self._moulds: dict[Kind[..., Any], Mould] = {}
+        self._forms: dict[Kind[..., Any], _Form] = {}
 
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
@@ -221,23 +223,21 @@ class Enqueuer:
             raise InvalidOption(
                 "kind", f"{kind!r} is not a job", next_step="decorate the function with `@perdure.job`"
             )
-        mould = self._moulds.get(kind)
-        if mould is None:
-            mould = self._moulds[kind] = Mould(kind, self._options)
-        settings = self._app.settings
-        most, redact = settings.max_payload_bytes, settings.redact
-        text = kind.arguments.encode(args, kwargs, max_bytes=most, redact=redact)
-        job = mould.job(text, new_id())
-        if kind.options.encrypted:
-            job = _sealed(job, settings)
-        return Prepared(job=job, kind=kind, on_duplicate=mould.on_duplicate)
+        form = self._forms.get(kind)
+        if form is None:
+            form = self._forms[kind] = _Form(kind, self._options, self._app.settings)
+        text = kind.arguments.encode(args, kwargs, max_bytes=form.max_bytes, redact=form.redact)
+        job = form.mould.job(text, new_id())
+        if form.is_encrypted:
+            job = _sealed(job, self._app.settings)
+        return Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """See `Perdure.enqueue`. With `conn`, the job exists once the caller's transaction has committed."""
         # A way of its own, and few calls on it: between two single enqueues the processor does other things, and what
         # takes a microsecond in a loop takes three then.
         app, prepared = self._app, self.prepare(kind, *args, **kwargs)
-        if is_traced(app.settings.tracing):
+        if OPENTELEMETRY in sys.modules and is_traced(app.settings.tracing):
             return (await self.enqueue_many([prepared]))[0]
         producer = app.producer
         answer = await producer.enqueue_one(prepared, conn=self._conn)

@@ -33,10 +33,10 @@ class Lookout:
         self._next = monotonic() + BETWEEN_LOOKS_S
         await self._guard.look()
 
-    def require(self) -> None:
-        """Raise RollbackDetected while the database is not what it was."""
-        if self._guard.broken is not None:
-            raise self._guard.broken
+    @property
+    def broken(self) -> RollbackDetected | None:
+        """What was found, while the database is not what it was."""
+        return self._guard.broken
 
     def note(self, ids: Sequence[UUID]) -> None:
         """Remember what was stored, and look when it is time.

@@ -1,7 +1,7 @@
 """Where the jobs of an application go: a port, and its side that stores them in the database."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from perdure.domain.job import Disposition, Enqueued, NewJob
+from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.kind import Kind
 from perdure.runtime.background import BackgroundLoop
 from perdure.runtime.locating import running_database
@@ -46,7 +46,7 @@ class Producer(Protocol):
         """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
         ...
 
-    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
+    def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Awaitable[Enqueued]:
         """As `enqueue` with one job."""
         ...
 
@@ -108,21 +108,21 @@ class DatabaseProducer:
             )
         if len(jobs) == 1:
             return [await self.enqueue_one(jobs[0], conn=None)]
-        opened = await self._open()
-        opened.lookout.require()
-        answers = await opened.enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
-        opened.lookout.note([one.job_id for one in answers if one.disposition is Disposition.CREATED])
-        return answers
+        enqueue = (await self._open()).enqueue
+        return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
 
-    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
+    def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Awaitable[Enqueued]:
+        # Not a coroutine of its own: a single enqueue feels each of them.
+        place = self._places.get(asyncio.get_running_loop())
+        if place is None or place.opened is None or conn is not None:
+            return self._enqueue_first(job, conn)
+        return place.opened.enqueue.one(job.job, on_duplicate=job.on_duplicate)
+
+    async def _enqueue_first(self, job: Prepared[Any], conn: object) -> Enqueued:
+        """Store a job with the first connection of this event loop, or in the caller's transaction."""
         if conn is not None:
             return (await self.enqueue([job], conn=conn))[0]
-        place = self._places.get(asyncio.get_running_loop())
-        opened = (place and place.opened) or await self._open()
-        opened.lookout.require()
-        answer = await opened.enqueue.one(job.job, on_duplicate=job.on_duplicate)
-        opened.lookout.note((answer.job_id,) if answer.disposition is Disposition.CREATED else ())
-        return answer
+        return await (await self._open()).enqueue.one(job.job, on_duplicate=job.on_duplicate)
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         if conn is None:
@@ -195,8 +195,8 @@ class DatabaseProducer:
             stores = await stack.enter_async_context(
                 connected(settings, application_name="perdure producer", most=CONNECTIONS)
             )
-            enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch)
             lookout = Lookout(stores.lineage)
+            enqueue = Enqueue(stores.jobs, stores.plain, stores.dispatch, lookout)
             await lookout.begin()
             await stores.plain.open()
             return _Opened(settings, stores, enqueue, lookout, stack.pop_all())

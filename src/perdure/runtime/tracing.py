@@ -28,9 +28,13 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 SYSTEM = "perdure"
 
 
+OPENTELEMETRY = "opentelemetry.trace"
+"""The module without which a program has no traces."""
+
+
 def is_traced(tracing: str) -> bool:
     """Whether spans are wanted and the program has set OpenTelemetry up; else they would cost time and show nowhere."""
-    if tracing == "off" or (api := sys.modules.get("opentelemetry.trace")) is None:
+    if tracing == "off" or (api := sys.modules.get(OPENTELEMETRY)) is None:
         return False
     return not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
 

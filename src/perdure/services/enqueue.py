@@ -8,12 +8,13 @@ from uuid import UUID
 
 import structlog
 
-from perdure.domain.errors import PerdureError, Unavailable
+from perdure.domain.errors import PerdureError, RollbackDetected, Unavailable
 from perdure.domain.job import Disposition, Enqueued, NewJob
 from perdure.ports import Dispatch, Place
 
 log = structlog.get_logger("perdure.enqueue")
 
+CREATED = Disposition.CREATED
 BATCH = 1000
 MANY = 20
 """From so many jobs on, a call is quicker by copying than by the statement that knows every case."""
@@ -59,21 +60,48 @@ class PlacingJobs(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Remembers what was stored, for the day on which the database has lost it."""
+
+    @property
+    def broken(self) -> RollbackDetected | None:
+        """What was found, while the database is not what it was."""
+        ...
+
+    def note(self, ids: Sequence[UUID]) -> None:
+        """Remember jobs whose storing the database has answered."""
+        ...
+
+
+class Unwatched:
+    """The watch of who keeps none."""
+
+    broken: RollbackDetected | None = None
+
+    def note(self, ids: Sequence[UUID]) -> None:
+        """Forget them."""
+
+
 class Enqueue:
     """Stores jobs durably before it answers.
 
     Single jobs that arrive while another commit is under way go together into the next one: each caller is answered
     after that commit. A caller that is cancelled before its job was sent leaves nothing behind; one that is cancelled
     later may have stored it. Announcements are hints; they are sent afterwards, at most a hundred times a second.
+    With a `watch` nothing is stored while the database is not what it was, and what was stored is noted there.
     """
 
-    def __init__(self, jobs: PlacingJobs, plain: PlainJobs, dispatch: Dispatch) -> None:
+    def __init__(
+        self, jobs: PlacingJobs, plain: PlainJobs, dispatch: Dispatch, watch: Watch | None = None
+    ) -> None:
         self._jobs = jobs
         self._plain = plain
         self._dispatch = dispatch
+        self._watch = Unwatched() if watch is None else watch
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._places: list[Place] = []
+        self._unnoted: list[UUID] = []
         self._ringing: asyncio.Task[None] | None = None
         self._next_ring = 0.0
         self._calls = 0
@@ -87,16 +115,16 @@ class Enqueue:
         """
         if self._is_taken or self._committing is not None or not job.is_plain:
             return await self._shared(job, on_duplicate)
+        if self._watch.broken is not None:
+            raise self._watch.broken
         place = told = None
         self._is_taken = True
-        self._calls += 1
         try:
-            if self._plain.rings and monotonic() >= self._next_ring:
-                told = self._to_tell_now()
+            if self._plain.rings and (now := monotonic()) >= self._next_ring:
+                told = self._to_tell(now)
             place = await self._plain.lone(job, ring=told)
         finally:
             self._is_taken = False
-            self._calls -= 1
             if self._waiting or self._closing is not None:
                 self._go_on()
             if place is None and told:
@@ -104,8 +132,11 @@ class Enqueue:
         if place is None:
             return (await self.many([job], on_duplicate=on_duplicate))[0]
         if told is None:
+            self._unnoted.append(job.id)
             self._announce((place,))
-        return created(job)
+        else:
+            self._watch.note((job.id,))
+        return Enqueued(job_id=job.id, disposition=CREATED)
 
     async def _shared(self, job: NewJob, on_duplicate: str) -> Enqueued:
         """Store a job with whatever else waits for the next commit; one that is tied to others goes by itself."""
@@ -116,10 +147,12 @@ class Enqueue:
         self._begin()
         return await answer
 
-    def _to_tell_now(self) -> list[Place]:
-        """What the next lone job announces with itself."""
-        self._next_ring = monotonic() + BETWEEN_RINGS_S
+    def _to_tell(self, now: float) -> list[Place]:
+        """What is to be announced now; what was stored one by one until then is noted on this occasion."""
+        self._next_ring = now + BETWEEN_RINGS_S
         told, self._places = self._places, []
+        noted, self._unnoted = self._unnoted, []
+        self._watch.note(noted)
         return told
 
     def _begin(self) -> None:
@@ -130,11 +163,16 @@ class Enqueue:
         """A call has ended: begin the next commit, and tell who waits for the last call."""
         if self._waiting:
             self._begin()
-        if self._closing is not None and not self._calls:
+        if self._closing is not None and not self._calls and not self._is_taken:
             self._closing.set()
 
     async def many(self, jobs: Sequence[NewJob], *, on_duplicate: str) -> Sequence[Enqueued]:
-        """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption."""
+        """Store the jobs, all or none. Raises UnknownParent, DuplicateJob, DependencyTooDeep or InvalidOption.
+
+        Raises RollbackDetected while the database is not what it was.
+        """
+        if self._watch.broken is not None:
+            raise self._watch.broken
         if not jobs:
             return []
         self._calls += 1
@@ -142,19 +180,21 @@ class Enqueue:
             if len(jobs) >= MANY and all(job.is_plain for job in jobs):
                 copied = await self._plain.many(jobs)
                 if copied is not None:
+                    self._watch.note([job.id for job in jobs])
                     self._announce(copied)
                     return [created(job) for job in jobs]
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
         finally:
             self._calls -= 1
             self._go_on()
+        self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
         self._announce(places)
         return enqueued
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        while self._calls or self._committing or self._ringing:
-            if self._calls:
+        while self._calls or self._is_taken or self._committing or self._ringing:
+            if self._calls or self._is_taken:
                 self._closing = asyncio.Event()
                 await self._closing.wait()
             tasks = {task for task in (self._committing, self._ringing) if task is not None}
@@ -199,6 +239,7 @@ class Enqueue:
                 left.append(one)
             elif not answer.done():
                 answer.set_result(created(job))
+        self._watch.note(list(placed))
         self._announce(placed.values())
         return left
 
@@ -231,9 +272,7 @@ class Enqueue:
                 if (wait := self._next_ring - monotonic()) > 0:
                     await asyncio.sleep(wait + patience)
                     continue
-                places, self._places = self._places, []
-                self._next_ring = monotonic() + BETWEEN_RINGS_S
-                await self._dispatch.announce(places)
+                await self._dispatch.announce(self._to_tell(monotonic()))
         except Unavailable:
             self._places.clear()
         finally:
@@ -242,7 +281,7 @@ class Enqueue:
 
 def created(job: NewJob) -> Enqueued:
     """The answer to the producer of a job that was stored by this very call."""
-    return Enqueued(job_id=job.id, disposition=Disposition.CREATED)
+    return Enqueued(job_id=job.id, disposition=CREATED)
 
 
 def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:

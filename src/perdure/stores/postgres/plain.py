@@ -37,7 +37,9 @@ shape_of: Callable[[NewJob], Shape] = attrgetter(
 class Berth:
     """Where jobs of a shape go, as the database said between `asked_at` and `heard_at`, and which ids are in time.
 
-    `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit.
+    `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit. A job that is
+    stored later has the rank of that much later. That is the rank of a transaction which began a round trip before, so that it never runs
+    ahead of the database's clock, and what is stored one after the other is ranked so.
     """
 
     terms: tuple[int, int, int | None, int | None]
@@ -51,13 +53,6 @@ class Berth:
 
     def takes(self, job_id: UUID) -> bool:
         return self.first_id.int <= job_id.int <= self.last_id.int
-
-    def rank_at(self, now: float) -> int:
-        """The rank of a job that is stored `now`: that of a transaction which began a round trip ago at most.
-
-        So it never runs ahead of the database's clock, and a job that is stored later comes later.
-        """
-        return self.rank + int((now - self.heard_at) * 1_000_000)
 
     def group(self, jobs: Sequence[NewJob]) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time.
@@ -103,9 +98,9 @@ class PlainJobs:
         berth = self._known.get(shape)
         if berth is None or now - berth.asked_at > KNOWN_S:
             berth, now = await self._ask(shape), monotonic()
-        if berth is None or not berth.takes(job.id):
+        if berth is None or not berth.first_id.int <= job.id.int <= berth.last_id.int:
             return None
-        rank, band = berth.rank_at(now), berth.band
+        rank, band = berth.rank + int((now - berth.heard_at) * 1_000_000), berth.band
         row = (job.id, job.args, berth.lane, *berth.terms, rank, band)
         try:
             if ring is None:

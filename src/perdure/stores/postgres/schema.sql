@@ -1252,6 +1252,20 @@ AS $function$
 $function$
 ;
 
+CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN rank bigint, IN band smallint, IN channel text, IN told text)
+ LANGUAGE plpgsql
+AS $procedure$
+BEGIN
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
+    VALUES (job_id, lane, priority, max_attempts, timeout_ms, crash_limit, args);
+    INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (job_id, rank, lane, band);
+    COMMIT;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_notify(channel, coalesce(concat(lane, ':', band, ':', rank) || told, ''));
+END
+$procedure$
+;
+
 CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN channel text, INOUT rank bigint)
  LANGUAGE plpgsql
 AS $procedure$

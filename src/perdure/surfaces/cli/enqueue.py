@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
 UNCHECKED = "warning: kind and arguments were not checked, as `--app ''` asks no application"
-new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
+new_job_id = JobIds(time.time_ns, secrets.randbits)
 
 
 @Parameter(name="*")

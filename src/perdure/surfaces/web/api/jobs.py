@@ -39,7 +39,7 @@ TraceParent = Annotated[
     HeaderParameter(name="traceparent", description="Trace context of the caller (W3C), kept with the job"),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-new_job_id = JobIds(lambda: time.time_ns() // 1_000_000, secrets.randbits)
+new_job_id = JobIds(time.time_ns, secrets.randbits)
 
 
 @reading("/jobs", tag=TAG, summary="List jobs, the newest first")
