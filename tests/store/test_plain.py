@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.domain.errors import InvalidOption
+from perdure.domain.errors import InvalidOption, RollbackDetected
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.ports import Place
 from perdure.services.enqueue import BETWEEN_RINGS_S, MANY, Enqueue
@@ -315,3 +316,81 @@ async def test_lanes_do_not_begin_at_one(store: Store) -> None:
     """What a producer remembers of a schema that was dropped should name no lane of the one in its place."""
     await store.jobs.enqueue([new_job()])
     assert await store.value("SELECT min(lane) FROM perdure.lanes") > 1
+
+
+class Kept:
+    """A watch that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.broken: RollbackDetected | None = None
+        self.ids: list[UUID] = []
+
+    def note(self, ids: Sequence[UUID]) -> None:
+        self.ids += ids
+
+
+async def test_the_watch_is_told_of_whatever_was_stored_once_and_of_nothing_else(
+    store: Store, database_url: str
+) -> None:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    kept, known = Kept(), new_job()
+    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch, kept)
+    await store.jobs.enqueue([known])
+    alone, together = [new_job() for _ in range(30)], [new_job() for _ in range(10)]
+    many, few = [new_job() for _ in range(MANY)], [new_job(), new_job()]
+    for job in alone:
+        await service.one(job, on_duplicate="raise")
+    await asyncio.gather(*(service.one(job, on_duplicate="raise") for job in together))
+    await service.many(many, on_duplicate="raise")
+    await service.many([*few, known], on_duplicate="raise")
+    await service.close()
+    await database.close()
+    assert sorted(kept.ids) == sorted(job.id for job in [*alone, *together, *many, *few])
+
+
+async def test_nothing_is_stored_while_the_database_is_not_what_it_was(
+    store: Store, database_url: str
+) -> None:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    kept = Kept()
+    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch, kept)
+    await store.jobs.enqueue([new_job()])
+    kept.broken = RollbackDetected("it went back")
+    jobs = [new_job() for _ in range(MANY)]
+    service._is_taken = True  # as while the commit of a lone job is under way
+    with pytest.raises(RollbackDetected):
+        await service.one(jobs[0], on_duplicate="raise")
+    service._is_taken = False
+    for refused in (
+        service.one(jobs[0], on_duplicate="raise"),
+        service.many(jobs, on_duplicate="raise"),
+        service.many(jobs[:2], on_duplicate="raise"),
+    ):
+        with pytest.raises(RollbackDetected):
+            await refused
+    answers = await asyncio.gather(
+        *(service.one(job, on_duplicate="raise") for job in jobs), return_exceptions=True
+    )
+    assert {type(answer) for answer in answers} == {RollbackDetected}
+    await service.close()
+    await database.close()
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
+
+
+async def test_a_lone_job_has_the_rank_of_its_moment_however_long_ago_the_database_was_asked(
+    store: Store, plain: PlainJobs
+) -> None:
+    async def now() -> int:
+        return int(await store.value("SELECT perdure.rank_of(now(), 3::smallint)"))
+
+    await store.jobs.enqueue([new_job()])
+    before = await now()
+    places = [await plain.lone(new_job()) for _ in range(3)]
+    after = await now()
+    ranks = [place.rank for place in places if place is not None]
+    assert before <= ranks[0] < ranks[1] < ranks[2] <= after
+    (shape, berth), later = next(iter(plain._known.items())), 0.5
+    plain._known[shape] = replace(berth, heard_at=berth.heard_at - later)
+    place = await plain.lone(new_job())
+    assert place is not None
+    assert place.rank - ranks[2] >= later * 1_000_000

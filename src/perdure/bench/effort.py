@@ -11,7 +11,7 @@ class Effort:
     single_enqueues: int = 5_000
     callers: int = 50
     bulk_jobs: int = 50_000
-    bulk_call: int = 2_000
+    bulk_call: int = 5_000
     drained_jobs: int = 20_000
     backlog_jobs: int = 1_000_000
     pinned_jobs: int = 100_000

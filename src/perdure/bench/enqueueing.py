@@ -15,22 +15,31 @@ from perdure.runtime.app import Enqueuer
 from perdure.stores.postgres.floors import Row
 
 ARGS = '{"n":1}'
+SHARE = 250
+"""So many single enqueues in turn with as many bare inserts."""
+
 BULK_CALLERS = 3
 """Calls at a time: one is encoded while the server stores the others."""
 
 
 async def one(stage: Stage) -> Sample:
-    """Each job durable before the next is enqueued."""
-    count = stage.effort.single_enqueues
-    async with stage.cleared(), stage.producer() as app:
+    """Each job durable before the next is enqueued, in turn with bare inserts: a machine changes its pace from second to second."""
+    count, spent, bare = stage.effort.single_enqueues, 0.0, 0.0
+    async with stage.cleared(), stage.producer() as app, stage.floors.beside() as insert:
         await app.enqueue(noop, 0)
-        began = perf_counter()
-        for n in range(count):
-            await app.enqueue(noop, n)
-        rate = count / (perf_counter() - began)
-        floor = await stage.floors.one_by_one(rows(count))
+        for start in range(0, count, SHARE):
+            share = range(start, min(count, start + SHARE))
+            began = perf_counter()
+            for n in share:
+                await app.enqueue(noop, n)
+            spent += perf_counter() - began
+            bare += await insert(rows(len(share)))
         flush_ms = await stage.floors.flush_ms(rows(stage.effort.commits))
-    return Sample(values={"enqueue_one": rate}, floors={"enqueue_one": floor}, beside={"flush_ms": flush_ms})
+    return Sample(
+        values={"enqueue_one": count / spent},
+        floors={"enqueue_one": count / bare},
+        beside={"flush_ms": flush_ms},
+    )
 
 
 async def concurrent(stage: Stage) -> Sample:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from msgspec import UNSET
 
 from perdure.domain.errors import InvalidOption, InvalidSettings
 from perdure.domain.ids import JobIds
-from perdure.domain.job import Disposition, Enqueued, JobId
+from perdure.domain.job import Disposition, Enqueued
 from perdure.domain.kind import Kind
 from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
@@ -35,26 +34,12 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class _Ids:
-    """Job ids for all threads of this process; a fork draws its own from the system's randomness, so that it cannot repeat them."""
+_IDS = JobIds(time.time_ns, Random().getrandbits)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _IDS.renew(Random().getrandbits))
 
-    def __init__(self) -> None:
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                after_in_child=self._renew
-            )  # a thread may hold the lock when another one forks
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._next = JobIds(time.time_ns, Random().getrandbits).__call__
-
-    def next(self) -> JobId:
-        with self._lock:
-            return self._next()
-
-
-new_id = _Ids().next
+new_id = _IDS.__call__
+"""A job id; each process draws from randomness of its own."""
 
 
 class Perdure:
@@ -73,7 +58,8 @@ class Perdure:
         self._settings = settings
         self._overrides = overrides
         self._database = DatabaseProducer(lambda: self.settings)
-        self._producer: Producer = self._database
+        self.producer: Producer = self._database
+        """Where the jobs of this object go."""
         self._plainly = Enqueuer(self, EnqueueOptions(), None)
 
     @property
@@ -84,11 +70,6 @@ class Perdure:
 
             self._settings = Settings.load(dict(self._overrides))
         return self._settings
-
-    @property
-    def producer(self) -> Producer:
-        """Where the jobs of this object go."""
-        return self._producer
 
     def using(self, *, conn: object = UNSET, **options: Unpack[OptionKeywords]) -> "Enqueuer":
         """The same `enqueue` with options for its jobs; what is not given is as the kind's decorator says.
@@ -129,7 +110,7 @@ class Perdure:
 
     def handle(self, kind: Kind[P, R], id: UUID) -> Handle[R]:
         """The handle of a job that was enqueued elsewhere."""
-        return Handle(id, kind, self._producer, self.run_sync)
+        return Handle(id, kind, self.producer, self.run_sync)
 
     @property
     def jobs(self) -> "JobOperations":
@@ -174,11 +155,11 @@ class Perdure:
     @contextmanager
     def diverted(self, producer: Producer) -> Iterator[None]:
         """Have another producer take the jobs for a while, as `perdure.testing.inline` does."""
-        before, self._producer = self._producer, producer
+        before, self.producer = self.producer, producer
         try:
             yield
         finally:
-            self._producer = before
+            self.producer = before
 
     async def __aenter__(self) -> Self:
         await self._database.stores()

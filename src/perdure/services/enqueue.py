@@ -113,10 +113,10 @@ class Enqueue:
 
         One that nobody waits with is committed in the task of its own caller; whoever comes meanwhile shares the next commit.
         """
-        if self._is_taken or self._committing is not None or not job.is_plain:
-            return await self._shared(job, on_duplicate)
         if self._watch.broken is not None:
             raise self._watch.broken
+        if self._is_taken or self._committing is not None or not job.is_plain:
+            return await self._shared(job, on_duplicate)
         place = told = None
         self._is_taken = True
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from uuid import UUID
@@ -31,6 +31,16 @@ class PostgresFloors:
         """One row after another, each in a transaction of its own."""
         async with self._connections(1) as (connection,):
             return await _timed(len(rows), self._insert(connection, rows))
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Callable[[Sequence[Row]], Awaitable[float]]]:
+        """As `one_by_one` share by share, in turn with what it is compared to: rows that it stores, and gives the seconds for."""
+        async with self._connections(1) as (connection,):
+
+            async def insert(rows: Sequence[Row]) -> float:
+                return len(rows) / await _timed(len(rows), self._insert(connection, rows))
+
+            yield insert
 
     async def from_many(self, rows: Sequence[Row], *, connections: int) -> float:
         """The same from many connections at a time."""

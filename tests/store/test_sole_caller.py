@@ -1,0 +1,160 @@
+"""The connection of single enqueues: what hangs is given up, what is lost is opened again, though no statement has a timer of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from perdure.domain.errors import DatabaseUnavailable
+from perdure.stores.postgres.sole_caller import SoleCallerDatabase
+from perdure.stores.postgres.statements import Statement
+from tests.store.test_connections import sessions_left
+from tests.support.waiting import eventually
+
+SLEEP = Statement("sleep", ("seconds",), "SELECT pg_sleep($1)", "")
+ONE = Statement("one", (), "SELECT 1 AS one", "")
+PID = Statement("pid", (), "SELECT pg_backend_pid() AS pid", "")
+DIVIDE = Statement("divide", ("by",), "SELECT 1 / $1::integer AS divided", "")
+ALL = Statement("all", (), "SELECT * FROM shelf", "")
+UNLUCKY = Statement("unlucky", (), "SELECT unlucky() AS at", "")
+SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'"
+
+
+@pytest.fixture
+async def sole(database_url: str) -> AsyncIterator[SoleCallerDatabase]:
+    database = SoleCallerDatabase(database_url, application_name="gives up", command_timeout=0.4)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def value(database: SoleCallerDatabase, statement: Statement, *values: object) -> object:
+    return (await database.fetch(statement, *values))[0][0]
+
+
+async def test_what_hangs_is_given_up_in_time_and_the_server_ends_it(
+    sole: SoleCallerDatabase, database_url: str
+) -> None:
+    for _ in range(2):
+        assert await value(sole, ONE) == 1
+        began = monotonic()
+        with pytest.raises(DatabaseUnavailable, match="has not answered in time"):
+            await asyncio.wait_for(sole.fetch(SLEEP, 300.0), 10)
+        assert 0.4 <= monotonic() - began < 5
+        assert await value(sole, ONE) == 1
+        await sessions_left(database_url, 1)
+    await sole.close()
+    await sessions_left(database_url, 0)
+
+
+async def test_what_was_given_up_is_cancelled_though_the_program_closes_at_once(
+    sole: SoleCallerDatabase, database_url: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await sole.fetch(SLEEP, 300.0)
+    await sole.close()
+    await sessions_left(database_url, 0)
+
+
+async def test_many_quick_statements_are_not_taken_for_one_that_hangs(sole: SoleCallerDatabase) -> None:
+    first = await value(sole, PID)
+    began = monotonic()
+    while monotonic() - began < 1.0:
+        assert await value(sole, PID) == first
+
+
+async def test_a_connection_that_is_lost_between_two_statements_is_opened_again(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    pid = await value(sole, PID)
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
+
+    async def noticed() -> bool:
+        connection = sole._connection
+        return connection is None or connection.is_closed()
+
+    await eventually(noticed)
+    assert await value(sole, PID) != pid
+
+
+async def test_a_connection_that_is_lost_under_a_statement_is_told_and_opened_again(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    pid = await value(sole, PID)
+    asking = asyncio.create_task(sole.fetch(SLEEP, 300.0))
+
+    async def asleep() -> bool:
+        return bool(await other.fetchval(SLEEPING, "gives up"))
+
+    await eventually(asleep)
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
+    with pytest.raises(DatabaseUnavailable, match="does not answer"):
+        await asking
+    assert await value(sole, PID) != pid
+
+
+async def test_a_caller_that_is_cancelled_holds_nobody_up(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    pid = await value(sole, PID)
+    asking = asyncio.create_task(sole.fetch(SLEEP, 300.0))
+
+    async def asleep() -> bool:
+        return bool(await other.fetchval(SLEEPING, "gives up"))
+
+    await eventually(asleep)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await asyncio.wait_for(value(sole, PID), 10) == pid
+
+
+async def test_what_the_server_refuses_is_raised_as_it_is_and_the_connection_stays(
+    sole: SoleCallerDatabase,
+) -> None:
+    pid = await value(sole, PID)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await sole.fetch(DIVIDE, 0)
+    assert await value(sole, DIVIDE, 1) == 1
+    assert await value(sole, PID) == pid
+
+
+async def test_a_statement_is_prepared_anew_once_its_tables_have_changed(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await other.execute("CREATE TABLE public.shelf AS SELECT 1 AS board")
+    try:
+        assert [tuple(row) for row in await sole.fetch(ALL)] == [(1,)]
+        await other.execute("ALTER TABLE public.shelf ADD label text DEFAULT 'top'")
+        for _ in range(2):
+            assert [tuple(row) for row in await sole.fetch(ALL)] == [(1, "top")]
+    finally:
+        await other.execute("DROP TABLE public.shelf")
+
+
+async def test_what_did_nothing_because_of_others_is_repeated(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await other.execute("""
+        CREATE SEQUENCE public.tries;
+        CREATE FUNCTION public.unlucky() RETURNS bigint LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('public.tries') < 3 THEN
+                RAISE EXCEPTION 'not yet' USING ERRCODE = '40001';
+            END IF;
+            RETURN currval('public.tries');
+        END
+        $$
+    """)
+    try:
+        assert await value(sole, UNLUCKY) == 3
+    finally:
+        await other.execute("DROP FUNCTION public.unlucky(); DROP SEQUENCE public.tries")
