@@ -1,5 +1,5 @@
 -- A single enqueue whose rank and band come with the call: its producer knows the server's clock to within the time of a round trip, and
--- to work them out again with each statement cost a third of what storing a job costs above a bare insert (docs/decisions/0031-lean-enqueue.md).
+-- to work them out again with each statement cost a third of what storing a job costs above a bare insert (docs/decisions/0032-what-a-single-enqueue-brings-along.md).
 
 -- Store one plain job and commit, then ring the doorbell in a transaction of its own, as the procedures of the same name that producers of
 -- earlier releases call. `told` is what the ring tells of other jobs beside this one; none when they are too many to tell, so that it
