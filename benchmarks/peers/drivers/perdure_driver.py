@@ -37,7 +37,7 @@ async def producer() -> AsyncIterator[Producer]:
         async def many(numbers: Sequence[int]) -> None:
             await app.enqueue_many([app.prepare(noop, n) for n in numbers])
 
-        yield Producer(one=one, many=many, many_at_a_time=2_000, many_callers=2)
+        yield Producer(one=one, many=many, many_at_a_time=5_000, many_callers=3)
 
 
 def worker() -> Sequence[str]:
