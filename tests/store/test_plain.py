@@ -1,7 +1,7 @@
 """Plain jobs: stored the quick way exactly as `enqueue_jobs` would, and left to it wherever there is a doubt."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.domain.errors import InvalidOption, RollbackDetected
+from perdure.domain.errors import DatabaseUnavailable, InvalidOption, RollbackDetected
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.ports import Place
 from perdure.services.enqueue import BETWEEN_RINGS_S, MANY, Enqueue
@@ -20,6 +20,7 @@ from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.copying import PART
 from perdure.stores.postgres.dispatch import TOLD_STREAMS, doorbell, ring_for, streams_of
 from perdure.stores.postgres.plain import PlainJobs
+from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from tests.support.database import Store, new_id, new_job
 
 BODY = "SELECT to_jsonb(j) - '{id,enqueued_at,xid}'::text[] FROM perdure.jobs j WHERE j.id = $1"
@@ -43,7 +44,9 @@ SHAPES: list[dict[str, Any]] = [
 @pytest.fixture
 async def plain(store: Store, database_url: str) -> AsyncIterator[PlainJobs]:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
-    yield PlainJobs(database, database)
+    singles = SoleCallerDatabase(database_url, application_name="test")  # objects to two callers at a time
+    yield PlainJobs(singles, database)
+    await singles.close()
     await database.close()
 
 
@@ -346,6 +349,32 @@ async def test_the_watch_is_told_of_whatever_was_stored_once_and_of_nothing_else
     await service.close()
     await database.close()
     assert sorted(kept.ids) == sorted(job.id for job in [*alone, *together, *many, *few])
+
+
+class Faltering:
+    """Dispatch whose first ring fails, after somebody stored one more job meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self.meanwhile = meanwhile
+
+    async def announce(self, places: Sequence[Place]) -> None:
+        await self.meanwhile()
+        raise DatabaseUnavailable("it went away")
+
+
+async def test_the_watch_is_told_of_what_was_stored_while_a_ring_failed(
+    store: Store, database_url: str
+) -> None:
+    database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    kept, first, later = Kept(), new_job(), new_job()
+    faltering = Faltering(lambda: service.one(later, on_duplicate="raise"))
+    plain = PlainJobs(database, database, rings=False)
+    service = Enqueue(store.jobs, plain, faltering, kept)  # type: ignore[arg-type] # nothing else is asked for
+    await store.jobs.enqueue([new_job()])
+    await service.one(first, on_duplicate="raise")
+    await service.close()
+    await database.close()
+    assert kept.ids == [first.id, later.id]
 
 
 async def test_nothing_is_stored_while_the_database_is_not_what_it_was(

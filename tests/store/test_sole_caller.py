@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from time import monotonic
 
 import asyncpg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from perdure.stores.postgres.statements import Statement
+from perdure.torture.line import Line
 from tests.store.test_connections import sessions_left
 from tests.support.waiting import eventually
 
@@ -101,10 +104,10 @@ async def test_a_connection_that_is_lost_under_a_statement_is_told_and_opened_ag
     assert await value(sole, PID) != pid
 
 
-async def test_a_caller_that_is_cancelled_holds_nobody_up(
-    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+async def test_a_caller_that_is_cancelled_holds_nobody_up_and_the_server_ends_what_it_asked(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]", database_url: str
 ) -> None:
-    pid = await value(sole, PID)
+    await sole.fetch(ONE)
     asking = asyncio.create_task(sole.fetch(SLEEP, 300.0))
 
     async def asleep() -> bool:
@@ -114,7 +117,34 @@ async def test_a_caller_that_is_cancelled_holds_nobody_up(
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert await asyncio.wait_for(value(sole, PID), 10) == pid
+    assert await asyncio.wait_for(value(sole, ONE), 10) == 1
+    await sessions_left(database_url, 1)
+
+
+async def test_callers_with_less_patience_than_ours_do_not_wait_for_a_silent_server_one_after_the_other(
+    database_url: str,
+) -> None:
+    """The network swallows all of one connection; the server could be reached by another one."""
+    server = conninfo_to_dict(database_url)
+    async with Line(Path(str(server["host"])) / f".s.PGSQL.{server['port']}") as line:
+        swallowed = f"postgresql://{server['user']}@127.0.0.1:{line.port}/{server['dbname']}?sslmode=disable"
+        sole = SoleCallerDatabase(swallowed, application_name="tests")
+        await sole.fetch(ONE)
+        line.hold()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sole.fetch(ONE), 0.1)
+        sole._url = database_url
+        assert await asyncio.wait_for(value(sole, ONE), 5) == 1
+        await sole.close()
+
+
+async def test_a_connection_that_was_closed_is_watched_again_once_it_is_used(
+    sole: SoleCallerDatabase,
+) -> None:
+    await sole.fetch(ONE)
+    await sole.close()
+    with pytest.raises(DatabaseUnavailable, match="has not answered in time"):
+        await asyncio.wait_for(sole.fetch(SLEEP, 300.0), 10)
 
 
 async def test_what_the_server_refuses_is_raised_as_it_is_and_the_connection_stays(

@@ -18,6 +18,9 @@ ARGS = '{"n":1}'
 SHARE = 250
 """So many single enqueues in turn with as many bare inserts."""
 
+RINGS_S = 0.03
+"""So long after a share all of it is told to claimers, which is not to hold up the bare inserts."""
+
 BULK_CALLERS = 3
 """Calls at a time: one is encoded while the server stores the others."""
 
@@ -25,6 +28,7 @@ BULK_CALLERS = 3
 async def one(stage: Stage) -> Sample:
     """Each job durable before the next is enqueued, in turn with bare inserts: a machine changes its pace from second to second."""
     count, spent, bare = stage.effort.single_enqueues, 0.0, 0.0
+    beside = rows(count)
     async with stage.cleared(), stage.producer() as app, stage.floors.beside() as insert:
         await app.enqueue(noop, 0)
         for start in range(0, count, SHARE):
@@ -33,7 +37,8 @@ async def one(stage: Stage) -> Sample:
             for n in share:
                 await app.enqueue(noop, n)
             spent += perf_counter() - began
-            bare += await insert(rows(len(share)))
+            await asyncio.sleep(RINGS_S)
+            bare += await insert(beside[share.start : share.stop])
         flush_ms = await stage.floors.flush_ms(rows(stage.effort.commits))
     return Sample(
         values={"enqueue_one": count / spent},

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
@@ -34,12 +33,24 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-_IDS = JobIds(time.time_ns, Random().getrandbits)
+class RandomBits:
+    """Numbers of up to 64 random bits from the system, asked for 512 at a time: each call of it costs a microsecond."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+
+    def __call__(self, bits: int) -> int:
+        if not self._numbers:
+            self._numbers = list(memoryview(os.urandom(4096)).cast("Q"))
+        return self._numbers.pop() >> (64 - bits)
+
+
+_IDS = JobIds(time.time_ns, RandomBits())
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _IDS.renew(Random().getrandbits))
+    os.register_at_fork(after_in_child=lambda: _IDS.renew(RandomBits()))
 
 new_id = _IDS.__call__
-"""A job id; each process draws from randomness of its own."""
+"""A job id, for all threads of this process, drawn from the system's randomness."""
 
 
 class Perdure:
@@ -88,13 +99,13 @@ class Perdure:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
         return self._plainly.prepare(kind, *args, **kwargs)
 
-    def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
+    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store a job durably; it runs as soon as a worker has room.
 
         Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
         unknown or nothing was stored: the same call with the same `id` may be repeated.
         """
-        return self._plainly.enqueue(kind, *args, **kwargs)
+        return await self._plainly.enqueue(kind, *args, **kwargs)
 
     def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """As `enqueue`, for code that is not async."""

@@ -41,8 +41,7 @@ class Lookout:
     def note(self, ids: Sequence[UUID]) -> None:
         """Remember what was stored, and look when it is time.
 
-        It is handed to the guard in heaps, for a single enqueue feels every call; at once while the guard looks, which may be
-        about to tell of what is missing.
+        It is handed to the guard in heaps; at once while the guard looks, which may be about to tell of what is missing.
         """
         self._stored += ids
         if self._looking is not None or len(self._stored) >= HEAP:

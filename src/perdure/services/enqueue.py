@@ -135,7 +135,7 @@ class Enqueue:
             self._unnoted.append(job.id)
             self._announce((place,))
         else:
-            self._watch.note((job.id,))
+            self._note((job.id,))
         return Enqueued(job_id=job.id, disposition=CREATED)
 
     async def _shared(self, job: NewJob, on_duplicate: str) -> Enqueued:
@@ -151,9 +151,13 @@ class Enqueue:
         """What is to be announced now; what was stored one by one until then is noted on this occasion."""
         self._next_ring = now + BETWEEN_RINGS_S
         told, self._places = self._places, []
-        noted, self._unnoted = self._unnoted, []
-        self._watch.note(noted)
+        self._note(())
         return told
+
+    def _note(self, ids: Sequence[UUID]) -> None:
+        """Tell the watch of these, and of single ones that were stored before them."""
+        noted, self._unnoted = self._unnoted, []
+        self._watch.note([*noted, *ids])
 
     def _begin(self) -> None:
         if self._committing is None and not self._is_taken:
@@ -180,14 +184,14 @@ class Enqueue:
             if len(jobs) >= MANY and all(job.is_plain for job in jobs):
                 copied = await self._plain.many(jobs)
                 if copied is not None:
-                    self._watch.note([job.id for job in jobs])
+                    self._note([job.id for job in jobs])
                     self._announce(copied)
                     return [created(job) for job in jobs]
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
         finally:
             self._calls -= 1
             self._go_on()
-        self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
+        self._note([one.job_id for one in enqueued if one.disposition is CREATED])
         self._announce(places)
         return enqueued
 
@@ -239,7 +243,7 @@ class Enqueue:
                 left.append(one)
             elif not answer.done():
                 answer.set_result(created(job))
-        self._watch.note(list(placed))
+        self._note(list(placed))
         self._announce(placed.values())
         return left
 
@@ -277,6 +281,8 @@ class Enqueue:
             self._places.clear()
         finally:
             self._ringing = None
+            if self._unnoted:
+                self._note(())
 
 
 def created(job: NewJob) -> Enqueued:

@@ -21,6 +21,9 @@ from perdure.stores.postgres.jobs import REFUSED
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 KNOWN_S = 1.0
+SLOW_S = 0.25
+"""An answer that was heard later than this, over a slow network or by a busy event loop, tells the database's clock too badly to be kept."""
+
 SHAPES_MAX = 1_000
 ID_BYTES = 16
 MILLISECOND = timedelta(milliseconds=1)
@@ -38,8 +41,9 @@ class Berth:
     """Where jobs of a shape go, as the database said between `asked_at` and `heard_at`, and which ids are in time.
 
     `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit. A job that is
-    stored later has the rank of that much later. That is the rank of a transaction which began a round trip before, so that it never runs
-    ahead of the database's clock, and what is stored one after the other is ranked so.
+    stored later has the rank of that much later, which lags behind the database's clock by as long as the answer took to be heard: a round
+    trip, and `SLOW_S` at most while a berth is kept. So jobs of one shape are ranked as they are stored; between shapes the order is as
+    exact as that.
     """
 
     terms: tuple[int, int, int | None, int | None]
@@ -153,7 +157,9 @@ class PlainJobs:
             return None
         if len(self._known) >= SHAPES_MAX:
             self._known.clear()
-        berth = self._known[shape] = Berth(_terms(shape), now, monotonic(), *rows[0])
+        berth = Berth(_terms(shape), now, monotonic(), *rows[0])
+        if berth.heard_at - now < SLOW_S:
+            self._known[shape] = berth
         return berth
 
     async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:

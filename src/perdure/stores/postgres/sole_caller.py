@@ -32,7 +32,7 @@ class SoleCallerDatabase:
 
     So it needs no line of callers, it keeps its statements prepared, and it has no timer for each of them, which would cost as much as
     the driver does: a look every now and then finds what is unanswered for longer than `command_timeout` seconds, and gives it up within a
-    quarter of that time, on the server too.
+    quarter of that time, on the server too. So is the connection of a caller who is cancelled.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class SoleCallerDatabase:
             except DID_NOTHING:
                 self._prepared.clear()
                 return await repeated(connection, statement, values)
+        except asyncio.CancelledError:
+            # The driver would wait for the server to end the statement, and the next caller with it, though the server be silent.
+            self._leave()
+            raise
         except Exception as error:
             ours = translation(TimeoutError() if self._is_overdue else error)
             self._give_up(error)
@@ -77,6 +81,7 @@ class SoleCallerDatabase:
         """Wait for what was given up to leave, and close the connection."""
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await left(connection, within_s=2.0)
@@ -109,6 +114,11 @@ class SoleCallerDatabase:
             self._look_later()
         elif self._connection is not None:
             self._is_overdue = True
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the connection up, once the server has cancelled what it runs, or in seconds where it does not answer."""
+        if self._connection is not None:
             connection, self._connection = self._connection, None
             leaving = asyncio.create_task(left(connection, within_s=CANCEL_WITHIN_S))
             self._leaving.add(leaving)

@@ -78,8 +78,6 @@ Error codes stand in [errors](errors.md).
 JOB = "| Option | Type | Default | What is promised |\n| --- | --- | --- | --- |\n"
 USING = "| Option | Type | What is promised |\n| --- | --- | --- |\n"
 OWN_DEFAULTS = {"name": "module and name", "mode": "by the function", "retry": "`Backoff()`"}
-COROUTINE = " -> Coroutine[Any, Any, "
-"""What a function gives that is awaited, though it is none itself."""
 PARTS = ("jobs", "workers", "health", "state")
 
 
@@ -183,12 +181,10 @@ def _call(function: Any, shown: str) -> str:
     """How a function is called, as its source has it."""
     source: Any = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     source.args.args = [one for one in source.args.args if one.arg != "self"]
-    answer = "" if source.returns is None else f" -> {ast.unparse(_unquoted(source.returns))}"
-    given = answer.removeprefix(COROUTINE)
-    waits = "await " if isinstance(source, ast.AsyncFunctionDef) or given != answer else ""
-    returns = answer if given == answer else f" -> {given.removesuffix(']')}"
+    returns = "" if source.returns is None else f" -> {ast.unparse(_unquoted(source.returns))}"
     for one in (*source.args.args, *source.args.kwonlyargs):
         one.annotation = _unquoted(one.annotation)
+    waits = "await " if isinstance(source, ast.AsyncFunctionDef) else ""
     return f"{waits}{shown}({ast.unparse(source.args)}){returns}"
 
 
