@@ -388,7 +388,7 @@ async def test_nothing_is_stored_while_the_database_is_not_what_it_was(
     jobs = [new_job() for _ in range(MANY)]
     service._is_taken = True  # as while the commit of a lone job is under way
     with pytest.raises(RollbackDetected):
-        await service.one(jobs[0], on_duplicate="raise")
+        await asyncio.wait_for(service.one(jobs[0], on_duplicate="raise"), HEARD_S)
     service._is_taken = False
     for refused in (
         service.one(jobs[0], on_duplicate="raise"),
