@@ -136,7 +136,7 @@ class Enqueue:
             self._announce((place,))
         else:
             self._note((job.id,))
-        return Enqueued(job_id=job.id, disposition=CREATED)
+        return created(job)
 
     async def _shared(self, job: NewJob, on_duplicate: str) -> Enqueued:
         """Store a job with whatever else waits for the next commit; one that is tied to others goes by itself."""

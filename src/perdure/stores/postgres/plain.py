@@ -73,8 +73,8 @@ class Berth:
 class PlainJobs:
     """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
 
-    `singles` should be a connection of its own, which no other work holds up; it is asked for one thing at a time. `rings` says whether a lone job can ring the
-    doorbell by itself, as it may where claimers listen to PostgreSQL.
+    `singles` should be a connection of its own, which no other work holds up; it is asked for one thing at a time. `rings` says
+    whether a lone job can ring the doorbell by itself, as it may where claimers listen to PostgreSQL.
     """
 
     def __init__(

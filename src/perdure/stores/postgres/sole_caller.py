@@ -31,8 +31,8 @@ class SoleCallerDatabase:
     """One connection of its own, opened at first use and opened again after it was lost; its caller asks one thing at a time.
 
     So it needs no line of callers, it keeps its statements prepared, and it has no timer for each of them, which would cost as much as
-    the driver does: a look every now and then finds what is unanswered for longer than `command_timeout` seconds, and gives it up within a
-    quarter of that time, on the server too. So is the connection of a caller who is cancelled.
+    the driver does: a look every now and then finds what is unanswered for longer than `command_timeout` seconds, and gives it up before half
+    as long again has passed, on the server too. So is the connection of a caller who is cancelled.
     """
 
     def __init__(
