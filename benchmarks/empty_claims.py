@@ -12,7 +12,7 @@ import statistics
 from time import monotonic
 from uuid import uuid4
 
-from perdure.domain.job import NewJob
+from perdure.domain.job import NewJob, Shape
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.runtime.app import new_id
@@ -41,7 +41,7 @@ async def measure(url: str, dead: int, seconds: float) -> list[float]:
         id=worker_id, name="idle", host="here", pid=1, queues=(QUEUE,), kinds=(KIND,), capacity=100
     )
     await PostgresWorkers(database, schema=SCHEMA).register(worker)
-    job = NewJob(id=new_id(), kind=KIND, queue=QUEUE)
+    job = NewJob(id=new_id(), shape=Shape(queue=QUEUE, kind=KIND))
     await jobs.enqueue([job])
     holder = await connect(url, application_name="benchmark: holder")
     claiming = claimer_database(url, application_name="benchmark: claimer")

@@ -17,7 +17,7 @@ import uuid
 import asyncpg
 
 from perdure.domain.ids import JobIds
-from perdure.domain.job import NewJob
+from perdure.domain.job import NewJob, Shape
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, settle
 from perdure.domain.worker import NewWorker, WorkerId
@@ -42,11 +42,14 @@ async def drop(database_url: str) -> None:
 
 
 async def fill(jobs: PostgresJobs, count: int) -> float:
-    ids = JobIds(lambda: time.time_ns() // 1_000_000, random.getrandbits)
+    ids = JobIds(time.time_ns, random.randbytes)
     began = time.perf_counter()
     for _ in range(0, count, BULK):
         await jobs.enqueue(
-            [NewJob(id=ids(), queue="bench", kind="bench.noop", args='{"n":1}') for _ in range(BULK)]
+            [
+                NewJob(id=ids(), shape=Shape(queue="bench", kind="bench.noop"), args='{"n":1}')
+                for _ in range(BULK)
+            ]
         )
     return count / (time.perf_counter() - began)
 

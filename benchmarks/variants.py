@@ -12,13 +12,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from random import getrandbits
+from random import randbytes
 from typing import Any
 from uuid import uuid4
 
 from benchmarks.costs import processor_ns
 from perdure.domain.ids import JobIds
-from perdure.domain.job import NewJob
+from perdure.domain.job import NewJob, Shape
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.runtime.event_loop import quick_loop
 from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase, connect
@@ -54,10 +54,10 @@ async def fill(url: str, worker: WorkerId) -> int:
     database = DedicatedDatabase(url, application_name="variants")
     bulk = await PooledDatabase.open(url, application_name="variants", most=1)
     plain = PlainJobs(database, bulk, schema=SCHEMA)
-    ids = JobIds(lambda: time.time_ns() // 1_000_000, getrandbits)
+    ids = JobIds(time.time_ns, randbytes)
 
     def new() -> NewJob:
-        return NewJob(id=ids(), queue="bench", kind="noop", args='{"n":1}')
+        return NewJob(id=ids(), shape=Shape(queue="bench", kind="noop"), args='{"n":1}')
 
     await PostgresJobs(database, schema=SCHEMA).enqueue([new()])
     terms: Any = {"queues": ("bench",), "kinds": ("noop",), "labels": (), "capacity": 100, "processes": 1}

@@ -74,7 +74,7 @@ async def test_the_best_priority_comes_first_and_a_band_is_first_in_first_out(be
     jobs = [new_job(priority=priority) for priority in (1, 3, 5, 2, 4, 1, 3, 5, 2, 4)]
     for job in jobs:
         await bench.add(job)
-    expected = [job.id for band in ((4, 5), (2, 3), (1,)) for job in jobs if job.priority in band]
+    expected = [job.id for band in ((4, 5), (2, 3), (1,)) for job in jobs if job.shape.priority in band]
     assert await claim(bench, 4) + await claim(bench, 100) == expected
 
 
@@ -139,7 +139,9 @@ async def test_only_jobs_of_the_scope_are_given(bench: Bench, scope: Scope) -> N
     mine = [
         job.id
         for job in jobs
-        if job.queue in scope.queues and job.kind in scope.kinds and set(job.labels) <= set(scope.labels)
+        if job.shape.queue in scope.queues
+        and job.shape.kind in scope.kinds
+        and set(job.shape.labels) <= set(scope.labels)
     ]
     assert await claim(bench, scope=scope) == mine
 

@@ -14,6 +14,7 @@ from perdure.domain.kind import JobOptions, Kind, job
 from perdure.domain.meanings import MEANINGS
 from perdure.domain.options import EnqueueOptions, new_job
 from perdure.runtime.app import Perdure
+from tests.support.new_jobs import job_of
 
 ID = JobId(UUID("0198c5a1-0000-7000-8000-000000000001"))
 OTHER = JobId(UUID("0198c5a1-0000-7000-8000-000000000002"))
@@ -35,7 +36,7 @@ def made(kind: Kind[..., Any] = resize, image: str = "a", **options: Any) -> New
 
 
 def test_a_new_job_follows_its_kind() -> None:
-    assert made() == NewJob(
+    assert made() == job_of(
         id=ID,
         queue="media",
         kind=resize.name,
@@ -50,8 +51,13 @@ def test_what_an_enqueue_gives_comes_before_its_kind() -> None:
     new = made(
         queue="slow", priority=5, retries=0, timeout=None, labels=(), crash_limit=2, metadata={"a": [1]}
     )
-    assert (new.queue, new.priority, new.max_attempts, new.timeout) == ("slow", 5, 1, None)
-    assert (new.labels, new.crash_limit, new.metadata) == ((), 2, {"a": [1]})
+    assert (new.shape.queue, new.shape.priority, new.shape.max_attempts, new.shape.timeout) == (
+        "slow",
+        5,
+        1,
+        None,
+    )
+    assert (new.shape.labels, new.shape.crash_limit, new.metadata) == ((), 2, {"a": [1]})
 
 
 def test_an_id_of_the_callers_own_counts() -> None:

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from perdure.domain.job import NewJob
 from perdure.domain.worker import WorkerId
 from perdure.runtime.children import ChildProcess
 from perdure.runtime.process_wiring import supervisor_stores
 from perdure.runtime.settings import Settings
 from perdure.runtime.supervisor import Worker
 from perdure.stores.postgres.callers import enqueue_on
+from tests.support.new_jobs import job_of
 from tests.support.system import System, new_id, system_on
 from tests.support.waiting import eventually
 
@@ -48,7 +48,7 @@ async def test_a_worker_starts_while_the_first_enqueue_of_its_queue_stands_open(
         async with system.sql.acquire() as conn:
             transaction = conn.transaction()
             await transaction.start()
-            job = NewJob(id=new_id(), kind="app.work", queue="fresh")
+            job = job_of(id=new_id(), kind="app.work", queue="fresh")
             await enqueue_on(conn, [job], on_duplicate="raise")
             running = asyncio.create_task(worker.run())
             await eventually(beats)

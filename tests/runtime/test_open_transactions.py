@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from perdure.domain.errors import Locked
-from perdure.domain.job import LIVE, JobState, NewJob, UniqueRule
+from perdure.domain.job import LIVE, JobState, UniqueRule
 from perdure.domain.liveness import Sight
 from perdure.domain.settlement import Completed, settle
 from perdure.domain.worker import WorkerId
@@ -21,6 +21,7 @@ from perdure.stores.postgres.callers import complete, enqueue_on
 from perdure.stores.postgres.jobs import PostgresJobs, settler_database
 from perdure.stores.postgres.statements import Statement
 from tests.support.attempts import settle_each
+from tests.support.new_jobs import job_of
 from tests.support.system import System, failure, new_id, system_on
 from tests.support.waiting import eventually
 
@@ -55,7 +56,7 @@ async def taken(system: System) -> AsyncIterator[None]:
     async with system.sql.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        job = NewJob(id=new_id(), kind="app.work", queue="default", unique=ONCE)
+        job = job_of(id=new_id(), kind="app.work", queue="default", unique=ONCE)
         await enqueue_on(conn, [job], on_duplicate="raise")
         yield
         await transaction.rollback()

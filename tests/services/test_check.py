@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from perdure.domain.ids import JobIds
-from perdure.domain.job import LIVE, Dependency, JobId, JobState, NewJob, OnParentFailure, UniqueRule
+from perdure.domain.job import LIVE, Dependency, JobId, JobState, OnParentFailure, UniqueRule
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import (
     Cancelled,
@@ -29,6 +29,7 @@ from perdure.services.check import Check, CheckReport, RecordedHistory
 from perdure.stores.postgres.connections import Connection
 from perdure.stores.postgres.history import PostgresHistory
 from perdure.stores.postgres.statements import Statement
+from tests.support.new_jobs import job_of
 from tests.support.records import ROWS, past_of
 from tests.support.servers import PostgresServer
 from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Store
@@ -46,13 +47,13 @@ class Scene:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.worker = store.new_worker()
-        self.new_id = JobIds(time.time_ns, Random().getrandbits)
+        self.new_id = JobIds(time.time_ns, Random().randbytes)
         self.ids: dict[str, JobId] = {}
 
     def add(self, kind: str, *, after: Mapping[str, OnParentFailure] | None = None, **options: Any) -> None:
         edges = tuple(Dependency(parent_id=self.ids[k], on_failure=p) for k, p in (after or {}).items())
         self.ids[kind] = self.new_id()
-        new = NewJob(id=self.ids[kind], queue="q", kind=kind, depends_on=edges, **options)
+        new = job_of(id=self.ids[kind], queue="q", kind=kind, depends_on=edges, **options)
         self.store.run(self.store.jobs.enqueue([new]))
 
     def claim(self, kind: str) -> Lease:

@@ -19,6 +19,7 @@ from tests.simulation.handlers import KINDS, work
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.network import Host, Line
 from tests.support.model_ports import ModelControl, ModelJobs, ModelPlainJobs
+from tests.support.new_jobs import job_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -70,7 +71,7 @@ class Workload:
         for n in range(count):
             parents = self._parents(random) if linked else ()
             key = random.choice((None, "c1", "c2")) if keyed else None
-            new = NewJob(
+            new = job_of(
                 id=ids(),
                 queue="default",
                 kind=work.name if alike else random.choice(list(KINDS)),
@@ -103,12 +104,17 @@ class Workload:
         steps = []
         while random.random() < 0.35:
             steps.append((random.choice(("fail", "fail", "snooze", "busy", "die")), random.random() * 3))
-        if new.timeout is not None and random.random() < 0.1:
+        if new.shape.timeout is not None and random.random() < 0.1:
             steps.append(("hang", 0.0))
         last = "cancel" if random.random() < 0.05 else "ok"
         return [
             *steps,
-            (last, random.choice((0.0, 0.0, 0.01, 0.1, 0.2, 1.0, 2.0, 20.0 if new.timeout is None else 4.0))),
+            (
+                last,
+                random.choice(
+                    (0.0, 0.0, 0.01, 0.1, 0.2, 1.0, 2.0, 20.0 if new.shape.timeout is None else 4.0)
+                ),
+            ),
         ]
 
     # ---- handlers

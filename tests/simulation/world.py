@@ -354,7 +354,7 @@ class World:
         )  # fmt: skip
 
     def _play(self) -> None:
-        ids = JobIds(lambda: self.database_us() * 1000, self.random.getrandbits)
+        ids = JobIds(lambda: self.database_us() * 1000, self.random.randbytes)
         self.workload.draw(self.random, ids)
         for host in self.hosts:
             self.loop.call_later(
@@ -413,7 +413,7 @@ class World:
             if plan.acknowledged and plan.new.id not in self.store.jobs:
                 self.problem(f"job {n} was acknowledged and is not there")
             runs = self.store.jobs[plan.new.id].run if plan.new.id in self.store.jobs else 1
-            if plan.deaths > runs * ((plan.new.crash_limit or CRASH_LIMIT) + 1):
+            if plan.deaths > runs * ((plan.new.shape.crash_limit or CRASH_LIMIT) + 1):
                 self.problem(f"job {n} ended its process {plan.deaths} times while it ran alone")
         if self.workload.waiting:
             self.problem("somebody could not bring all that there was to bring")

@@ -16,7 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from perdure.domain.errors import DatabaseUnavailable, InvalidInput
 from perdure.domain.ids import JobIds
-from perdure.domain.job import Dependency, JobId, JobState, NewJob, OnParentFailure
+from perdure.domain.job import Dependency, JobId, JobState, OnParentFailure
 from perdure.domain.settlement import (
     Completed,
     Crashed,
@@ -35,6 +35,7 @@ from perdure.stores.postgres.migrations import migrations
 from perdure.stores.postgres.statements import Statement, statements
 from tests.support.comparing import compare
 from tests.support.machine import KINDS, QUEUES, Draft, Step, StoreMachine
+from tests.support.new_jobs import job_of
 from tests.support.store import Parts, Store
 
 FEW = settings(
@@ -355,7 +356,7 @@ BLIND_RESOLVER = Mutation(
 @pytest.mark.parametrize("mutation", [None, WAITING_CLAIM], ids=str)
 def test_a_claim_passes_over_what_another_has_locked(database_url: str, mutation: Mutation | None) -> None:
     with Store(database_url, mutated(mutation) if mutation else None) as store:
-        first, second = (NewJob(id=job_id, queue="q1", kind="a") for job_id in two_ids())
+        first, second = (job_of(id=job_id, queue="q1", kind="a") for job_id in two_ids())
         store.run(store.jobs.enqueue([first, second]))
         store.execute("BEGIN")
         store.execute("SELECT FROM perdure.available_jobs WHERE job_id = $1 FOR UPDATE", first.id)
@@ -378,12 +379,12 @@ def test_a_child_written_while_its_parent_ended_is_released(
         if mutation:
             put_in(mutation, store)
         parent, child = two_ids()
-        store.run(store.jobs.enqueue([NewJob(id=parent, queue="q1", kind="a")]))
+        store.run(store.jobs.enqueue([job_of(id=parent, queue="q1", kind="a")]))
         claimer = Claimer(worker_id=store.new_worker(), process=0)
         (lease,) = store.run(store.dispatch().claim(claimer, EVERYTHING, limit=1))
         settling = store.run(connect(database_url, application_name="settling"))
         batch = encode_jobs(
-            [NewJob(id=child, queue="q1", kind="a", depends_on=(Dependency(parent_id=parent),))]
+            [job_of(id=child, queue="q1", kind="a", depends_on=(Dependency(parent_id=parent),))]
         )
         store.execute("BEGIN")
         store.execute("SELECT * FROM perdure.enqueue_jobs($1)", batch)
@@ -406,7 +407,7 @@ def look_twice(store: Store) -> None:
 
 
 def two_ids() -> tuple[JobId, JobId]:
-    new_id = JobIds(time.time_ns, Random().getrandbits)
+    new_id = JobIds(time.time_ns, Random().randbytes)
     return new_id(), new_id()
 
 

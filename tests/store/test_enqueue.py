@@ -181,7 +181,7 @@ async def test_a_job_whose_key_passed_on_leaves_it_alone_when_it_ends(store: Sto
 
 
 def at(moment: datetime) -> JobId:
-    return JobIds(lambda: int(moment.timestamp() * 1000) * 1_000_000, lambda bits: 1)()
+    return JobIds(lambda: int(moment.timestamp() * 1000) * 1_000_000, bytes)()
 
 
 WRONG: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -232,7 +232,7 @@ async def test_what_the_columns_cannot_hold_is_the_callers_mistake(
 async def test_one_id_for_two_jobs_is_refused(store: Store) -> None:
     job = new_job()
     with pytest.raises(InvalidOption, match="two jobs"):
-        await store.jobs.enqueue([job, replace(job, kind="app.other")])
+        await store.jobs.enqueue([job, replace(job, args='{"other": 1}')])
 
 
 async def test_ids_within_a_day_are_taken(store: Store) -> None:
@@ -281,7 +281,7 @@ async def test_many_first_jobs_of_a_lane_at_once_make_one_lane(store: Store) -> 
 async def test_a_producer_needs_no_right_to_make_tables(store: Store) -> None:
     """Nor does a linked call make any: what enqueueing reads and writes are Perdure's own tables."""
     parent = new_job()
-    jobs = [{"id": str(job.id), "kind": job.kind} for job in (parent, new_job())]
+    jobs = [{"id": str(job.id), "kind": job.shape.kind} for job in (parent, new_job())]
     jobs.append({"id": str(new_id()), "kind": "app.work", "parents": [{"parent_id": str(parent.id)}]})  # type: ignore[dict-item]
     producer = f"producer_{uuid4().hex}"
     await store.sql(f"CREATE ROLE {producer}")

@@ -8,8 +8,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from perdure.domain.job import NewJob
 from tests.support.database import Store, new_id, new_job
+from tests.support.new_jobs import job_of
 
 LEASE = """
     INSERT INTO perdure.leases (job_id, worker_id, rank, available_at, deadline, available_xid, process, lane, band, run, attempt,
@@ -17,8 +17,7 @@ LEASE = """
     VALUES (gen_random_uuid(), gen_random_uuid(), 0, now(), now(), pg_current_xact_id(), 0, 1, 1, 1, $1, 0, 0, 0, $2, $3)
 """
 BODY = """
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args, depth, unique_key, unique_states)
-    VALUES (perdure.new_job_id(), 1, $1, $2, $3::jsonb, $4, $5, $6)
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args) VALUES (perdure.new_job_id(), 1, 3, 4, $1::jsonb)
 """
 AVAILABLE = "INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES ($1, $2, $3, $4)"
 
@@ -34,15 +33,9 @@ async def test_a_slot_is_held_once_whatever_a_statement_does(store: Store) -> No
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (BODY, (0, 1, "{}", 0, None, None)),
-        (BODY, (6, 1, "{}", 0, None, None)),
-        (BODY, (3, 0, "{}", 0, None, None)),
-        (BODY, (3, 1, "[]", 0, None, None)),
-        (BODY, (3, 1, "{}", 501, None, None)),
-        (BODY, (3, 1, "{}", 0, "", 31)),
+        (BODY, ("[]",)),
         (LEASE, (0, None, None)),
         (LEASE, (1, "key without a slot", None)),
-        (AVAILABLE, (new_id(), 0, 1, 4)),
         ("INSERT INTO perdure.job_dependencies (child_id, parent_id) SELECT $1::uuid, $1", (new_id(),)),
     ],
 )
@@ -51,6 +44,34 @@ async def test_no_row_can_say_what_the_domain_forbids(
 ) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await store.sql(statement, *values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("priority", 0),
+        ("priority", 6),
+        ("max_attempts", 0),
+        ("timeout_ms", -1),
+        ("timeout_ms", 2_073_600_001),
+        ("crash_limit", 0),
+        ("concurrency_limit", 0),
+        ("unique_key", ""),
+        ("unique_key", "k" * 501),
+        ("concurrency_key", ""),
+        ("args", []),
+    ],
+)
+async def test_enqueue_jobs_refuses_and_names_what_no_job_may_be(
+    store: Store, field: str, value: object
+) -> None:
+    """The columns say nothing of it any more, for each single enqueue would pay for it."""
+    given = {"kind": "app.work", "concurrency_key": "k", field: value}
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await store.sql("SELECT perdure.enqueue_jobs($1::jsonb)", msgspec.json.encode([given]).decode())
+    assert refused.value.sqlstate == "PD004"
+    assert field in str(refused.value)
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
 
 
 async def test_a_key_stands_with_its_states_and_a_limit_with_its_key(store: Store) -> None:
@@ -100,9 +121,9 @@ async def test_the_defaults_are_those_of_the_specification(store: Store) -> None
     await store.sql("""SELECT perdure.enqueue_jobs('[{"kind": "app.work"}]'::jsonb)""")
     (row,) = await store.sql("SELECT priority, max_attempts, timeout_ms FROM perdure.jobs")
     assert tuple(row) == (3, 4, 300_000)
-    job = NewJob(id=new_id(), queue="default", kind="app.work")
-    assert job.timeout is not None
-    assert (job.priority, job.max_attempts, job.timeout.total_seconds()) == (3, 4, 300)
+    job = job_of(id=new_id(), queue="default", kind="app.work")
+    assert job.shape.timeout is not None
+    assert (job.shape.priority, job.shape.max_attempts, job.shape.timeout.total_seconds()) == (3, 4, 300)
 
 
 async def test_what_lies_below_the_watermark_is_found_within_seconds_and_at_once_when_told(

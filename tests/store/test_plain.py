@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from perdure.domain.errors import DatabaseUnavailable, InvalidOption, RollbackDetected
+from perdure.domain.errors import DatabaseUnavailable, InvalidInput, InvalidOption, RollbackDetected
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.ports import Place
 from perdure.services.enqueue import BETWEEN_RINGS_S, MANY, Enqueue
@@ -22,6 +23,7 @@ from perdure.stores.postgres.dispatch import TOLD_STREAMS, doorbell, ring_for, s
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from tests.support.database import Store, new_id, new_job
+from tests.support.new_jobs import job_of
 
 BODY = "SELECT to_jsonb(j) - '{id,enqueued_at,xid}'::text[] FROM perdure.jobs j WHERE j.id = $1"
 PLACE = """
@@ -32,7 +34,6 @@ FROM perdure.available_jobs a WHERE a.job_id = $1
 PAYLOAD = "SELECT concat_ws(':', lane, band, rank) FROM perdure.available_jobs WHERE job_id = $1"
 YEAR = timedelta(days=365)
 HEARD_S = 10
-TERMS = ("args", "queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit")
 SHAPES: list[dict[str, Any]] = [
     {},
     {"priority": 1, "args": '{"a": [1, "é"]}'},
@@ -86,7 +87,7 @@ async def test_each_way_leaves_the_rows_that_enqueue_jobs_leaves(
 
 @given(
     st.builds(
-        NewJob,
+        job_of,
         id=st.just(new_id()),
         queue=st.just("q"),
         kind=st.just("k"),
@@ -164,7 +165,7 @@ async def test_a_call_of_several_shapes_and_parts_leaves_each_job_with_its_own_r
     assert placed is not None
     assert {place.job_id for place in placed} == {job.id for job in jobs}
     for job in jobs[-4:]:
-        twin = new_job(**{name: getattr(job, name) for name in TERMS})
+        twin = structs.replace(job, id=new_id())
         await store.jobs.enqueue([twin])
         assert await rows_of(store, job) == await rows_of(store, twin)
 
@@ -191,6 +192,32 @@ async def test_what_has_no_binary_form_is_left_to_enqueue_jobs_and_the_connectio
     assert await plain.many([new_job(), new_job(**options)]) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
     assert await plain.many([new_job()]) is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 0},
+        {"priority": 6},
+        {"max_attempts": 0},
+        {"max_attempts": 40_000},
+        {"timeout": timedelta(milliseconds=2_073_600_001)},
+        {"timeout": YEAR},
+        {"crash_limit": 0},
+    ],
+)
+async def test_what_no_job_may_be_is_stored_by_no_way_and_named(
+    store: Store, plain: PlainJobs, enqueue: Enqueue, options: dict[str, Any]
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    wrong, good = new_job(**options), new_job()
+    assert await plain.lone(wrong) is None
+    assert await plain.lone(wrong, ring=[]) is None
+    assert set(await plain.few([wrong, good])) == {good.id}
+    assert await plain.many([wrong, new_job()]) is None
+    with pytest.raises(InvalidInput):
+        await enqueue.one(wrong, on_duplicate="raise")
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 2
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """The PostgreSQL store of one database, and short words for what its tests do with it."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
-from secrets import randbits
 from time import time_ns
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, in_schema
 from perdure.stores.postgres.workers import PostgresWorkers
+from tests.support.new_jobs import job_of
 
 SCOPE = Scope(queues=("default",), kinds=("app.work",))
 TABLES = (
@@ -38,12 +39,12 @@ TABLES = (
     "unique_keys",
     "job_events",
 )
-new_id = JobIds(time_ns, randbits)
+new_id = JobIds(time_ns, os.urandom)
 
 
 def new_job(kind: str = "app.work", **options: Any) -> NewJob:
     """A job that is valid as it stands."""
-    return NewJob(**{"id": new_id(), "queue": "default", "kind": kind, **options})
+    return job_of(**{"id": new_id(), "queue": "default", "kind": kind, **options})
 
 
 def after(
@@ -118,7 +119,7 @@ class Store:
     async def finish(self, job: NewJob, ending: Ending | None = None) -> Settled:
         """Claim everything, give back all but this job, and end it."""
         leases = await self.claim(
-            1000, scope=Scope(queues=(job.queue,), kinds=(job.kind,), labels=job.labels)
+            1000, scope=Scope(queues=(job.shape.queue,), kinds=(job.shape.kind,), labels=job.shape.labels)
         )
         (mine,) = [lease for lease in leases if lease.job_id == job.id]
         if others := [lease for lease in leases if lease.job_id != job.id]:

@@ -31,6 +31,7 @@ from perdure.ports import By, Claimer, Place, Scope
 from perdure.stores.postgres.dispatch import LONGEST_BETWEEN_FULL_PASSES_S
 from tests.support.comparing import compare, same
 from tests.support.model import Model, Refused
+from tests.support.new_jobs import job_of
 from tests.support.store import CRASH_LIMIT, INTERRUPTION_LIMIT, Store
 
 QUEUES = ("q1", "q2")
@@ -162,7 +163,11 @@ STEPS: st.SearchStrategy[Step] = weighted(
 
 
 def suits(scope: Scope, new: NewJob) -> bool:
-    return new.queue in scope.queues and new.kind in scope.kinds and set(new.labels) <= set(scope.labels)
+    return (
+        new.shape.queue in scope.queues
+        and new.shape.kind in scope.kinds
+        and set(new.shape.labels) <= set(scope.labels)
+    )
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -178,7 +183,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.store.empty()
         self.model = Model(crash_limit=CRASH_LIMIT, interruption_limit=INTERRUPTION_LIMIT)
-        self.ids = JobIds(time.time_ns, Random().getrandbits)
+        self.ids = JobIds(time.time_ns, Random().randbytes)
         self.workers = [self.store.new_worker(), self.store.new_worker()]
         self.all: list[JobId] = []
         self.batches: list[list[NewJob]] = []
@@ -404,7 +409,7 @@ class StoreMachine(RuleBasedStateMachine):
         if draft.unique is not None:
             key, counted, period = draft.unique
             rule = UniqueRule(key=key, states=COUNTED[counted], period=timedelta(days=1) if period else None)
-        return NewJob(
+        return job_of(
             id=self.ids(),
             queue=draft.queue,
             kind=draft.kind,

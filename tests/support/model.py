@@ -197,7 +197,7 @@ class Model:
         job = Job(
             new=new,
             state=JobState.PENDING,
-            priority=max([new.priority, *above]),
+            priority=max([new.shape.priority, *above]),
             due=self.later(new.delay),
         )
         self.jobs[new.id] = job

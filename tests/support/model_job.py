@@ -57,7 +57,7 @@ class Job:
                 return self._wait(JobState.SCHEDULED, now, delay)
             case Failed(retry_in=delay, give_up=give_up):
                 self.failures, self.suspicion = self.failures + 1, 0
-                over = give_up or self.failures >= self.new.max_attempts
+                over = give_up or self.failures >= self.new.shape.max_attempts
                 return JobState.DISCARDED if over else self._wait(JobState.RETRYABLE, now, delay)
             case Interrupted(started=started):
                 self.interruptions += started
@@ -65,7 +65,7 @@ class Job:
                 return JobState.DISCARDED if over else JobState.AVAILABLE
             case Crashed(alone=alone, host_lost=host_lost):
                 self.crashes += alone
-                if self.crashes >= (self.new.crash_limit or crash_limit):
+                if self.crashes >= (self.new.shape.crash_limit or crash_limit):
                     return JobState.DISCARDED
                 self.suspicion += 1 if host_lost else SUSPECT
                 return JobState.AVAILABLE

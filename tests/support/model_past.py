@@ -40,7 +40,7 @@ def past_of(store: ModelStore) -> Past:
 def _body(job: Job, enqueued_at: int) -> Body:
     new = job.new
     return Body(
-        job_id=new.id, enqueued_at=moment(enqueued_at), max_attempts=new.max_attempts, crash_limit=new.crash_limit,
+        job_id=new.id, enqueued_at=moment(enqueued_at), max_attempts=new.shape.max_attempts, crash_limit=new.shape.crash_limit,
         unique_key=new.unique.key if new.unique else None,
         unique_states=new.unique.states if new.unique else frozenset(),
         concurrency_key=new.concurrency_key,

@@ -108,7 +108,10 @@ class ModelPlainJobs:
         )
 
     def _quick(self, new: NewJob) -> bool:
-        return new.id not in self._store.jobs and (new.queue, new.kind, new.labels) in self._store.lanes
+        return (
+            new.id not in self._store.jobs
+            and (new.shape.queue, new.shape.kind, new.shape.labels) in self._store.lanes
+        )
 
 
 class ModelLeases:

@@ -129,7 +129,7 @@ class ModelStore(Model):
                 raise UnknownParent(parent)
         for new in batch:
             self.lane_of[new.id] = self.lanes.setdefault(
-                (new.queue, new.kind, new.labels), len(self.lanes) + 1
+                (new.shape.queue, new.shape.kind, new.shape.labels), len(self.lanes) + 1
             )
         holders = {new.id: self._holder(new) for new in batch}
         try:
@@ -389,15 +389,15 @@ class ModelStore(Model):
         return found
 
     def _lease(self, job: Job, claimer: Claimer, grace_us: int, slot: int | None) -> LeaseRow:
-        new, timeout = job.new, job.new.timeout
+        new, timeout = job.new, job.new.shape.timeout
         job.token = self._new_token()
         self._returned.discard(new.id)
         self._run(job, slot)
         lease = Lease(
             new.id, job.token, self.lane_of[new.id], job.run, job.failures + 1, job.crashes, job.interruptions,
-            job.suspicion, new.args, job.priority, new.max_attempts,
-            None if timeout is None else timeout // timedelta(milliseconds=1), new.crash_limit,
-            self.available_at[new.id], self.now, None, new.queue, new.kind,
+            job.suspicion, new.args, job.priority, new.shape.max_attempts,
+            None if timeout is None else timeout // timedelta(milliseconds=1), new.shape.crash_limit,
+            self.available_at[new.id], self.now, None, new.shape.queue, new.shape.kind,
         )  # fmt: skip
         deadline = ENDLESS if timeout is None else self.now + timeout // MICROSECOND + grace_us
         row = LeaseRow(lease=lease, claimer=claimer, deadline=deadline, claim_xid=self.xid, slot=slot)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from perdure.domain.job import Dependency, JobId, NewJob, OnParentFailure
+from perdure.domain.job import Dependency, JobId, OnParentFailure
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Ending, ErrorReport, Failed, settle
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Claimer, Scope
 from perdure.stores.postgres.dispatch import PostgresDispatch
+from tests.support.new_jobs import job_of
 from tests.support.system import System, new_id, system_on
 
 WORKERS = (
@@ -226,7 +227,7 @@ async def _present(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
     ):
         await system.jobs.enqueue(
             [
-                NewJob(
+                job_of(
                     id=new_id(), kind=kind, queue=queue, args=json.dumps({"order": 5200 + n, "width": 640})
                 )
                 for n in range(count)
@@ -235,7 +236,7 @@ async def _present(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
         await _claim(system, workers[name], kind, queue, count)
     await system.jobs.enqueue(
         [
-            NewJob(
+            job_of(
                 id=new_id(),
                 kind="shop.transcode",
                 queue="media",
@@ -246,12 +247,12 @@ async def _present(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
     )
     await system.jobs.enqueue(
         [
-            NewJob(id=new_id(), kind="shop.report", queue="reports", args='{"month": "2026-10"}')
+            job_of(id=new_id(), kind="shop.report", queue="reports", args='{"month": "2026-10"}')
             for _ in range(12)
         ]
     )
     scheduled = [
-        NewJob(
+        job_of(
             id=new_id(),
             kind="shop.send_newsletter",
             queue="mail",
@@ -264,7 +265,7 @@ async def _present(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
     retried = JobId(new_id())
     await system.jobs.enqueue(
         [
-            NewJob(
+            job_of(
                 id=retried,
                 kind="shop.send_receipt",
                 queue="mail",
@@ -292,9 +293,9 @@ async def _flow(system: System, workers: dict[str, WorkerId]) -> dict[str, UUID]
 
     await system.jobs.enqueue(
         [
-            NewJob(id=root, kind="shop.extract", queue="default", args='{"day": "2026-11-24"}'),
+            job_of(id=root, kind="shop.extract", queue="default", args='{"day": "2026-11-24"}'),
             *(
-                NewJob(
+                job_of(
                     id=part,
                     kind="shop.sync_stock",
                     queue="default",
@@ -303,9 +304,9 @@ async def _flow(system: System, workers: dict[str, WorkerId]) -> dict[str, UUID]
                 )
                 for n, part in enumerate(parts)
             ),
-            NewJob(id=joined, kind="shop.index", queue="default", depends_on=after(*parts)),
-            NewJob(id=report, kind="shop.report", queue="reports", depends_on=after(joined, root)),
-            NewJob(id=notify, kind="shop.send_newsletter", queue="mail", depends_on=after(report)),
+            job_of(id=joined, kind="shop.index", queue="default", depends_on=after(*parts)),
+            job_of(id=report, kind="shop.report", queue="reports", depends_on=after(joined, root)),
+            job_of(id=notify, kind="shop.send_newsletter", queue="mail", depends_on=after(report)),
         ]
     )
     await _end(
@@ -354,7 +355,7 @@ async def _letters(system: System, workers: dict[str, WorkerId]) -> None:
     for count, kind, queue, worker, error, message, fingerprint in causes:
         await system.jobs.enqueue(
             [
-                NewJob(id=new_id(), kind=kind, queue=queue, priority=5, args=json.dumps({"item": n}))
+                job_of(id=new_id(), kind=kind, queue=queue, priority=5, args=json.dumps({"item": n}))
                 for n in range(count)
             ]
         )
@@ -370,7 +371,7 @@ async def _hostile(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
     ids = []
     for number, text in enumerate(HOSTILE):
         kind, queue = text.replace("\x00", "")[:180], text[:150]
-        job = NewJob(
+        job = job_of(
             id=JobId(new_id()),
             kind=kind,
             queue=queue,
@@ -381,7 +382,7 @@ async def _hostile(system: System, workers: dict[str, WorkerId]) -> dict[str, UU
         leases = await _claim(system, workers["mail-1"], kind, queue)
         await _end(system, leases, _failure(text[:100], text, f"fp{number}", trace=text * 3, give_up=True))
         ids.append(job.id)
-    big = NewJob(
+    big = job_of(
         id=JobId(new_id()), kind="shop.big", queue="default", args=json.dumps({"blob": "ä" * 500_000})
     )
     await system.jobs.enqueue([big])

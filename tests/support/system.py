@@ -1,10 +1,10 @@
 """A whole system on one database, without worker processes: a test enqueues, claims and settles by hand."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from secrets import randbits
 from time import time_ns
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from perdure.domain.ids import JobIds
-from perdure.domain.job import Dependency, JobId, NewJob
+from perdure.domain.job import Dependency, JobId
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Crashed, Ending, ErrorReport, Failed, Settlement, settle
 from perdure.domain.worker import NewWorker, WorkerId
@@ -26,8 +26,9 @@ from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.jobs import PostgresJobs
 from perdure.stores.postgres.past import PostgresPast
 from perdure.stores.postgres.workers import PostgresWorkers
+from tests.support.new_jobs import job_of
 
-new_id = JobIds(time_ns, randbits)
+new_id = JobIds(time_ns, os.urandom)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,12 @@ class System:
     async def add(self, kind: str = "app.work", *, queue: str = "default", **options: Any) -> JobId:
         """Enqueue one job."""
         parents = tuple(Dependency(parent_id=parent) for parent in options.pop("after", ()))
-        job = NewJob(id=new_id(), kind=kind, queue=queue, **{"depends_on": parents, **options})
+        job = job_of(id=new_id(), kind=kind, queue=queue, **{"depends_on": parents, **options})
         return (await self.jobs.enqueue([job]))[0].job_id
 
     async def add_many(self, count: int, kind: str = "app.work", **options: Any) -> list[JobId]:
         """Enqueue that many jobs at once."""
-        jobs = [NewJob(id=new_id(), kind=kind, queue="default", **options) for _ in range(count)]
+        jobs = [job_of(id=new_id(), kind=kind, queue="default", **options) for _ in range(count)]
         return [enqueued.job_id for enqueued in await self.jobs.enqueue(jobs)]
 
     async def worker(self, name: str = "w1", **options: Any) -> WorkerId:

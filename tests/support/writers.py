@@ -16,6 +16,7 @@ from perdure.domain.worker import WorkerId
 from perdure.ports import By, Claimer, Scope
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from tests.support.attempts import settle_each
+from tests.support.new_jobs import job_of
 from tests.support.system import System, failure, new_id
 
 OPERATOR = By(actor="test", reason="a random history")
@@ -62,7 +63,7 @@ class Writers:
             known = [*self.all[-8:], *(job.id for job in jobs)]
             parents = dice.sample(known, min(len(known), dice.choice([0, 0, 0, 1, 2])))
             jobs.append(
-                NewJob(
+                job_of(
                     id=new_id(),
                     queue=dice.choice(SCOPE.queues),
                     kind=dice.choice(SCOPE.kinds),

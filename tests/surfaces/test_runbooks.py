@@ -13,7 +13,7 @@ import pytest
 
 from perdure.domain.alerts import BY_NAME, RULES, Facts, Step, limits
 from perdure.domain.alerts.runbooks import Section
-from perdure.domain.job import Dependency, NewJob
+from perdure.domain.job import Dependency
 from perdure.domain.lease import Lease
 from perdure.domain.settlement import Completed, Interrupted, settle
 from perdure.domain.worker import WorkerId
@@ -26,6 +26,7 @@ from perdure.stores.postgres.evacuation import PostgresEvacuations
 from perdure.surfaces.cli.exits import Exit
 from perdure.surfaces.runbooks import runbook
 from tests.support.command import Command
+from tests.support.new_jobs import job_of
 from tests.support.receivers import http_receiver
 from tests.support.servers import PostgresServer
 from tests.support.system import System, failure, new_id, system_on
@@ -127,7 +128,7 @@ async def hold(system: System, worker: WorkerId, change: str) -> UUID:
 async def wait_for_a_dead_letter(system: System) -> None:
     """A job whose parent has given up."""
     parent = await system.sql.fetchval("SELECT job_id FROM perdure.dead_letter_queue LIMIT 1")
-    child = NewJob(id=new_id(), kind="app.work", queue="default", depends_on=(Dependency(parent_id=parent),))
+    child = job_of(id=new_id(), kind="app.work", queue="default", depends_on=(Dependency(parent_id=parent),))
     await system.jobs.enqueue([child])
 
 
@@ -155,7 +156,7 @@ async def everything_wrong(system: System) -> Scene:
     await system.add(queue="orphans")
     stuck = await system.add(queue="stuck")
     await wait_for_a_dead_letter(system)
-    deep = [NewJob(id=new_id(), kind="app.work", queue="deep") for _ in range(101)]
+    deep = [job_of(id=new_id(), kind="app.work", queue="deep") for _ in range(101)]
     await system.jobs.enqueue(deep)
     await system.add(queue="still")
     await system.control.pause("still", By(actor="ada"))

@@ -1,9 +1,9 @@
 """How fast jobs are stored: one after another, by concurrent callers, in bulk."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
-from secrets import randbits
 from time import perf_counter
 
 from perdure.bench.figures import Sample
@@ -94,5 +94,5 @@ async def fill(using: Enqueuer, count: int, per_call: int) -> None:
 
 def rows(count: int) -> list[Row]:
     """Jobs as the bare statements store them."""
-    ids = JobIds(time.time_ns, randbits)
+    ids = JobIds(time.time_ns, os.urandom)
     return [(ids(), number, ARGS) for number in range(count)]

@@ -90,21 +90,28 @@ class UniqueRule:
     period: timedelta | None = None
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True):
+    """What the jobs of one kind and one set of options have in common; its producer makes it once, and looks up by it where they go."""
+
+    queue: str
+    kind: str
+    priority: int = DEFAULT_PRIORITY
+    max_attempts: int = DEFAULT_RETRIES + 1
+    timeout: timedelta | None = DEFAULT_TIMEOUT
+    labels: tuple[str, ...] = ()
+    crash_limit: int | None = None
+
+
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A job as a producer hands it in; the body never changes afterwards.
+    """A job as a producer hands it in: what it shares with others, and what is its own. The body never changes afterwards.
 
     `args` is a JSON object as text. `run_at` is a moment, `delay` counts from the database's clock at
     enqueue; at most one of them is set. A msgspec struct, for one is built for every enqueue.
     """
 
     id: JobId
-    queue: str
-    kind: str
+    shape: Shape
     args: str = "{}"
-    priority: int = DEFAULT_PRIORITY
-    max_attempts: int = DEFAULT_RETRIES + 1
-    timeout: timedelta | None = DEFAULT_TIMEOUT
-    labels: tuple[str, ...] = ()
     run_at: datetime | None = None
     delay: timedelta | None = None
     depends_on: tuple[Dependency, ...] = ()
@@ -112,7 +119,6 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unique: UniqueRule | None = None
     concurrency_key: str | None = None
     concurrency_limit: int = 1
-    crash_limit: int | None = None
     metadata: Mapping[str, object] = {}
 
     @property

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType, structs
 from perdure.domain.bounds import CHECKS, Key, OnDuplicate, checked_moment, checked_name
 from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.errors import DependencyCycle, InvalidArguments, InvalidOption
-from perdure.domain.job import LIVE, Dependency, JobId, JobState, NewJob, OnParentFailure, UniqueRule
+from perdure.domain.job import LIVE, Dependency, JobId, JobState, NewJob, OnParentFailure, Shape, UniqueRule
 from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.payload import check_plain, encode_plain
 
@@ -95,17 +95,19 @@ class Mould:
         self._is_tied = options.depends_on != () or keys != (None,) * len(keys)
         self._blank = NewJob(
             id=NOBODY,
-            queue=merged.queue,
-            kind=kind.name,
-            priority=merged.priority,
-            max_attempts=merged.retries + 1,
-            timeout=merged.timeout,
-            labels=merged.labels,
+            shape=Shape(
+                queue=merged.queue,
+                kind=kind.name,
+                priority=merged.priority,
+                max_attempts=merged.retries + 1,
+                timeout=merged.timeout,
+                labels=merged.labels,
+                crash_limit=merged.crash_limit,
+            ),
             run_at=options.run_at,
             delay=None if options.delay is None else parse_duration(options.delay, "delay"),
             inherit_priority=merged.inherit_priority,
             concurrency_limit=merged.concurrency_limit,
-            crash_limit=merged.crash_limit,
             metadata=options.metadata,
         )
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
@@ -28,32 +28,113 @@ if TYPE_CHECKING:
     from perdure.runtime.state_operations import StateOperations
     from perdure.runtime.wiring import Stores
 
+CREATED = Disposition.CREATED
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class RandomBits:
-    """Numbers of up to 64 random bits from the system, asked for 512 at a time: each call of it costs a microsecond."""
-
-    def __init__(self) -> None:
-        self._numbers: list[int] = []
-
-    def __call__(self, bits: int) -> int:
-        if not self._numbers:
-            self._numbers = list(memoryview(os.urandom(4096)).cast("Q"))
-        return self._numbers.pop() >> (64 - bits)
-
-
-_IDS = JobIds(time.time_ns, RandomBits())
+_IDS = JobIds(time.time_ns, os.urandom)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _IDS.renew(RandomBits()))
+    os.register_at_fork(after_in_child=_IDS.renew)
 
 new_id = _IDS.__call__
 """A job id, for all threads of this process, drawn from the system's randomness."""
 
 
-class Perdure:
+class _Form:
+    """What enqueues of one kind have in common: it is worked out with the first of them, for each would feel it."""
+
+    __slots__ = ("encode", "is_encrypted", "max_bytes", "mould", "on_duplicate", "redact")
+
+    def __init__(self, kind: Kind[..., Any], options: EnqueueOptions, settings: "Settings") -> None:
+        self.mould = Mould(kind, options)
+        self.on_duplicate = self.mould.on_duplicate
+        self.encode = kind.arguments.encode
+        self.max_bytes, self.redact = settings.max_payload_bytes, settings.redact
+        self.is_encrypted = kind.options.encrypted
+
+
+class Enqueuer:
+    """`enqueue` with options that hold for each of its calls."""
+
+    def __init__(self, app: "Perdure", options: EnqueueOptions, conn: object) -> None:
+        self._app = app
+        self._options = options
+        self._conn = conn
+        self._forms: dict[Kind[..., Any], _Form] = {}
+
+    def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
+        """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
+        form, job = self._formed(kind, args, kwargs)
+        return Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
+
+    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Store a job durably; it runs as soon as a worker has room, with `conn` once the caller's transaction has committed.
+
+        Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
+        unknown or nothing was stored: the same call with the same `id` may be repeated.
+        """
+        # A way of its own, and few calls on it: between two single enqueues the processor does other things, and what
+        # takes a microsecond in a loop takes three then.
+        form, job = self._formed(kind, args, kwargs)
+        app = self._app
+        if self._conn is not None or (OPENTELEMETRY in sys.modules and is_traced(app.settings.tracing)):
+            prepared: Prepared[R] = Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
+            return (await self._stored([prepared], self._conn))[0]
+        producer = app.producer
+        answer = await producer.enqueue_one(job, kind, form.on_duplicate)
+        return Handle(
+            answer.holder or answer.job_id, kind, producer, app.run_sync, answer.disposition is CREATED
+        )
+
+    def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """As `enqueue`, for code that is not async; `conn` is then a connection that is not async."""
+        return self._stored_sync([self.prepare(kind, *args, **kwargs)], self._conn)[0]
+
+    async def enqueue_many(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
+        """Store jobs, all or none; they may depend on each other. Their options are those of their `prepare`."""
+        return await self._stored(jobs, self._conn)
+
+    def enqueue_many_sync(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
+        """As `enqueue_many`, for code that is not async."""
+        return self._stored_sync(jobs, self._conn)
+
+    def _formed(
+        self, kind: Kind[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[_Form, "NewJob"]:
+        if not isinstance(kind, Kind):
+            raise InvalidOption(
+                "kind", f"{kind!r} is not a job", next_step="decorate the function with `@perdure.job`"
+            )
+        form = self._forms.get(kind)
+        if form is None:
+            form = self._forms[kind] = _Form(kind, self._options, self._app.settings)
+        text = form.encode(args, kwargs, max_bytes=form.max_bytes, redact=form.redact)
+        job = form.mould.job(text, new_id())
+        return form, _sealed(job, self._app.settings) if form.is_encrypted else job
+
+    async def _stored(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+        with sending(jobs, self._app.settings.tracing) as sent:
+            answers = await self._app.producer.enqueue(sent, conn=conn)
+        return self._handles(jobs, answers)
+
+    def _stored_sync(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+        with sending(jobs, self._app.settings.tracing) as sent:
+            answers = self._app.producer.enqueue_sync(sent, conn=conn)
+        return self._handles(jobs, answers)
+
+    def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
+        producer, wait = self._app.producer, self._app.run_sync
+        return [
+            Handle(
+                answer.holder or answer.job_id, prepared.kind, producer, wait, answer.disposition is CREATED
+            )
+            for prepared, answer in zip(jobs, answers, strict=True)
+        ]
+
+
+class Perdure(Enqueuer):
     """Enqueues jobs and looks after them. Connects at first use; `async with` or `close` gives the connections back.
 
     Settings come from `settings`, or are read from file and environment when first needed; those given by name come
@@ -71,7 +152,7 @@ class Perdure:
         self._database = DatabaseProducer(lambda: self.settings)
         self.producer: Producer = self._database
         """Where the jobs of this object go."""
-        self._plainly = Enqueuer(self, EnqueueOptions(), None)
+        super().__init__(self, EnqueueOptions(), None)
 
     @property
     def settings(self) -> "Settings":
@@ -90,34 +171,15 @@ class Perdure:
         on_duplicate, on_parent_failure, inherit_priority, crash_limit, delay, run_at, depends_on, id, metadata, and conn, the
         caller's own transaction.
         """
-        if conn is None:
-            why = "is None, so that the job would be stored outside of your transaction"
-            raise InvalidOption("conn", why, next_step="hand in the connection, or leave the option out")
-        return Enqueuer(self, EnqueueOptions(**_known(options)), None if conn is UNSET else conn)
-
-    def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
-        """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
-        return self._plainly.prepare(kind, *args, **kwargs)
-
-    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """Store a job durably; it runs as soon as a worker has room.
-
-        Raises InvalidArguments or PayloadTooLarge before anything is sent, DatabaseUnavailable when the outcome is
-        unknown or nothing was stored: the same call with the same `id` may be repeated.
-        """
-        return await self._plainly.enqueue(kind, *args, **kwargs)
-
-    def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """As `enqueue`, for code that is not async."""
-        return self._plainly.enqueue_sync(kind, *args, **kwargs)
+        return Enqueuer(self, EnqueueOptions(**_known(options)), _given(conn))
 
     async def enqueue_many(self, jobs: Sequence[Prepared[R]], *, conn: object = UNSET) -> list[Handle[R]]:
         """Store jobs, all or none; they may depend on each other."""
-        return await self.using(conn=conn).enqueue_many(jobs)
+        return await self._stored(jobs, _given(conn))
 
     def enqueue_many_sync(self, jobs: Sequence[Prepared[R]], *, conn: object = UNSET) -> list[Handle[R]]:
         """As `enqueue_many`, for code that is not async."""
-        return self.using(conn=conn).enqueue_many_sync(jobs)
+        return self._stored_sync(jobs, _given(conn))
 
     def handle(self, kind: Kind[P, R], id: UUID) -> Handle[R]:
         """The handle of a job that was enqueued elsewhere."""
@@ -188,82 +250,18 @@ class Perdure:
         self._database.close_sync()
 
 
-class _Form:
-    """What enqueues of one kind have in common: it is worked out with the first of them, for each would feel it."""
-
-    __slots__ = ("is_encrypted", "max_bytes", "mould", "on_duplicate", "redact")
-
-    def __init__(self, kind: Kind[..., Any], options: EnqueueOptions, settings: "Settings") -> None:
-        self.mould = Mould(kind, options)
-        self.on_duplicate = self.mould.on_duplicate
-        self.max_bytes, self.redact = settings.max_payload_bytes, settings.redact
-        self.is_encrypted = kind.options.encrypted
-
-
-class Enqueuer:
-    """`enqueue` with options that hold for each of its calls."""
-
-    def __init__(self, app: Perdure, options: EnqueueOptions, conn: object) -> None:
-        self._app = app
-        self._options = options
-        self._conn = conn
-        self._forms: dict[Kind[..., Any], _Form] = {}
-
-    def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
-        """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
-        if not isinstance(kind, Kind):
-            raise InvalidOption(
-                "kind", f"{kind!r} is not a job", next_step="decorate the function with `@perdure.job`"
-            )
-        form = self._forms.get(kind)
-        if form is None:
-            form = self._forms[kind] = _Form(kind, self._options, self._app.settings)
-        text = kind.arguments.encode(args, kwargs, max_bytes=form.max_bytes, redact=form.redact)
-        job = form.mould.job(text, new_id())
-        if form.is_encrypted:
-            job = _sealed(job, self._app.settings)
-        return Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
-
-    async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """See `Perdure.enqueue`. With `conn`, the job exists once the caller's transaction has committed."""
-        # A way of its own, and few calls on it: between two single enqueues the processor does other things, and what
-        # takes a microsecond in a loop takes three then.
-        app, prepared = self._app, self.prepare(kind, *args, **kwargs)
-        if OPENTELEMETRY in sys.modules and is_traced(app.settings.tracing):
-            return (await self.enqueue_many([prepared]))[0]
-        producer = app.producer
-        answer = await producer.enqueue_one(prepared, conn=self._conn)
-        is_new = answer.disposition is Disposition.CREATED
-        return Handle(answer.holder or answer.job_id, kind, producer, app.run_sync, is_new)
-
-    def enqueue_sync(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """As `enqueue`, for code that is not async; `conn` is then a connection that is not async."""
-        return self.enqueue_many_sync([self.prepare(kind, *args, **kwargs)])[0]
-
-    async def enqueue_many(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
-        """Store jobs, all or none; they may depend on each other. Their options are those of their `prepare`."""
-        with sending(jobs, self._app.settings.tracing) as sent:
-            answers = await self._app.producer.enqueue(sent, conn=self._conn)
-        return self._handles(jobs, answers)
-
-    def enqueue_many_sync(self, jobs: Sequence[Prepared[R]]) -> list[Handle[R]]:
-        """As `enqueue_many`, for code that is not async."""
-        with sending(jobs, self._app.settings.tracing) as sent:
-            answers = self._app.producer.enqueue_sync(sent, conn=self._conn)
-        return self._handles(jobs, answers)
-
-    def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
-        producer, wait, new = self._app.producer, self._app.run_sync, Disposition.CREATED
-        return [
-            Handle(answer.holder or answer.job_id, prepared.kind, producer, wait, answer.disposition is new)
-            for prepared, answer in zip(jobs, answers, strict=True)
-        ]
-
-
 def _sealed(job: "NewJob", settings: "Settings") -> "NewJob":
     from perdure.runtime.sealing import sealed
 
     return sealed(job, settings.keyring, max_bytes=settings.max_payload_bytes)
+
+
+def _given(conn: object) -> object:
+    """The caller's connection, or None where none was given."""
+    if conn is None:
+        why = "is None, so that the job would be stored outside of your transaction"
+        raise InvalidOption("conn", why, next_step="hand in the connection, or leave the option out")
+    return None if conn is UNSET else conn
 
 
 def _known(options: OptionKeywords) -> OptionKeywords:

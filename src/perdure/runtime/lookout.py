@@ -27,16 +27,13 @@ class Lookout:
         self._next = 0.0
         self._stored: list[UUID] = []
         self._looking: asyncio.Task[None] | None = None
+        self.broken: RollbackDetected | None = None
+        """What was found, while the database is not what it was."""
 
     async def begin(self) -> None:
         """The first look, which remembers. Raises RollbackDetected where a break is known, and Unavailable."""
         self._next = monotonic() + BETWEEN_LOOKS_S
         await self._guard.look()
-
-    @property
-    def broken(self) -> RollbackDetected | None:
-        """What was found, while the database is not what it was."""
-        return self._guard.broken
 
     def note(self, ids: Sequence[UUID]) -> None:
         """Remember what was stored, and look when it is time.
@@ -81,5 +78,6 @@ class Lookout:
                 await self._guard.look()
         except Exception:
             log.exception("a look at the database failed")
+        self.broken = self._guard.broken
         if self._guard.broken is not None and not known:
             log.error(self._guard.broken.message, next=RollbackDetected.next_step)

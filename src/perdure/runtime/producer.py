@@ -46,8 +46,8 @@ class Producer(Protocol):
         """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
         ...
 
-    def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Awaitable[Enqueued]:
-        """As `enqueue` with one job."""
+    def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Awaitable[Enqueued]:
+        """As `enqueue` with one job and no `conn`; a way of its own, for a single enqueue feels each step."""
         ...
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
@@ -106,23 +106,21 @@ class DatabaseProducer:
             return await enqueue_on(
                 conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
             )
-        if len(jobs) == 1:
-            return [await self.enqueue_one(jobs[0], conn=None)]
         enqueue = (await self._open()).enqueue
+        if len(jobs) == 1:
+            return [await enqueue.one(jobs[0].job, on_duplicate=jobs[0].on_duplicate)]
         return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
 
-    def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Awaitable[Enqueued]:
+    def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Awaitable[Enqueued]:
         # Not a coroutine of its own: a single enqueue feels each of them.
         place = self._places.get(asyncio.get_running_loop())
-        if place is None or place.opened is None or conn is not None:
-            return self._enqueue_first(job, conn)
-        return place.opened.enqueue.one(job.job, on_duplicate=job.on_duplicate)
+        if place is None or place.opened is None:
+            return self._enqueue_first(job, on_duplicate)
+        return place.opened.enqueue.one(job, on_duplicate=on_duplicate)
 
-    async def _enqueue_first(self, job: Prepared[Any], conn: object) -> Enqueued:
-        """Store a job with the first connection of this event loop, or in the caller's transaction."""
-        if conn is not None:
-            return (await self.enqueue([job], conn=conn))[0]
-        return await (await self._open()).enqueue.one(job.job, on_duplicate=job.on_duplicate)
+    async def _enqueue_first(self, job: NewJob, on_duplicate: str) -> Enqueued:
+        """Store a job with the first connection of this event loop."""
+        return await (await self._open()).enqueue.one(job, on_duplicate=on_duplicate)
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         if conn is None:

@@ -49,13 +49,13 @@ def _sending(jobs: "Sequence[Prepared[R]]") -> "Iterator[Sequence[Prepared[R]]]"
     from opentelemetry import context
     from opentelemetry.trace import SpanKind
 
-    queues = sorted({one.job.queue for one in jobs})
+    queues = sorted({one.job.shape.queue for one in jobs})
     attributes: Attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send"}
     attributes |= {"messaging.operation.type": "send"}
     if len(queues) == 1:
         attributes["messaging.destination.name"] = queues[0]
     if len(jobs) == 1:
-        attributes |= {"messaging.message.id": str(jobs[0].id), "perdure.kind": jobs[0].job.kind}
+        attributes |= {"messaging.message.id": str(jobs[0].id), "perdure.kind": jobs[0].job.shape.kind}
     else:
         attributes["messaging.batch.message_count"] = len(jobs)
     name = f"send {queues[0]}" if len(queues) == 1 else "send"

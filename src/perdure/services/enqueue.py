@@ -101,7 +101,7 @@ class Enqueue:
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._places: list[Place] = []
-        self._unnoted: list[UUID] = []
+        self._lone: list[Place] = []
         self._ringing: asyncio.Task[None] | None = None
         self._next_ring = 0.0
         self._calls = 0
@@ -131,11 +131,11 @@ class Enqueue:
                 self._announce(told)
         if place is None:
             return (await self.many([job], on_duplicate=on_duplicate))[0]
-        if told is None:
-            self._unnoted.append(job.id)
-            self._announce((place,))
+        if told is not None:
+            self._watch.note((job.id,))
         else:
-            self._note((job.id,))
+            self._lone.append(place)
+            self._ringing = self._ringing or asyncio.create_task(self._ring())
         return created(job)
 
     async def _shared(self, job: NewJob, on_duplicate: str) -> Enqueued:
@@ -151,13 +151,14 @@ class Enqueue:
         """What is to be announced now; what was stored one by one until then is noted on this occasion."""
         self._next_ring = now + BETWEEN_RINGS_S
         told, self._places = self._places, []
-        self._note(())
-        return told
+        return told + self._noted()
 
-    def _note(self, ids: Sequence[UUID]) -> None:
-        """Tell the watch of these, and of single ones that were stored before them."""
-        noted, self._unnoted = self._unnoted, []
-        self._watch.note([*noted, *ids])
+    def _noted(self) -> list[Place]:
+        """Where the jobs wait that were stored one by one since it was last asked; the watch is told of them."""
+        lone, self._lone = self._lone, []
+        if lone:
+            self._watch.note([place.job_id for place in lone])
+        return lone
 
     def _begin(self) -> None:
         if self._committing is None and not self._is_taken:
@@ -184,14 +185,14 @@ class Enqueue:
             if len(jobs) >= MANY and all(job.is_plain for job in jobs):
                 copied = await self._plain.many(jobs)
                 if copied is not None:
-                    self._note([job.id for job in jobs])
+                    self._watch.note([job.id for job in jobs])
                     self._announce(copied)
                     return [created(job) for job in jobs]
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
         finally:
             self._calls -= 1
             self._go_on()
-        self._note([one.job_id for one in enqueued if one.disposition is CREATED])
+        self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
         self._announce(places)
         return enqueued
 
@@ -243,7 +244,7 @@ class Enqueue:
                 left.append(one)
             elif not answer.done():
                 answer.set_result(created(job))
-        self._note(list(placed))
+        self._watch.note(list(placed))
         self._announce(placed.values())
         return left
 
@@ -272,17 +273,17 @@ class Enqueue:
         """Announce what was stored and not told yet, unless a lone job takes it along."""
         patience = PATIENCE_S if self._plain.rings else 0.0
         try:
-            while self._places:
+            while self._places or self._lone:
                 if (wait := self._next_ring - monotonic()) > 0:
                     await asyncio.sleep(wait + patience)
                     continue
                 await self._dispatch.announce(self._to_tell(monotonic()))
         except Unavailable:
+            self._noted()
             self._places.clear()
         finally:
             self._ringing = None
-            if self._unnoted:
-                self._note(())
+            self._places += self._noted()
 
 
 def created(job: NewJob) -> Enqueued:

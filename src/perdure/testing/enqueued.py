@@ -51,7 +51,7 @@ async def enqueued(app: Perdure, kind: Kind[..., Any]) -> Sequence[EnqueuedJob]:
         return [
             _from_record(kind, entry, keyring)
             for entry in app.producer.entries
-            if entry.job.kind == kind.name
+            if entry.job.shape.kind == kind.name
         ]
     return [_from_view(kind, view, keyring) for view in await _views(app, _of_kind(kind.name))]
 
@@ -128,7 +128,7 @@ async def _message(
 
 async def _other_kinds(app: Perdure) -> list[str]:
     if isinstance(app.producer, Inline):
-        return sorted({entry.job.kind for entry in app.producer.entries})
+        return sorted({entry.job.shape.kind for entry in app.producer.entries})
     page = await (await app.stores()).read.jobs(limit=PAGE)
     return sorted({view.kind for view in page.jobs})
 
@@ -172,13 +172,13 @@ def _from_record(kind: Kind[..., Any], entry: Entry, keyring: Keyring) -> Enqueu
     job = entry.job
     return EnqueuedJob(
         id=job.id,
-        kind=job.kind,
+        kind=job.shape.kind,
         arguments=kind.arguments.named(keyring.opened(job.args, job.id, ARGUMENTS)),
         state=entry.view.state,
-        queue=job.queue,
-        priority=job.priority,
-        retries=job.max_attempts - 1,
-        labels=job.labels,
+        queue=job.shape.queue,
+        priority=job.shape.priority,
+        retries=job.shape.max_attempts - 1,
+        labels=job.shape.labels,
         run_at=entry.run_at,
         unique_key=None if job.unique is None else job.unique.key,
         concurrency_key=job.concurrency_key,

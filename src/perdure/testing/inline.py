@@ -71,8 +71,8 @@ class Inline:
         await self._run_ready()
         return answers
 
-    async def enqueue_one(self, job: Prepared[Any], *, conn: object) -> Enqueued:
-        return (await self.enqueue([job], conn=conn))[0]
+    async def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Enqueued:
+        return (await self.enqueue([Prepared(job=job, kind=kind, on_duplicate=on_duplicate)], conn=None))[0]
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         return self._app.run_sync(self.enqueue(jobs, conn=conn))
@@ -230,14 +230,16 @@ def _lease(job: NewJob) -> Lease:
         interruptions=0,
         suspicion=0,
         args=job.args,
-        priority=job.priority,
+        priority=job.shape.priority,
         max_attempts=1,
-        timeout_ms=None if job.timeout is None else max(1, int(job.timeout.total_seconds() * 1000)),
-        crash_limit=job.crash_limit,
+        timeout_ms=None
+        if job.shape.timeout is None
+        else max(1, int(job.shape.timeout.total_seconds() * 1000)),
+        crash_limit=job.shape.crash_limit,
         available_us=now,
         claimed_us=now,
-        queue=job.queue,
-        kind=job.kind,
+        queue=job.shape.queue,
+        kind=job.shape.kind,
     )
 
 

@@ -130,21 +130,21 @@ def encode_jobs(jobs: Iterable[NewJob]) -> str:
 def _job_fields(job: NewJob) -> dict[str, object]:
     fields: dict[str, object] = {
         "id": job.id,
-        "queue": job.queue,
-        "kind": job.kind,
+        "queue": job.shape.queue,
+        "kind": job.shape.kind,
         "args": msgspec.Raw(job.args.encode()),
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "timeout_ms": 0 if job.timeout is None else max(1, job.timeout // MILLISECOND),
+        "priority": job.shape.priority,
+        "max_attempts": job.shape.max_attempts,
+        "timeout_ms": 0 if job.shape.timeout is None else max(1, job.shape.timeout // MILLISECOND),
     }
-    if job.labels:
-        fields["labels"] = job.labels
+    if job.shape.labels:
+        fields["labels"] = job.shape.labels
     if job.run_at is not None:
         fields["run_at"] = job.run_at
     if job.delay is not None:
         fields["delay_ms"] = min(job.delay // MILLISECOND, LONGEST_DELAY_MS)
-    if job.crash_limit is not None:
-        fields["crash_limit"] = job.crash_limit
+    if job.shape.crash_limit is not None:
+        fields["crash_limit"] = job.shape.crash_limit
     if job.metadata:
         fields["metadata"] = job.metadata
     return fields | _relations(job)

@@ -7,12 +7,11 @@ from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 from time import monotonic
-from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 
-from perdure.domain.job import NewJob
+from perdure.domain.job import NewJob, Shape
 from perdure.ports import Place
 from perdure.stores.postgres.connections import Fetching, PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
@@ -28,12 +27,10 @@ SHAPES_MAX = 1_000
 ID_BYTES = 16
 MILLISECOND = timedelta(milliseconds=1)
 
-Shape: TypeAlias = "tuple[str, str, tuple[str, ...], int, int, timedelta | None, int | None]"
-"""What plain jobs have in common: queue, kind, labels, priority, attempts, time limit, crash limit."""
+_PLACED: Callable[[type[Place], tuple[int, int, int, UUID]], Place] = tuple.__new__
+"""Makes a place for half of what its own constructor takes, which a single enqueue would feel."""
 
-shape_of: Callable[[NewJob], Shape] = attrgetter(
-    "queue", "kind", "labels", "priority", "max_attempts", "timeout", "crash_limit"
-)
+shape_of: Callable[[NewJob], Shape] = attrgetter("shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +49,16 @@ class Berth:
     lane: int
     band: int
     rank: int
-    first_id: UUID
-    last_id: UUID
+    first_id: int
+    last_id: int
+
+    @classmethod
+    def of(cls, shape: Shape, asked_at: float, heard_at: float, row: asyncpg.Record) -> "Berth":
+        lane, band, rank, first_id, last_id = row
+        return cls(_terms(shape), asked_at, heard_at, lane, band, rank, first_id.int, last_id.int)
 
     def takes(self, job_id: UUID) -> bool:
-        return self.first_id.int <= job_id.int <= self.last_id.int
+        return self.first_id <= job_id.int <= self.last_id
 
     def group(self, jobs: Sequence[NewJob]) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time.
@@ -65,7 +67,7 @@ class Berth:
         less than the job takes to be stored, so that later calls come after them.
         """
         ids = [job.id.int.to_bytes(ID_BYTES, "big") for job in jobs]
-        if min(ids) < self.first_id.bytes or max(ids) > self.last_id.bytes:
+        if int.from_bytes(min(ids), "big") < self.first_id or int.from_bytes(max(ids), "big") > self.last_id:
             return None
         return Group(jobs, ids, self.lane, self.band, self.rank, *self.terms)
 
@@ -91,21 +93,22 @@ class PlainJobs:
 
     async def open(self) -> None:
         """Connect ahead of the first job, which would wait for it. Raises DatabaseUnavailable."""
-        await self._singles.fetch(self._sql["shape"], "", "", (), 1)
+        await self._singles.fetch(self._sql["shape"], "", "", (), 1, 1, None, None)
 
     async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
         """Store one job; none when it was not stored.
 
         With `ring` it is announced by the same call, once it is durable, and those places with it.
         """
-        shape, now = shape_of(job), monotonic()
+        shape, now = job.shape, monotonic()
         berth = self._known.get(shape)
         if berth is None or now - berth.asked_at > KNOWN_S:
             berth, now = await self._ask(shape), monotonic()
-        if berth is None or not berth.first_id.int <= job.id.int <= berth.last_id.int:
+        job_id = job.id
+        if berth is None or not berth.first_id <= job_id.int <= berth.last_id:
             return None
-        rank, band = berth.rank + int((now - berth.heard_at) * 1_000_000), berth.band
-        row = (job.id, job.args, berth.lane, *berth.terms, rank, band)
+        rank, lane, band = berth.rank + int((now - berth.heard_at) * 1_000_000), berth.lane, berth.band
+        row = (job_id, job.args, lane, *berth.terms, rank, band)
         try:
             if ring is None:
                 await self._singles.fetch(self._one, *row)
@@ -116,7 +119,7 @@ class PlainJobs:
         except BaseException:
             self._known.clear()  # the server that answers next may be another one
             raise
-        return Place(berth.lane, band, rank, job.id)
+        return _PLACED(Place, (lane, band, rank, job_id))
 
     async def few(self, jobs: Sequence[NewJob]) -> Mapping[UUID, Place]:
         """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
@@ -152,12 +155,15 @@ class PlainJobs:
 
     async def _ask(self, shape: Shape) -> Berth | None:
         now = monotonic()
-        rows = await self._singles.fetch(self._sql["shape"], *shape[:4])
+        try:
+            rows = await self._singles.fetch(self._sql["shape"], *_asked(shape))
+        except REFUSED:  # a number that no column could hold
+            return None
         if not rows:
             return None
         if len(self._known) >= SHAPES_MAX:
             self._known.clear()
-        berth = Berth(_terms(shape), now, monotonic(), *rows[0])
+        berth = Berth.of(shape, now, monotonic(), rows[0])
         if berth.heard_at - now < SLOW_S:
             self._known[shape] = berth
         return berth
@@ -172,8 +178,8 @@ class PlainJobs:
             async with self._bulk.transaction() as connection:
                 groups = []
                 for shape, some in shaped(jobs):
-                    rows = await connection.fetch(self._sql["shape"].numbered(), *shape[:4])
-                    group = Berth(_terms(shape), 0.0, 0.0, *rows[0]).group(some) if rows else None
+                    rows = await connection.fetch(self._sql["shape"].numbered(), *_asked(shape))
+                    group = Berth.of(shape, 0.0, 0.0, rows[0]).group(some) if rows else None
                     if group is None:
                         return None
                     groups.append(group)
@@ -211,6 +217,9 @@ def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
 
 
 def _terms(shape: Shape) -> tuple[int, int, int | None, int | None]:
-    _, _, _, priority, max_attempts, timeout, crash_limit = shape
-    timeout_ms = None if timeout is None else max(1, timeout // MILLISECOND)
-    return priority, max_attempts, timeout_ms, crash_limit
+    timeout_ms = None if shape.timeout is None else max(1, shape.timeout // MILLISECOND)
+    return shape.priority, shape.max_attempts, timeout_ms, shape.crash_limit
+
+
+def _asked(shape: Shape) -> tuple[object, ...]:
+    return shape.queue, shape.kind, shape.labels, *_terms(shape)

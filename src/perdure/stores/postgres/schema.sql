@@ -3,16 +3,6 @@
 
 CREATE DOMAIN perdure.arguments AS jsonb CHECK ((jsonb_typeof(VALUE) = 'object'::text));
 
-CREATE DOMAIN perdure.depth AS smallint CHECK (((VALUE >= 0) AND (VALUE <= 500)));
-
-CREATE DOMAIN perdure.key AS text CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 500)));
-
-CREATE DOMAIN perdure.milliseconds AS integer CHECK ((VALUE > 0));
-
-CREATE DOMAIN perdure.positive AS smallint CHECK ((VALUE >= 1));
-
-CREATE DOMAIN perdure.priority AS smallint CHECK (((VALUE >= 1) AND (VALUE <= 5)));
-
 CREATE TYPE perdure.edge_state AS ENUM ('waiting', 'satisfied', 'cancelled');
 
 CREATE TYPE perdure.job_state AS ENUM ('pending', 'scheduled', 'available', 'running', 'retryable', 'completed', 'cancelled', 'discarded');
@@ -101,7 +91,6 @@ CREATE TABLE perdure.available_jobs (
     suspicion smallint NOT NULL DEFAULT 0,
     gated boolean NOT NULL DEFAULT false,
     returned_key text NOT NULL DEFAULT ''::text,
-    CONSTRAINT available_jobs_band_check CHECK (((band >= 0) AND (band <= 3))),
     CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
 
@@ -279,19 +268,19 @@ CREATE TABLE perdure.job_progress (
 CREATE TABLE perdure.jobs (
     id uuid NOT NULL,
     lane integer NOT NULL,
-    priority perdure.priority NOT NULL,
-    max_attempts perdure.positive NOT NULL,
-    depth perdure.depth NOT NULL DEFAULT 0,
-    timeout_ms perdure.milliseconds,
-    crash_limit perdure.positive,
+    priority smallint NOT NULL,
+    max_attempts smallint NOT NULL,
+    depth smallint NOT NULL DEFAULT 0,
+    timeout_ms integer,
+    crash_limit smallint,
     unique_states smallint,
-    concurrency_limit perdure.positive,
+    concurrency_limit smallint,
     enqueued_at timestamp with time zone NOT NULL DEFAULT now(),
     unique_until timestamp with time zone,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     args perdure.arguments NOT NULL,
-    unique_key perdure.key,
-    concurrency_key perdure.key,
+    unique_key text,
+    concurrency_key text,
     metadata jsonb,
     CONSTRAINT jobs_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);

@@ -1,6 +1,6 @@
 """`perdure job enqueue`: one job from the command line."""
 
-import secrets
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
 UNCHECKED = "warning: kind and arguments were not checked, as `--app ''` asks no application"
-new_job_id = JobIds(time.time_ns, secrets.randbits)
+new_job_id = JobIds(time.time_ns, os.urandom)
 
 
 @Parameter(name="*")
@@ -149,7 +149,7 @@ async def enqueue(
                 raise
             await stores.dispatch.announce(places)
             if enqueued[0].disposition is Disposition.CREATED:
-                await tell_if_unserved(stores, job.id, job.kind)
+                await tell_if_unserved(stores, job.id, job.shape.kind)
     _show(record_of(enqueued[0]), shown, printed=enqueued[0].holder)
     return Exit.DONE
 

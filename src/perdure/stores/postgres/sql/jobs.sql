@@ -6,11 +6,14 @@
 SELECT e.ordinal, e.job_id, e.disposition, e.holder, e.lane, e.band, e.rank
 FROM perdure.enqueue_jobs(:jobs::jsonb, :on_duplicate) e ORDER BY e.ordinal;
 
--- name: shape(queue, kind, labels, priority)
--- Where plain jobs of one shape go: their lane, and the ids that are in time; no row where the lane is not known yet.
+-- name: shape(queue, kind, labels, priority, max_attempts, timeout_ms, crash_limit)
+-- Where plain jobs of one shape go: their lane, and the ids that are in time; no row where the lane is not known yet, or where no job
+-- may be of this shape. What is checked here is not checked with each job (docs/decisions/0033-what-is-checked-once.md).
 SELECT l.lane, perdure.band_of(:priority::smallint, 0::smallint) AS band, perdure.rank_of(now(), :priority::smallint) AS rank,
     perdure.id_floor(now() - interval '1 day') AS first_id, perdure.id_floor(now() + interval '1 day') AS last_id
-FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :labels::text[];
+FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :labels::text[]
+    AND :priority BETWEEN 1 AND 5 AND :max_attempts::smallint >= 1
+    AND coalesce(:timeout_ms::integer, 1) BETWEEN 1 AND 2073600000 AND coalesce(:crash_limit::smallint, 1) >= 1;
 
 -- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, rank, band)
 -- Store one plain job. Nothing but two rows of what comes with the call, for each further node of the plan would be felt in a single

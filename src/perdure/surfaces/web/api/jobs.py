@@ -1,7 +1,7 @@
 """Jobs over HTTP: create, look at, acquire, settle, cancel and retry them."""
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ from perdure.domain.errors import DependencyCycle, InvalidOption
 from perdure.domain.explain import Explanation
 from perdure.domain.flow import FlowView
 from perdure.domain.ids import JobIds
-from perdure.domain.job import LIVE, Dependency, JobId, NewJob, OnParentFailure, UniqueRule
+from perdure.domain.job import LIVE, Dependency, JobId, NewJob, OnParentFailure, Shape, UniqueRule
 from perdure.domain.payload import check_storable, encode_plain
 from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.ports import By
@@ -39,7 +39,7 @@ TraceParent = Annotated[
     HeaderParameter(name="traceparent", description="Trace context of the caller (W3C), kept with the job"),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-new_job_id = JobIds(time.time_ns, secrets.randbits)
+new_job_id = JobIds(time.time_ns, os.urandom)
 
 
 @reading("/jobs", tag=TAG, summary="List jobs, the newest first")
@@ -63,7 +63,7 @@ async def create_job(
     if data.dry_run:
         return EnqueuedAnswer(job_id=job.id, disposition="dry_run", dry_run=True)
     enqueued = await (await web.enqueue()).one(job, on_duplicate=data.on_duplicate)
-    subject = EventSubject(job_id=enqueued.job_id, queue=job.queue, detail={"kind": job.kind})
+    subject = EventSubject(job_id=enqueued.job_id, queue=job.shape.queue, detail={"kind": job.shape.kind})
     await stores.activity.record("enqueued", By(actor=identity.name), subject)
     return EnqueuedAnswer.of(enqueued)
 
@@ -123,13 +123,15 @@ def new_job(body: Enqueueing, *, most: int) -> NewJob:
     check_storable(body.args)
     return NewJob(
         id=job_id,
-        queue=checked_name(body.queue, "queue"),
-        kind=checked_name(body.kind, "kind"),
+        shape=Shape(
+            queue=checked_name(body.queue, "queue"),
+            kind=checked_name(body.kind, "kind"),
+            priority=body.priority,
+            max_attempts=body.retries + 1,
+            timeout=checked_timeout(body.timeout),
+            labels=checked_labels(body.labels),
+        ),
         args=encode_plain(dict(body.args), "args", max_bytes=most),
-        priority=body.priority,
-        max_attempts=body.retries + 1,
-        timeout=checked_timeout(body.timeout),
-        labels=checked_labels(body.labels),
         run_at=None if body.run_at is None else checked_moment(body.run_at, "run_at"),
         delay=None if body.delay is None else parse_duration(body.delay, "delay"),
         depends_on=tuple(
