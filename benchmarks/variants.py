@@ -27,6 +27,7 @@ from perdure.stores.postgres.figures import drop_schema
 from perdure.stores.postgres.jobs import SETTLE_SETTINGS, PostgresJobs
 from perdure.stores.postgres.migrations import migrate
 from perdure.stores.postgres.plain import PlainJobs
+from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from perdure.stores.postgres.statements import Statement, parsed, statements
 from perdure.stores.postgres.workers import PostgresWorkers
 
@@ -53,7 +54,8 @@ async def fill(url: str, worker: WorkerId) -> int:
     """Jobs of one lane and a worker that may claim them; gives the lane."""
     database = DedicatedDatabase(url, application_name="variants")
     bulk = await PooledDatabase.open(url, application_name="variants", most=1)
-    plain = PlainJobs(database, bulk, schema=SCHEMA)
+    singles = SoleCallerDatabase(url, application_name="variants")
+    plain = PlainJobs(singles, bulk, schema=SCHEMA)
     ids = JobIds(time.time_ns, randbytes)
 
     def new() -> NewJob:
@@ -68,8 +70,8 @@ async def fill(url: str, worker: WorkerId) -> int:
     for _ in range(0, JOBS, BULK):
         places = await plain.many([new() for _ in range(BULK)])
         lane = places[0].lane if places else lane
-    await bulk.close()
-    await database.close()
+    for opened in (singles, bulk, database):
+        await opened.close()
     return lane
 
 

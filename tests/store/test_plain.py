@@ -266,7 +266,8 @@ async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by
     store: Store, database_url: str, rings: asyncio.Queue[str]
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
-    plain = PlainJobs(database, database, rings=True)
+    singles = SoleCallerDatabase(database_url, application_name="test")
+    plain = PlainJobs(singles, database, rings=True)
     service = Enqueue(store.jobs, plain, store.dispatch)
     await store.jobs.enqueue([new_job()])
     for _ in range(2):
@@ -276,6 +277,7 @@ async def test_each_of_two_jobs_in_a_row_is_announced_whether_or_not_it_rings_by
     ranks = await store.sql("SELECT rank FROM perdure.available_jobs ORDER BY rank OFFSET 1")
     assert [int(one.rpartition(":")[2]) for one in heard] == [row["rank"] for row in ranks]
     await service.close()
+    await singles.close()
     await database.close()
 
 
@@ -283,7 +285,8 @@ async def test_an_error_that_nobody_foresaw_meets_the_callers_of_its_batch_alone
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
-    plain = PlainJobs(database, database, rings=False)
+    singles = SoleCallerDatabase(database_url, application_name="test")
+    plain = PlainJobs(singles, database, rings=False)
     service = Enqueue(store.jobs, plain, store.dispatch)
     await store.jobs.enqueue([new_job()])
     refused = new_job()
@@ -308,6 +311,7 @@ async def test_an_error_that_nobody_foresaw_meets_the_callers_of_its_batch_alone
         await first
     assert (await second).job_id == later.id
     await service.close()
+    await singles.close()
     await database.close()
 
 
@@ -321,13 +325,15 @@ async def test_jobs_in_a_row_are_announced_by_one_of_them_each_once(
 ) -> None:
     """A producer that goes on enqueueing rings for what it has not told yet, and none is left out."""
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
-    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch)
+    singles = SoleCallerDatabase(database_url, application_name="test")
+    service = Enqueue(store.jobs, PlainJobs(singles, database, rings=True), store.dispatch)
     await store.jobs.enqueue([new_job()])
     began = monotonic()
     for _ in range(50):
         await service.one(new_job(), on_duplicate="raise")
     await service.close()
     took = monotonic() - began
+    await singles.close()
     await database.close()
     end = ring_for([Place(1, 1, 0, new_id())])
     await store.dispatch.announce([Place(1, 1, 0, new_id())])
@@ -363,8 +369,9 @@ async def test_the_watch_is_told_of_whatever_was_stored_once_and_of_nothing_else
     store: Store, database_url: str
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    singles = SoleCallerDatabase(database_url, application_name="test")
     kept, known = Kept(), new_job()
-    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch, kept)
+    service = Enqueue(store.jobs, PlainJobs(singles, database, rings=True), store.dispatch, kept)
     await store.jobs.enqueue([known])
     alone, together = [new_job() for _ in range(30)], [new_job() for _ in range(10)]
     many, few = [new_job() for _ in range(MANY)], [new_job(), new_job()]
@@ -374,6 +381,7 @@ async def test_the_watch_is_told_of_whatever_was_stored_once_and_of_nothing_else
     await service.many(many, on_duplicate="raise")
     await service.many([*few, known], on_duplicate="raise")
     await service.close()
+    await singles.close()
     await database.close()
     assert sorted(kept.ids) == sorted(job.id for job in [*alone, *together, *many, *few])
 
@@ -393,13 +401,15 @@ async def test_the_watch_is_told_of_what_was_stored_while_a_ring_failed(
     store: Store, database_url: str
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    singles = SoleCallerDatabase(database_url, application_name="test")
     kept, first, later = Kept(), new_job(), new_job()
     faltering = Faltering(lambda: service.one(later, on_duplicate="raise"))
-    plain = PlainJobs(database, database, rings=False)
+    plain = PlainJobs(singles, database, rings=False)
     service = Enqueue(store.jobs, plain, faltering, kept)  # type: ignore[arg-type] # nothing else is asked for
     await store.jobs.enqueue([new_job()])
     await service.one(first, on_duplicate="raise")
     await service.close()
+    await singles.close()
     await database.close()
     assert kept.ids == [first.id, later.id]
 
@@ -408,8 +418,9 @@ async def test_nothing_is_stored_while_the_database_is_not_what_it_was(
     store: Store, database_url: str
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
+    singles = SoleCallerDatabase(database_url, application_name="test")
     kept = Kept()
-    service = Enqueue(store.jobs, PlainJobs(database, database, rings=True), store.dispatch, kept)
+    service = Enqueue(store.jobs, PlainJobs(singles, database, rings=True), store.dispatch, kept)
     await store.jobs.enqueue([new_job()])
     kept.broken = RollbackDetected("it went back")
     jobs = [new_job() for _ in range(MANY)]
@@ -429,6 +440,7 @@ async def test_nothing_is_stored_while_the_database_is_not_what_it_was(
     )
     assert {type(answer) for answer in answers} == {RollbackDetected}
     await service.close()
+    await singles.close()
     await database.close()
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
 

@@ -27,7 +27,7 @@ from perdure.services.redacted import RedactedInsights
 from perdure.services.shared_memory import SharedMemory
 from perdure.stores.postgres.activity import PostgresActivity
 from perdure.stores.postgres.alerts import PostgresAlerts
-from perdure.stores.postgres.connections import Fetching, PooledDatabase, connect
+from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.control import PostgresControl
 from perdure.stores.postgres.dispatch import PostgresDispatch
 from perdure.stores.postgres.evacuation import PostgresEvacuations
@@ -88,10 +88,10 @@ class Stores:
 def wired(
     database: PooledDatabase,
     settings: Settings,
-    dispatch: Dispatch | None = None,
-    singles: Fetching | None = None,
+    dispatch: Dispatch,
+    singles: SoleCallerDatabase,
 ) -> Stores:
-    """The services on a database that is open already; single enqueues take `singles` where it is given."""
+    """The services on a database that is open already; single enqueues take `singles`."""
     schema = settings.schema
     insights = RedactedInsights(PostgresInsights(database, schema=schema), Redaction(settings.redact))
     control = PostgresControl(database, schema=schema)
@@ -101,17 +101,14 @@ def wired(
     models = PostgresModels(database, schema=schema)
     interval = timedelta(seconds=settings.sample_interval_s)
     lag_max = timedelta(seconds=settings.suspect_after_s)
-    bell = dispatch or PostgresDispatch(database, schema=schema)
     alerts = PostgresAlerts(database, schema=schema)
     return Stores(
         database=database,
         jobs=PostgresJobs(database, schema=schema),
-        plain=PlainJobs(
-            singles or database, database, schema=schema, rings=isinstance(bell, PostgresDispatch)
-        ),
+        plain=PlainJobs(singles, database, schema=schema, rings=isinstance(dispatch, PostgresDispatch)),
         workers=workers,
         leases=PostgresLeases(database, schema=schema),
-        dispatch=bell,
+        dispatch=dispatch,
         insights=insights,
         control=control,
         read=Read(insights, PostgresPast(database, schema=schema)),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -27,6 +27,8 @@ else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
     Lent = asyncpg.Connection
+
+C = TypeVar("C", bound=Connection)
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
@@ -91,12 +93,31 @@ async def connect(
     They are asked for when the session begins. A pooler that shares sessions does not know them, so they are never left
     behind for another user of it, as those of a SET would be.
     """
+    return await connect_as(
+        Connection,
+        database_url,
+        application_name=application_name,
+        command_timeout=command_timeout,
+        more=more,
+    )
+
+
+async def connect_as(
+    kind: type[C],
+    database_url: str,
+    *,
+    application_name: str,
+    command_timeout: float | None = None,
+    more: Mapping[str, str] | None = None,
+) -> C:
+    """As `connect`, with a class of connections of one's own."""
     with translated(server_of(database_url)):
         return await asyncpg.connect(
             database_url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout,
             server_settings=_session(application_name, more),
+            connection_class=kind,
         )
 
 

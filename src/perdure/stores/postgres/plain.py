@@ -1,23 +1,25 @@
 """Plain jobs, which have nothing but their arguments and may start at once: stored at a small part of the general cost."""
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 from time import monotonic
+from typing import Protocol
 from uuid import UUID
 
 import asyncpg
 
 from perdure.domain.job import NewJob, Shape
 from perdure.ports import Place
-from perdure.stores.postgres.connections import Fetching, PooledDatabase
+from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
+from perdure.stores.postgres.direct import fields, own_fields
 from perdure.stores.postgres.dispatch import doorbell, ring_for
 from perdure.stores.postgres.jobs import REFUSED
-from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 KNOWN_S = 1.0
 SLOW_S = 0.25
@@ -37,8 +39,8 @@ shape_of: Callable[[NewJob], Shape] = attrgetter("shape")
 class Berth:
     """Where jobs of a shape go, as the database said between `asked_at` and `heard_at`, and which ids are in time.
 
-    `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit. A job that is
-    stored later has the rank of that much later, which lags behind the database's clock by as long as the answer took to be heard: a round
+    `terms` is what is stored of the shape with each job: priority, attempts, time limit in milliseconds, crash limit; `fields` are
+    lane, terms and band as a single enqueue sends them. A job that is stored later has the rank of that much later, which lags behind the database's clock by as long as the answer took to be heard: a round
     trip, and `SLOW_S` at most while a berth is kept. So jobs of one shape are ranked as they are stored; between shapes the order is as
     exact as that.
     """
@@ -51,11 +53,22 @@ class Berth:
     rank: int
     first_id: int
     last_id: int
+    fields: bytes
 
     @classmethod
     def of(cls, shape: Shape, asked_at: float, heard_at: float, row: asyncpg.Record) -> "Berth":
         lane, band, rank, first_id, last_id = row
-        return cls(_terms(shape), asked_at, heard_at, lane, band, rank, first_id.int, last_id.int)
+        return cls(
+            _terms(shape),
+            asked_at,
+            heard_at,
+            lane,
+            band,
+            rank,
+            first_id.int,
+            last_id.int,
+            fields(lane, *_terms(shape), band),
+        )
 
     def takes(self, job_id: UUID) -> bool:
         return self.first_id <= job_id.int <= self.last_id
@@ -72,6 +85,18 @@ class Berth:
         return Group(jobs, ids, self.lane, self.band, self.rank, *self.terms)
 
 
+class Singles(Protocol):
+    """Runs the statements of single enqueues, those that give no rows by a way of their own."""
+
+    def fetch(self, statement: Statement, *values: object) -> Awaitable[list[asyncpg.Record]]:
+        """Run one statement and give its rows. Raises DatabaseUnavailable."""
+        ...
+
+    def run(self, statement: Statement, values: bytes) -> Awaitable[None]:
+        """Run one statement with the `fields` of its values. Raises DatabaseUnavailable."""
+        ...
+
+
 class PlainJobs:
     """Stores plain jobs. What it cannot store it leaves to `enqueue_jobs`, which knows every case and names what is wrong.
 
@@ -80,7 +105,7 @@ class PlainJobs:
     """
 
     def __init__(
-        self, singles: Fetching, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA, rings: bool = False
+        self, singles: Singles, bulk: PooledDatabase, *, schema: str = DEFAULT_SCHEMA, rings: bool = False
     ) -> None:
         self.rings = rings
         self._channel = doorbell(schema)
@@ -108,13 +133,13 @@ class PlainJobs:
         if berth is None or not berth.first_id <= job_id.int <= berth.last_id:
             return None
         rank, lane, band = berth.rank + int((now - berth.heard_at) * 1_000_000), berth.lane, berth.band
-        row = (job_id, job.args, lane, *berth.terms, rank, band)
         try:
+            values = own_fields(job_id, rank, job.args) + berth.fields
             if ring is None:
-                await self._singles.fetch(self._one, *row)
+                await self._singles.run(self._one, values)
             else:
-                await self._singles.fetch(self._ringing, *row, self._channel, _beside(ring))
-        except REFUSED:
+                await self._singles.run(self._ringing, values + fields(self._channel, _beside(ring)))
+        except (*REFUSED, UnicodeError):
             return None
         except BaseException:
             self._known.clear()  # the server that answers next may be another one

@@ -1,8 +1,9 @@
 """A connection for a caller who asks one thing at a time, as single enqueues do: with the least around each statement."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -10,11 +11,11 @@ from perdure.stores.postgres.connections import (
     ABANDONED,
     CANCEL_WITHIN_S,
     COMMAND_TIMEOUT_S,
-    Connection,
-    connect,
+    REPEATS,
+    connect_as,
     left,
-    repeated,
 )
+from perdure.stores.postgres.direct import Direct, DirectConnection
 from perdure.stores.postgres.statements import Statement
 from perdure.stores.postgres.translation import LOST, TRY_AGAIN, translation
 
@@ -24,7 +25,8 @@ LOOKS = 4
 DID_NOTHING = (*TRY_AGAIN, asyncpg.InvalidCachedStatementError)
 """The statement may be repeated at once; one whose tables were changed must be prepared again, too."""
 
-_Call: TypeAlias = "Callable[..., Awaitable[list[asyncpg.Record]]]"
+_Call: TypeAlias = "Callable[..., Awaitable[Any]]"
+_Preparing: TypeAlias = "Callable[[DirectConnection, Statement], Awaitable[_Call]]"
 
 
 class SoleCallerDatabase:
@@ -41,7 +43,7 @@ class SoleCallerDatabase:
         self._url = database_url
         self._name = application_name
         self._command_timeout = command_timeout
-        self._connection: Connection | None = None
+        self._connection: DirectConnection | None = None
         self._prepared: dict[str, _Call] = {}
         self._asked = self._answered = 0
         self._unanswered = (0, 0.0)
@@ -49,8 +51,15 @@ class SoleCallerDatabase:
         self._is_overdue = False
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def fetch(self, statement: Statement, *values: object) -> list[asyncpg.Record]:
+    def fetch(self, statement: Statement, *values: object) -> Coroutine[Any, Any, list[asyncpg.Record]]:
         """Run one statement and give its rows. Raises DatabaseUnavailable."""
+        return self._ask(self._driven, statement, values)
+
+    def run(self, statement: Statement, values: bytes) -> Coroutine[Any, Any, None]:
+        """Run one statement that gives no rows, with the `fields` of its values. Raises DatabaseUnavailable."""
+        return self._ask(self._direct, statement, (values,))
+
+    async def _ask(self, prepare: _Preparing, statement: Statement, values: tuple[object, ...]) -> Any:
         self._asked += 1
         try:
             connection = self._connection
@@ -58,12 +67,11 @@ class SoleCallerDatabase:
                 connection = await self._opened()
             if self._looking is None:
                 self._look_later()
-            call = self._prepared.get(statement.name) or await self._prepare(connection, statement)
+            call = self._prepared.get(statement.name) or await prepare(connection, statement)
             try:
                 return await call(*values)
             except DID_NOTHING:
-                self._prepared.clear()
-                return await repeated(connection, statement, values)
+                return await self._ask_again(connection, prepare, statement, values)
         except asyncio.CancelledError:
             # The driver would wait for the server to end the statement, and the next caller with it, though the server be silent.
             self._leave()
@@ -77,6 +85,20 @@ class SoleCallerDatabase:
         finally:
             self._answered = self._asked
 
+    async def _ask_again(
+        self,
+        connection: DirectConnection,
+        prepare: _Preparing,
+        statement: Statement,
+        values: tuple[object, ...],
+    ) -> Any:
+        for _ in range(REPEATS - 1):
+            self._prepared.clear()
+            call = await prepare(connection, statement)
+            with suppress(*DID_NOTHING):
+                return await call(*values)
+        return await (await prepare(connection, statement))(*values)
+
     async def close(self) -> None:
         """Wait for what was given up to leave, and close the connection."""
         if self._looking is not None:
@@ -88,16 +110,23 @@ class SoleCallerDatabase:
         if self._leaving:
             await asyncio.wait(self._leaving)
 
-    async def _opened(self) -> Connection:
+    async def _opened(self) -> DirectConnection:
         self._prepared.clear()
         self._connection, self._is_overdue = None, False
-        self._connection = await connect(self._url, application_name=self._name, more=ABANDONED)
+        self._connection = await connect_as(
+            DirectConnection, self._url, application_name=self._name, more=ABANDONED
+        )
         return self._connection
 
-    async def _prepare(self, connection: Connection, statement: Statement) -> _Call:
+    async def _driven(self, connection: DirectConnection, statement: Statement) -> _Call:
         prepared = await connection.prepare(statement.numbered())
         self._prepared[statement.name] = prepared.fetch
         return prepared.fetch
+
+    async def _direct(self, connection: DirectConnection, statement: Statement) -> _Call:
+        prepared = await connection.prepare(statement.numbered())
+        call = self._prepared[statement.name] = Direct(connection, prepared)
+        return call
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(self._command_timeout / LOOKS, self._look)

@@ -15,7 +15,7 @@ FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :l
     AND :priority BETWEEN 1 AND 5 AND :max_attempts::smallint >= 1
     AND coalesce(:timeout_ms::integer, 1) BETWEEN 1 AND 2073600000 AND coalesce(:crash_limit::smallint, 1) >= 1;
 
--- name: enqueue_one(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, rank, band)
+-- name: enqueue_one(id, rank, args, lane, priority, max_attempts, timeout_ms, crash_limit, band)
 -- Store one plain job. Nothing but two rows of what comes with the call, for each further node of the plan would be felt in a single
 -- enqueue; and values of plain types, for one of a domain is checked by machinery that is set up anew for each.
 -- from: none   to: available
@@ -25,7 +25,7 @@ WITH body AS (
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (:id, :rank, :lane, :band::smallint);
 
--- name: enqueue_and_ring(id, args, lane, priority, max_attempts, timeout_ms, crash_limit, rank, band, channel, told)
+-- name: enqueue_and_ring(id, rank, args, lane, priority, max_attempts, timeout_ms, crash_limit, band, channel, told)
 -- Store one plain job, and once that is durable ring the doorbell of waiting claimers, which tells also what `told` says.
 -- from: none   to: available
 CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :rank, :band, :channel, :told);

@@ -1,0 +1,201 @@
+"""A connection on which statements that give no rows are said to the server directly, for a third of what the driver takes.
+
+The messages are those of https://www.postgresql.org/docs/current/protocol-message-formats.html.
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    Driven: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Prepared: TypeAlias = PreparedStatement[asyncpg.Record]
+else:
+    Driven = asyncpg.Connection
+    Prepared = object
+
+NULL = b"\xff\xff\xff\xff"
+ALL_AS_TEXT = b"\0\0"
+NO_RESULTS = b"\0\0"
+EXECUTE_AND_SYNC = b"E\0\0\0\x09\0\0\0\0\0" + b"S\0\0\0\x04"
+STORED = b"2\0\0\0\x04" + b"C\0\0\0\x0fINSERT 0 1\0" + b"Z\0\0\0\x05I"
+"""All that the server answers where one row was stored: bound, executed, ready."""
+
+HEAD = struct.Struct("!cI")
+ERROR, READY = b"E", b"Z"
+UNASKED = frozenset((b"N", b"S", b"A"))
+"""A notice, a changed setting, a notification: they may come at any time, and are the driver's."""
+
+
+class DirectConnection(Driven):
+    """A connection of the driver, which opens it, and does all on it that is not said directly. One thing at a time is asked of it.
+
+    A statement that gives no rows needs little of a driver: a message there, and an answer that is nearly always the same bytes.
+    """
+
+    _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
+
+    def __init__(self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *more: Any) -> None:
+        super().__init__(protocol, transport, loop, *more)
+        self._new_future = loop.create_future
+        self._write = transport.write
+        self._line = _Line(protocol)
+        transport.set_protocol(self._line)
+
+    def say(self, message: bytes) -> asyncio.Future[None]:
+        """Send a message of `Direct`; the answer comes once the server has committed. It raises what the driver would."""
+        answer = self._new_future()
+        self._line.await_answer(answer)
+        self._write(message)
+        return answer
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """As the driver's, which knows nothing of what was said directly: who waits for it is told, and the server cancels it."""
+        if self._line.is_awaited and not self.is_closed():
+            await self._cancel_direct(timeout)
+        await super().close(timeout=timeout)
+
+    async def _cancel_direct(self, timeout: float | None) -> None:
+        ended = self._new_future()
+        self._line.hand_on(ended)
+        # A task of its own, since the driver's method does not end when it is cancelled by a timeout around it.
+        asking = asyncio.ensure_future(self._cancel(self._new_future()))
+        try:
+            await asyncio.wait((ended,), timeout=timeout)
+        finally:
+            asking.cancel()
+        if ended.cancel():
+            raise TimeoutError
+        ended.exception()
+
+
+class Direct:
+    """A prepared statement that gives no rows."""
+
+    def __init__(self, connection: DirectConnection, prepared: Prepared) -> None:
+        self._connection = connection
+        self._prepared = prepared  # the server forgets it with the last who knows it
+        count = len(prepared.get_parameters())
+        self._bind = b"\0%b\0" % prepared.get_name().encode() + ALL_AS_TEXT + count.to_bytes(2, "big")
+        self._around = len(self._bind) + len(NO_RESULTS) + 4
+
+    def __call__(self, values: bytes) -> asyncio.Future[None]:
+        """Run it with the fields of all its values. See `DirectConnection.say`."""
+        length = (self._around + len(values)).to_bytes(4, "big")
+        return self._connection.say(
+            b"".join((b"B", length, self._bind, values, NO_RESULTS, EXECUTE_AND_SYNC))
+        )
+
+
+def fields(*values: int | str | None) -> bytes:
+    """Values as a direct statement takes them: each as text, after its length. Raises UnicodeEncodeError."""
+    return b"".join(map(_field, values))
+
+
+def own_fields(job_id: UUID, rank: int, args: str) -> bytes:
+    """As `fields`, of what each job has of its own: in one step, for a single enqueue feels each."""
+    text = args.encode()
+    return b"\0\0\0\x20%032x\0\0\0\x14%020d%b%b" % (job_id.int, rank, len(text).to_bytes(4, "big"), text)
+
+
+def _field(value: int | str | None) -> bytes:
+    if value is None:
+        return NULL
+    text = value.encode() if isinstance(value, str) else b"%d" % value
+    return len(text).to_bytes(4, "big") + text
+
+
+class _Line(asyncio.Protocol):
+    """Hears the server: for whom who said something directly, and else for the driver."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._answer: asyncio.Future[None] | None = None
+        self._begun = b""
+        self._error: asyncpg.PostgresError | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the server still has to answer, though nobody may wait for it any more."""
+        return self._answer is not None
+
+    def await_answer(self, answer: asyncio.Future[None]) -> None:
+        if self._answer is not None:
+            raise asyncpg.InterfaceError("another statement is under way on this connection")
+        self._answer = answer
+
+    def hand_on(self, answer: asyncio.Future[None]) -> None:
+        """Have another one wait for what is under way; who waited is told that it is given up."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(asyncpg.InterfaceError("the connection was given up meanwhile"))
+        self._answer = answer
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self._driver.data_received(data)
+        elif data == STORED and not self._begun:
+            self._end(None)
+        else:
+            self._read(self._begun + data)
+
+    def _read(self, data: bytes) -> None:
+        """Take in the messages that have come whole; what comes after the answer is the driver's."""
+        at = 0
+        for kind, message in _messages(data):
+            at += len(message)
+            if kind == ERROR:
+                self._error = asyncpg.PostgresError.new(_error_fields(message[HEAD.size :]))
+            elif kind in UNASKED:
+                self._driver.data_received(message)
+            elif kind == READY:
+                self._end(self._error)
+                self._driver.data_received(data[at:])
+                return
+        self._begun = data[at:]
+
+    def _end(self, error: Exception | None) -> None:
+        answer, self._answer, self._begun, self._error = self._answer, None, b"", None
+        if answer is None or answer.done():
+            return
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        lost = asyncpg.ConnectionDoesNotExistError("the connection was closed before the server had answered")
+        self._end(self._error or lost)
+        self._driver.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        ended: bool | None = self._driver.eof_received()
+        return ended
+
+    def pause_writing(self) -> None:
+        self._driver.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._driver.resume_writing()
+
+
+def _messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The messages that are whole, each with its kind."""
+    at = 0
+    while at + HEAD.size <= len(data):
+        kind, length = HEAD.unpack_from(data, at)
+        end = at + 1 + length
+        if end > len(data):
+            return
+        yield kind, data[at:end]
+        at = end
+
+
+def _error_fields(message: bytes) -> dict[str, str]:
+    """What an error says, by the letters of the protocol."""
+    return {field[:1].decode(): field[1:].decode(errors="replace") for field in message.split(b"\0") if field}
