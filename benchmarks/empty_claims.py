@@ -15,7 +15,7 @@ from uuid import uuid4
 from perdure.domain.job import NewJob, Shape
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.ports import Claimer, Scope
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.stores.postgres.connections import PooledDatabase, connect
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs

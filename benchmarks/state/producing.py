@@ -18,7 +18,7 @@ from uuid import UUID
 from benchmarks.state.work import step
 from perdure import Perdure
 from perdure.domain.errors import Unavailable
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 
 CALLERS = 32
 PAUSE_S = 0.1

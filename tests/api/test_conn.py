@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from perdure import DuplicateJob, JobState, Perdure
 from perdure.domain.errors import DependencyCycle, InvalidOption, NotFound, UnknownParent
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from tests.support import jobs
 
 

@@ -39,8 +39,8 @@ from perdure.domain.errors import (
 from perdure.domain.ids import made_at
 from perdure.domain.job import JobId
 from perdure.domain.options import EnqueueOptions
-from perdure.runtime.app import new_id
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
+from perdure.runtime.new_ids import new_id
 from perdure.runtime.settings import Settings
 from perdure.testing import drain
 from tests.support import jobs
@@ -274,7 +274,7 @@ async def test_a_blocking_call_works_in_a_thread_beside_an_event_loop(app: Perdu
 SCRIPT = """
 import os, sys
 from perdure import Perdure
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from tests.support import jobs
 app = Perdure()
 app.enqueue_sync(jobs.add, 0)

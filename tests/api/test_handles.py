@@ -6,7 +6,7 @@ import pytest
 
 from perdure import ActOutcome, JobFailed, JobState, Perdure
 from perdure.domain.errors import IllegalTransition, InvalidOption, NotFound
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.testing import inline
 from tests.support import jobs
 

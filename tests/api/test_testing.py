@@ -30,7 +30,7 @@ from perdure.domain.errors import (
 )
 from perdure.domain.job import JobId
 from perdure.domain.worker import WorkerState
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.testing import (
     FrozenClock,

@@ -1,8 +1,6 @@
 """The application object: what a program enqueues with."""
 
-import os
 import sys
-import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
@@ -11,12 +9,12 @@ from uuid import UUID
 from msgspec import UNSET
 
 from perdure.domain.errors import InvalidOption, InvalidSettings
-from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, Enqueued
 from perdure.domain.kind import Kind
 from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
+from perdure.runtime.new_ids import new_id
 from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
 from perdure.runtime.tracing import OPENTELEMETRY, is_traced, sending
 
@@ -32,14 +30,6 @@ CREATED = Disposition.CREATED
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-_IDS = JobIds(time.time_ns, os.urandom)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_IDS.renew)
-
-new_id = _IDS.__call__
-"""A job id, for all threads of this process, drawn from the system's randomness."""
 
 
 class _Form:
@@ -274,4 +264,4 @@ def _known(options: OptionKeywords) -> OptionKeywords:
     return options
 
 
-__all__ = ["Enqueuer", "Perdure", "Prepared", "new_id"]
+__all__ = ["Enqueuer", "Perdure", "Prepared"]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.torture import jobs
 from perdure.torture.place import Place
 from perdure.torture.scenario import Scenario, story

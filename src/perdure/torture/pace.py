@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from statistics import median
 from time import monotonic
 
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.stores.postgres.diagnosis import PostgresDiagnosis
 from perdure.torture import jobs
 from perdure.torture.place import Place

@@ -14,7 +14,7 @@ import psutil
 
 from perdure import Perdure
 from perdure.domain.errors import Unavailable
-from perdure.runtime.app import new_id
+from perdure.runtime.new_ids import new_id
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.runtime.settings import Settings
 from perdure.services.check import Check

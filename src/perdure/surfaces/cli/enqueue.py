@@ -1,8 +1,6 @@
 """`perdure job enqueue`: one job from the command line."""
 
-import os
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,6 @@ from cyclopts import Group, Parameter
 
 from perdure.domain.bounds import OnDuplicate, checked_name
 from perdure.domain.errors import DuplicateJob, InvalidArguments, InvalidOption, PayloadTooLarge
-from perdure.domain.ids import JobIds
 from perdure.domain.job import Disposition, JobId
 from perdure.domain.kind import Kind, KindOptions
 from perdure.domain.options import EnqueueOptions, effective, new_job
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 JOB = Group("Job", sort_key=10)
 COLUMNS = (Column("job_id", "JOB"), Column("disposition", "DISPOSITION"))
 UNCHECKED = "warning: kind and arguments were not checked, as `--app ''` asks no application"
-new_job_id = JobIds(time.time_ns, os.urandom)
 
 
 @Parameter(name="*")
@@ -117,6 +113,7 @@ async def enqueue(
         Name of the kind, as `@job` gives it: the function's module and name, such as `app.resize`.
     """
     from perdure.runtime.loading import kind_of
+    from perdure.runtime.new_ids import new_id
     from perdure.runtime.sealing import sealed
     from perdure.runtime.wiring import connected
 
@@ -132,7 +129,7 @@ async def enqueue(
         text = declared.arguments.encode(args, kwargs, max_bytes=most, redact=redact)
     elif what.app is not None:
         tell(UNCHECKED)
-    job = new_job(declared, options, text, new_job_id())
+    job = new_job(declared, options, text, new_id())
     if declared.options.encrypted:
         job = sealed(job, settings.keyring, max_bytes=settings.max_payload_bytes)
     if what.dry_run:

@@ -1,8 +1,6 @@
 """Jobs over HTTP: create, look at, acquire, settle, cancel and retry them."""
 
-import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
@@ -18,11 +16,11 @@ from perdure.domain.durations import parse_duration
 from perdure.domain.errors import DependencyCycle, InvalidOption
 from perdure.domain.explain import Explanation
 from perdure.domain.flow import FlowView
-from perdure.domain.ids import JobIds
 from perdure.domain.job import LIVE, Dependency, JobId, NewJob, OnParentFailure, Shape, UniqueRule
 from perdure.domain.payload import check_storable, encode_plain
 from perdure.domain.views import ActReport, JobDetail, JobPage
 from perdure.ports import By
+from perdure.runtime.new_ids import new_id
 from perdure.surfaces.web.api.answers import EnqueuedAnswer
 from perdure.surfaces.web.api.bodies import Acting, ActingOnMany, Enqueueing
 from perdure.surfaces.web.context import GivenIdentity, GivenStores, GivenWeb
@@ -39,7 +37,6 @@ TraceParent = Annotated[
     HeaderParameter(name="traceparent", description="Trace context of the caller (W3C), kept with the job"),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-new_job_id = JobIds(time.time_ns, os.urandom)
 
 
 @reading("/jobs", tag=TAG, summary="List jobs, the newest first")
@@ -117,7 +114,7 @@ def new_job(body: Enqueueing, *, most: int) -> NewJob:
     """The job that a body describes. Raises InvalidOption, InvalidArguments or PayloadTooLarge."""
     if body.delay is not None and body.run_at is not None:
         raise InvalidOption("run_at", "give a delay or a time, not both")
-    job_id = new_job_id() if body.id is None else JobId(body.id)
+    job_id = new_id() if body.id is None else JobId(body.id)
     if job_id in body.depends_on:
         raise DependencyCycle([job_id, job_id])
     check_storable(body.args)
