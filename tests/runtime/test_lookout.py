@@ -1,13 +1,19 @@
 """A producer's guard: told in heaps of what was stored, at once while it looks, so that it is never behind when it tells."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from perdure.domain.errors import DatabaseUnavailable
+from perdure.domain.errors import DatabaseUnavailable, RollbackDetected
+from perdure.domain.lineage import Sighting
 from perdure.runtime.lookout import HEAP, Lookout
+
+SOUND = Sighting(
+    installation=uuid4(), epoch=1, system=1, timeline=1, flushed=1, stretch=uuid4(), mark=1, reached=1
+)
 
 
 class Away:
@@ -57,3 +63,31 @@ async def test_a_heap_has_a_bound(lookout: Lookout) -> None:
     lookout.note(ids[-1:])
     assert lookout._guard.enqueued.all() == ids
     assert lookout._stored == []
+
+
+class Broken:
+    """A database that went back, and whose answer to what it forgot does not come."""
+
+    def __init__(self) -> None:
+        self.seen, self.asked, self.told = SOUND, asyncio.Event(), asyncio.Event()
+
+    async def look(self, *_: Any, **__: Any) -> Sighting:
+        return self.seen
+
+    async def tell_forgotten(self, *_: Any, **__: Any) -> int:
+        self.asked.set()
+        await self.told.wait()
+        return 0
+
+
+async def test_a_break_is_known_from_the_moment_on_in_which_the_guard_finds_it() -> None:
+    """Not only once it was told what is missing, which may take a minute in a database that hangs."""
+    database = Broken()
+    lookout = Lookout(database)  # type: ignore[arg-type] # nothing else is asked for
+    await lookout.begin()
+    database.seen, lookout._next = replace(SOUND, halted="it went back"), 0.0
+    lookout.note((uuid4(),))
+    async with asyncio.timeout(10):
+        await database.asked.wait()
+    assert isinstance(lookout.broken, RollbackDetected)
+    await lookout.close()

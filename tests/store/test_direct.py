@@ -21,6 +21,7 @@ from perdure.stores.postgres.direct import STORED, Direct, DirectConnection, _Li
 from perdure.torture.pooler import pooled
 from tests.store.test_pooler import socket_of
 from tests.support.database import new_id
+from tests.support.waiting import eventually
 
 SAME_CONNECTION = [HealthCheck.function_scoped_fixture]
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -136,52 +137,117 @@ async def test_one_thing_at_a_time(direct: DirectConnection) -> None:
     assert await direct.fetchval("SELECT count(*) FROM public.kept") == 1
 
 
-class Heard(asyncio.Protocol):
-    """In the driver's place: keeps what it hears."""
+class Heard(asyncio.Protocol, asyncio.Transport):
+    """In the place of the driver and of the transport: keeps what it hears and what is written."""
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.heard, self.written = b"", b""
+        self.line = _Line(self, self, asyncio.get_running_loop())
 
     def data_received(self, data: bytes) -> None:
         self.heard += data
 
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
 
 @given(
+    before=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=2),
     around=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=3),
     after=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=3),
     is_refused=st.booleans(),
     cuts=st.lists(st.integers(0, 200), max_size=6),
+    asked_at=st.integers(0, 40),
 )
 async def test_an_answer_is_understood_in_whatever_pieces_it_comes(
-    around: list[bytes], after: list[bytes], is_refused: bool, cuts: list[int]
+    before: list[bytes],
+    around: list[bytes],
+    after: list[bytes],
+    is_refused: bool,
+    cuts: list[int],
+    asked_at: int,
 ) -> None:
-    driver, answer = Heard(), asyncio.get_running_loop().create_future()
-    line = _Line(driver)
-    line.await_answer(answer)
-    answered = REFUSAL + READY if is_refused else STORED
-    coming = b"".join([*around, answered, *after])
-    at = 0
-    for end in [*sorted(min(cut, len(coming)) for cut in cuts), len(coming)]:
-        line.data_received(coming[at:end])
+    """Also when what came unasked before had only come in part as the statement was said; and the next one is understood, too."""
+    both = Heard()
+    early, answered = b"".join(before), REFUSAL + READY if is_refused else STORED
+    coming = b"".join([*before, *around, answered, *after, STORED])
+    at = min(asked_at, len(early))
+    both.line.data_received(coming[:at])
+    answer = both.line.say(b"first")
+    done = len(b"".join([*before, *around, answered]))
+    for end in [
+        *sorted(max(at, min(cut, len(coming) - len(STORED))) for cut in cuts),
+        len(coming) - len(STORED),
+    ]:
+        both.line.data_received(coming[at:end])
         at = end
-        assert answer.done() is (at >= len(b"".join([*around, answered])))
-    assert driver.heard == b"".join([*around, *after])
-    assert not line.is_awaited
+        assert answer.done() is (at >= done)
+    assert both.heard == b"".join([*before, *around, *after])
+    assert not both.line.is_awaited
     if is_refused:
         assert isinstance(answer.exception(), asyncpg.UniqueViolationError)
     else:
         assert answer.result() is None
+    second = both.line.say(b"second")
+    both.line.data_received(STORED)
+    assert second.done()
+    assert second.exception() is None
+    assert both.written == b"firstsecond"
 
 
 async def test_a_part_of_a_message_that_looks_like_the_answer_is_none() -> None:
-    driver, answer = Heard(), asyncio.get_running_loop().create_future()
-    line = _Line(driver)
-    line.await_answer(answer)
+    both = Heard()
+    answer = both.line.say(b"first")
     notice = b"N" + (len(STORED) + 4).to_bytes(4, "big") + STORED
-    line.data_received(notice[:5])
-    line.data_received(notice[5:])
-    assert driver.heard == notice
+    both.line.data_received(notice[:5])
+    both.line.data_received(notice[5:])
+    assert both.heard == notice
     assert not answer.done()
+
+
+async def asleep(
+    direct: DirectConnection, other: "asyncpg.Connection[asyncpg.Record]"
+) -> asyncio.Future[None]:
+    """A statement that the server is busy with."""
+    keep = await said(direct, "INSERT INTO public.kept (number) SELECT 1 WHERE pg_sleep(300) IS NOT NULL")
+    answer = keep(fields())
+
+    async def busy() -> bool:
+        pid = direct.get_server_pid()
+        return bool(await other.fetchval("SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1", pid))
+
+    await eventually(busy)
+    return answer
+
+
+async def test_a_session_that_the_server_ends_is_a_lost_connection_as_the_driver_has_it(
+    direct: DirectConnection, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    answer = await asleep(direct, other)
+    await other.execute("SELECT pg_terminate_backend($1)", direct.get_server_pid())
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError) as lost:
+        await answer
+    assert isinstance(lost.value.__cause__, asyncpg.AdminShutdownError)
+    assert direct.is_closed()
+
+
+async def test_a_close_tells_who_waits_and_leaves_nothing_open_though_it_is_cancelled(
+    direct: DirectConnection, other: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, pid = await asleep(direct, other), direct.get_server_pid()
+
+    async def unheard(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DirectConnection, "_cancel", lambda _, waiter: unheard(waiter))
+    closing = asyncio.create_task(direct.close())
+    with pytest.raises(asyncpg.InterfaceError, match="given up meanwhile"):
+        await answer
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert direct.is_closed()
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
 
 
 async def test_through_a_pooler_that_lends_another_session_for_each(

@@ -125,6 +125,23 @@ async def test_a_connection_that_is_lost_under_a_statement_is_told_and_opened_ag
     assert await value(sole, PID) != pid
 
 
+async def test_two_statements_at_a_time_are_refused_in_either_order_and_the_first_goes_on(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Otherwise the answer to one would be taken for the answer to the other."""
+    first = asyncio.create_task(sole.fetch(ONE))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="two statements at a time"):
+        await sole.run(NOTE, fields("t"))
+    assert len(await first) == 1
+    second = asyncio.create_task(sole.run(NOTE, fields("t")))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="two statements at a time"):
+        await sole.fetch(ONE)
+    await second
+    assert await other.fetchval("SELECT count(*) FROM public.slept") == 1
+
+
 async def test_a_caller_that_is_cancelled_holds_nobody_up_and_the_server_ends_what_it_asked(
     sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]", database_url: str, sleep: Sleep
 ) -> None:

@@ -27,8 +27,11 @@ class Lookout:
         self._next = 0.0
         self._stored: list[UUID] = []
         self._looking: asyncio.Task[None] | None = None
-        self.broken: RollbackDetected | None = None
-        """What was found, while the database is not what it was."""
+
+    @property
+    def broken(self) -> RollbackDetected | None:
+        """What the guard found, from the moment on in which it did, while the database is not what it was."""
+        return self._guard.broken
 
     async def begin(self) -> None:
         """The first look, which remembers. Raises RollbackDetected where a break is known, and Unavailable."""
@@ -78,6 +81,5 @@ class Lookout:
                 await self._guard.look()
         except Exception:
             log.exception("a look at the database failed")
-        self.broken = self._guard.broken
         if self._guard.broken is not None and not known:
             log.error(self._guard.broken.message, next=RollbackDetected.next_step)

@@ -113,8 +113,8 @@ class Enqueue:
 
         One that nobody waits with is committed in the task of its own caller; whoever comes meanwhile shares the next commit.
         """
-        if self._watch.broken is not None:
-            raise self._watch.broken
+        if (broken := self._watch.broken) is not None:
+            raise broken
         if self._is_taken or self._committing is not None or not job.is_plain:
             return await self._shared(job, on_duplicate)
         place = told = None
@@ -176,8 +176,8 @@ class Enqueue:
 
         Raises RollbackDetected while the database is not what it was.
         """
-        if self._watch.broken is not None:
-            raise self._watch.broken
+        if (broken := self._watch.broken) is not None:
+            raise broken
         if not jobs:
             return []
         self._calls += 1

@@ -1,4 +1,4 @@
-"""A connection on which statements that give no rows are said to the server directly, for a third of what the driver takes.
+"""A connection on which statements that give no rows are said to the server directly, without the layers of the driver.
 
 The messages are those of https://www.postgresql.org/docs/current/protocol-message-formats.html.
 """
@@ -28,7 +28,7 @@ STORED = b"2\0\0\0\x04" + b"C\0\0\0\x0fINSERT 0 1\0" + b"Z\0\0\0\x05I"
 """All that the server answers where one row was stored: bound, executed, ready."""
 
 HEAD = struct.Struct("!cI")
-ERROR, READY = b"E", b"Z"
+REFUSED, READY = b"E", b"Z"
 UNASKED = frozenset((b"N", b"S", b"A"))
 """A notice, a changed setting, a notification: they may come at any time, and are the driver's."""
 
@@ -44,35 +44,32 @@ class DirectConnection(Driven):
     def __init__(self, protocol: Any, transport: Any, loop: asyncio.AbstractEventLoop, *more: Any) -> None:
         super().__init__(protocol, transport, loop, *more)
         self._new_future = loop.create_future
-        self._write = transport.write
-        self._line = _Line(protocol)
+        self._line = _Line(protocol, transport, loop)
+        self.say = self._line.say
         transport.set_protocol(self._line)
-
-    def say(self, message: bytes) -> asyncio.Future[None]:
-        """Send a message of `Direct`; the answer comes once the server has committed. It raises what the driver would."""
-        answer = self._new_future()
-        self._line.await_answer(answer)
-        self._write(message)
-        return answer
 
     async def close(self, *, timeout: float | None = None) -> None:
         """As the driver's, which knows nothing of what was said directly: who waits for it is told, and the server cancels it."""
-        if self._line.is_awaited and not self.is_closed():
-            await self._cancel_direct(timeout)
-        await super().close(timeout=timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                if self._line.is_awaited and not self.is_closed():
+                    await self._cancel_direct()
+                await super().close()
+        except BaseException:
+            self.terminate()
+            raise
 
-    async def _cancel_direct(self, timeout: float | None) -> None:
+    async def _cancel_direct(self) -> None:
         ended = self._new_future()
         self._line.hand_on(ended)
-        # A task of its own, since the driver's method does not end when it is cancelled by a timeout around it.
+        # A task of its own: the driver's method returns when it is cancelled, so a timeout around it would go unnoticed.
         asking = asyncio.ensure_future(self._cancel(self._new_future()))
         try:
-            await asyncio.wait((ended,), timeout=timeout)
+            await asyncio.wait((ended,))
         finally:
             asking.cancel()
-        if ended.cancel():
-            raise TimeoutError
-        ended.exception()
+            if not ended.cancel():
+                ended.exception()  # it is no news to anybody
 
 
 class Direct:
@@ -86,7 +83,7 @@ class Direct:
         self._around = len(self._bind) + len(NO_RESULTS) + 4
 
     def __call__(self, values: bytes) -> asyncio.Future[None]:
-        """Run it with the fields of all its values. See `DirectConnection.say`."""
+        """Run it with the fields of all its values. The answer comes once the server has committed; it raises what the driver would."""
         length = (self._around + len(values)).to_bytes(4, "big")
         return self._connection.say(
             b"".join((b"B", length, self._bind, values, NO_RESULTS, EXECUTE_AND_SYNC))
@@ -112,55 +109,56 @@ def _field(value: int | str | None) -> bytes:
 
 
 class _Line(asyncio.Protocol):
-    """Hears the server: for whom who said something directly, and else for the driver."""
+    """Between the transport and the driver: says what is said directly, and hands everything to the driver but its answer."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._driver = driver
+        self._write = transport.write
+        self._new_future = loop.create_future
         self._answer: asyncio.Future[None] | None = None
         self._begun = b""
-        self._error: asyncpg.PostgresError | None = None
+        self._refusal: asyncpg.PostgresError | None = None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the server still has to answer, though nobody may wait for it any more."""
+        """Whether the server still has to answer what was said, though nobody may wait for it any more."""
         return self._answer is not None
 
-    def await_answer(self, answer: asyncio.Future[None]) -> None:
+    def say(self, message: bytes) -> asyncio.Future[None]:
+        """Send a message of `Direct`; the answer comes once the server has committed. It raises what the driver would."""
         if self._answer is not None:
             raise asyncpg.InterfaceError("another statement is under way on this connection")
-        self._answer = answer
+        self._write(message)
+        answer = self._answer = self._new_future()
+        return answer
 
     def hand_on(self, answer: asyncio.Future[None]) -> None:
         """Have another one wait for what is under way; who waited is told that it is given up."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(asyncpg.InterfaceError("the connection was given up meanwhile"))
+        self._tell(asyncpg.InterfaceError("the connection was given up meanwhile"))
         self._answer = answer
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:
-            self._driver.data_received(data)
-        elif data == STORED and not self._begun:
-            self._end(None)
+        if data == STORED and self._answer is not None and not self._begun:
+            self._tell(None)
         else:
             self._read(self._begun + data)
 
     def _read(self, data: bytes) -> None:
-        """Take in the messages that have come whole; what comes after the answer is the driver's."""
+        """Take in the messages that have come whole. The driver gets no halves, so that it may be asked nothing in the middle of one."""
         at = 0
         for kind, message in _messages(data):
             at += len(message)
-            if kind == ERROR:
-                self._error = asyncpg.PostgresError.new(_error_fields(message[HEAD.size :]))
-            elif kind in UNASKED:
+            if self._answer is None or kind in UNASKED:
                 self._driver.data_received(message)
+            elif kind == REFUSED:
+                self._refusal = asyncpg.PostgresError.new(_told(message[HEAD.size :]))
             elif kind == READY:
-                self._end(self._error)
-                self._driver.data_received(data[at:])
-                return
+                self._tell(self._refusal)
         self._begun = data[at:]
 
-    def _end(self, error: Exception | None) -> None:
-        answer, self._answer, self._begun, self._error = self._answer, None, b"", None
+    def _tell(self, error: Exception | None) -> None:
+        """What was said is answered."""
+        answer, self._answer, self._refusal = self._answer, None, None
         if answer is None or answer.done():
             return
         if error is None:
@@ -170,7 +168,8 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         lost = asyncpg.ConnectionDoesNotExistError("the connection was closed before the server had answered")
-        self._end(self._error or lost)
+        lost.__cause__ = self._refusal or exc
+        self._tell(lost)
         self._driver.connection_lost(exc)
 
     def eof_received(self) -> bool | None:
@@ -196,6 +195,6 @@ def _messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end
 
 
-def _error_fields(message: bytes) -> dict[str, str]:
+def _told(message: bytes) -> dict[str, str]:
     """What an error says, by the letters of the protocol."""
     return {field[:1].decode(): field[1:].decode(errors="replace") for field in message.split(b"\0") if field}

@@ -60,6 +60,8 @@ class SoleCallerDatabase:
         return self._ask(self._direct, statement, (values,))
 
     async def _ask(self, prepare: _Preparing, statement: Statement, values: tuple[object, ...]) -> Any:
+        if self._asked != self._answered:
+            raise RuntimeError("two statements at a time on a connection that takes one")
         self._asked += 1
         try:
             connection = self._connection
