@@ -254,6 +254,7 @@ async def test_the_keyboard_suffices(stage: tuple[Server, dict[str, UUID]]) -> N
         await expect(page.locator("tr.chosen")).to_have_count(1)
         await page.keyboard.press("Enter")
         await expect(page).to_have_url(re.compile("/jobs/[0-9a-f-]{36}"))
+        await page.wait_for_load_state()
         await page.keyboard.press("?")
         await expect(page.locator("#keys")).to_be_visible()
         await page.keyboard.press("Escape")
