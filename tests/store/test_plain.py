@@ -389,21 +389,23 @@ async def test_the_watch_is_told_of_whatever_was_stored_once_and_of_nothing_else
 class Faltering:
     """Dispatch whose first ring fails, after somebody stored one more job meanwhile."""
 
-    def __init__(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]], error: Exception) -> None:
         self.meanwhile = meanwhile
+        self.error = error
 
     async def announce(self, places: Sequence[Place]) -> None:
         await self.meanwhile()
-        raise DatabaseUnavailable("it went away")
+        raise self.error
 
 
+@pytest.mark.parametrize("error", [DatabaseUnavailable("it went away"), RuntimeError("nobody foresaw it")])
 async def test_the_watch_is_told_of_what_was_stored_while_a_ring_failed(
-    store: Store, database_url: str
+    store: Store, database_url: str, error: Exception
 ) -> None:
     database = await PooledDatabase.open(database_url, application_name="test", most=2)
     singles = SoleCallerDatabase(database_url, application_name="test")
     kept, first, later = Kept(), new_job(), new_job()
-    faltering = Faltering(lambda: service.one(later, on_duplicate="raise"))
+    faltering = Faltering(lambda: service.one(later, on_duplicate="raise"), error)
     plain = PlainJobs(singles, database, rings=False)
     service = Enqueue(store.jobs, plain, faltering, kept)  # type: ignore[arg-type] # nothing else is asked for
     await store.jobs.enqueue([new_job()])
