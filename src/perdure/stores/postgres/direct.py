@@ -46,6 +46,7 @@ class DirectConnection(Driven):
         self._new_future = loop.create_future
         self._line = _Line(protocol, transport, loop)
         self.say = self._line.say
+        """Sends a message of `Direct`. An attribute and not a method: a single enqueue feels each call."""
         transport.set_protocol(self._line)
 
     async def close(self, *, timeout: float | None = None) -> None:
