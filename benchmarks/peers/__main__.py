@@ -30,7 +30,7 @@ from benchmarks.peers.servers import Servers, started_servers
 
 KILL = "kill"
 FIGURES = (*MEASUREMENTS, KILL)
-ONCE = frozenset({"latency", "idle", KILL})
+ONCE = frozenset({"idle", KILL})
 """Measured once in a run, however often the rates are: they take long or hardly vary."""
 
 
