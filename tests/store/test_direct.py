@@ -32,6 +32,7 @@ SETTING = b"S\0\0\0\x0da\0bcdefg\0"
 MESSAGE = b"A\0\0\0\x0c\0\0\0\x01a\0b\0"
 REFUSAL = b"E\0\0\0\x17SERROR\0C23505\0Mno\0\0"
 READY = b"Z\0\0\0\x05I"
+TOLD = b"2\0\0\0\x04" + b"D\0\0\0\x0a\0\x01\0\0\0\0" + b"C\0\0\0\x0dSELECT 1\0"
 
 
 @pytest.fixture
@@ -137,6 +138,41 @@ async def test_one_thing_at_a_time(direct: DirectConnection) -> None:
     assert await direct.fetchval("SELECT count(*) FROM public.kept") == 1
 
 
+async def test_a_second_statement_runs_right_afterwards_whatever_becomes_of_either(
+    direct: DirectConnection, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Each in a transaction of its own; of the second nobody is told, neither who waits for the first nor who asks next."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await other.add_listener("kept", lambda *message: heard.put_nowait(str(message[3])))
+    keep, tell = await said(direct, KEEP), await said(direct, "SELECT pg_notify('kept', $1)")
+    divide = await said(direct, "SELECT 1 / $1::integer")
+    async with asyncio.timeout(10):
+        for _ in range(20):
+            await keep.and_then(divide, fields(1, "one"), fields(0))
+            assert await direct.fetchval("DELETE FROM public.kept RETURNING number") == 1
+            await keep.and_then(tell, fields(1, "one"), fields("kept"))
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await keep.and_then(tell, fields(1, "again"), fields("refused"))
+            await keep.and_then(divide, fields(2, "two"), fields(0))
+            await keep(fields(3, "three"))
+            assert [await heard.get(), await heard.get()] == ["kept", "refused"]
+            assert await direct.fetchval("SELECT count(*) FROM public.kept") == 3
+            await other.execute("TRUNCATE public.kept")
+
+
+async def test_a_connection_closes_though_a_second_statement_is_still_under_way(
+    direct: DirectConnection, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    keep, more = await said(direct, KEEP), await said(direct, "INSERT INTO public.kept VALUES ($1, NULL)")
+    await keep.and_then(more, fields(1, "one"), fields(2))
+    await direct.close()
+
+    async def both() -> bool:
+        return bool(await other.fetchval("SELECT count(*) = 2 FROM public.kept"))
+
+    await eventually(both)
+
+
 class Heard(asyncio.Protocol, asyncio.Transport):
     """In the place of the driver and of the transport: keeps what it hears and what is written."""
 
@@ -152,47 +188,52 @@ class Heard(asyncio.Protocol, asyncio.Transport):
 
 
 @given(
-    before=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=2),
-    around=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=3),
-    after=st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=3),
+    unasked=st.tuples(*(st.lists(st.sampled_from([NOTICE, SETTING, MESSAGE]), max_size=3) for _ in "123")),
     is_refused=st.booleans(),
-    cuts=st.lists(st.integers(0, 200), max_size=6),
+    unheard=st.lists(st.sampled_from([STORED, REFUSAL + READY, TOLD + READY]), max_size=2),
+    cuts=st.lists(st.integers(0, 300), max_size=6),
     asked_at=st.integers(0, 40),
 )
 async def test_an_answer_is_understood_in_whatever_pieces_it_comes(
-    before: list[bytes],
-    around: list[bytes],
-    after: list[bytes],
+    unasked: tuple[list[bytes], list[bytes], list[bytes]],
     is_refused: bool,
+    unheard: list[bytes],
     cuts: list[int],
     asked_at: int,
 ) -> None:
-    """Also when what came unasked before had only come in part as the statement was said; and the next one is understood, too."""
-    both = Heard()
+    """Also when what came unasked before had only come in part as the statement was said; and the next one is understood, too.
+
+    Answers that nobody waits for may come in between, or after the next one was said.
+    """
+    both, (before, around, after) = Heard(), unasked
     early, answered = b"".join(before), REFUSAL + READY if is_refused else STORED
-    coming = b"".join([*before, *around, answered, *after, STORED])
+    coming = b"".join([*before, *around, answered, *after, *unheard, STORED])
     at = min(asked_at, len(early))
     both.line.data_received(coming[:at])
-    answer = both.line.say(b"first")
-    done = len(b"".join([*before, *around, answered]))
-    for end in [
-        *sorted(max(at, min(cut, len(coming) - len(STORED))) for cut in cuts),
-        len(coming) - len(STORED),
-    ]:
+    answer = both.line.say(b"first", unheard=len(unheard))
+    done, all_but_second = len(b"".join([*before, *around, answered])), len(coming) - len(STORED)
+    second: asyncio.Future[None] | None = None
+    for end in [*sorted(max(at, min(cut, all_but_second)) for cut in cuts), all_but_second]:
+        if answer.done() and second is None:
+            second = both.line.say(b"second")
         both.line.data_received(coming[at:end])
         at = end
         assert answer.done() is (at >= done)
     assert both.heard == b"".join([*before, *around, *after])
-    assert not both.line.is_awaited
+    assert both.line.is_awaited is (second is not None)
     if is_refused:
         assert isinstance(answer.exception(), asyncpg.UniqueViolationError)
     else:
         assert answer.result() is None
-    second = both.line.say(b"second")
-    both.line.data_received(STORED)
-    assert second.done()
-    assert second.exception() is None
+    second = second or both.line.say(b"second")
+    both.line.data_received(coming[at:-1])
+    assert not second.done()
+    both.line.data_received(coming[-1:])
+    assert second.result() is None
     assert both.written == b"firstsecond"
+    third = both.line.say(b"third")
+    both.line.data_received(STORED)
+    assert third.result() is None
 
 
 async def test_a_part_of_a_message_that_looks_like_the_answer_is_none() -> None:
@@ -262,6 +303,13 @@ async def test_through_a_pooler_that_lends_another_session_for_each(
             ways.append(await said(connection, KEEP))
             await ways[-1](fields(number, "kept"))
         await asyncio.gather(*(keep(fields(number, "kept")) for number, keep in enumerate(ways, start=5)))
+        for _ in range(20):
+            await asyncio.gather(
+                *(keep.and_then(keep, fields(-1, "refused"), fields(0, "unheard")) for keep in ways),
+                return_exceptions=True,
+            )
+            assert [await connection.fetchval("SELECT 1") for connection in connections] == [1] * 5
+        await other.execute("DELETE FROM public.kept WHERE number = -1")
         with pytest.raises(asyncpg.UniqueViolationError):
             await ways[0](fields(0, "again"))
         for connection in connections:

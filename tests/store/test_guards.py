@@ -16,9 +16,6 @@ LEASE = """
         crashes, interruptions, suspicion, concurrency_key, slot)
     VALUES (gen_random_uuid(), gen_random_uuid(), 0, now(), now(), pg_current_xact_id(), 0, 1, 1, 1, $1, 0, 0, 0, $2, $3)
 """
-BODY = """
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args) VALUES (perdure.new_job_id(), 1, 3, 4, $1::jsonb)
-"""
 AVAILABLE = "INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES ($1, $2, $3, $4)"
 
 
@@ -33,7 +30,6 @@ async def test_a_slot_is_held_once_whatever_a_statement_does(store: Store) -> No
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (BODY, ("[]",)),
         (LEASE, (0, None, None)),
         (LEASE, (1, "key without a slot", None)),
         ("INSERT INTO perdure.job_dependencies (child_id, parent_id) SELECT $1::uuid, $1", (new_id(),)),

@@ -113,8 +113,8 @@ async def test_a_new_partition_has_the_indexes_and_rules_of_its_table(past: Past
     job = await past.body(OLD)
     with pytest.raises(asyncpg.UniqueViolationError):
         await past.sql("INSERT INTO perdure.jobs SELECT * FROM perdure.jobs WHERE id = $1", job)
-    with pytest.raises(asyncpg.CheckViolationError):
-        await past.sql("UPDATE perdure.jobs SET args = '[]' WHERE id = $1", job)
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await past.sql("UPDATE perdure.jobs SET args = NULL WHERE id = $1", job)
     indexes = "SELECT count(*) FROM pg_index WHERE indrelid = to_regclass($1)"
     for table in TABLES:
         made, first = names(OLD, table)[0], names(0, table)[0]

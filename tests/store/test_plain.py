@@ -204,6 +204,8 @@ async def test_what_has_no_binary_form_is_left_to_enqueue_jobs_and_the_connectio
         {"timeout": timedelta(milliseconds=2_073_600_001)},
         {"timeout": YEAR},
         {"crash_limit": 0},
+        {"args": "[]"},
+        {"args": " []"},
     ],
 )
 async def test_what_no_job_may_be_is_stored_by_no_way_and_named(
@@ -240,6 +242,8 @@ async def test_a_lone_job_is_announced_by_the_call_that_stores_it_once_it_can_be
         assert await rings.get() == await store.value(PAYLOAD, job.id)
     assert await rows_of(store, job) != (None, None)
     assert await plain.lone(job, ring=[]) is None  # it is there already
+    async with asyncio.timeout(HEARD_S):
+        await rings.get()  # a hint, from which nothing follows
     await plain.lone(quiet := new_job())
     await plain.lone(loud := new_job(), ring=[])
     async with asyncio.timeout(HEARD_S):

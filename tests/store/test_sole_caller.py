@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from perdure.domain.errors import DatabaseUnavailable
 from perdure.stores.postgres.direct import fields
-from perdure.stores.postgres.sole_caller import SoleCallerDatabase
+from perdure.stores.postgres.sole_caller import InTurn, SoleCallerDatabase
 from perdure.stores.postgres.statements import Statement
 from perdure.torture.line import Line
 from tests.store.test_connections import sessions_left
@@ -29,6 +29,7 @@ ALL = Statement("all", (), "SELECT * FROM shelf", "")
 UNLUCKY = Statement("unlucky", (), "SELECT unlucky() AS at", "")
 NOTE = Statement("note", ("long",), "INSERT INTO public.slept VALUES ($1)", "")
 UNLUCKY_UNSEEN = Statement("unlucky_unseen", (), "CREATE TEMPORARY TABLE lucky AS SELECT unlucky() AS at", "")
+FORGET = Statement("forget", (), "DROP TABLE lucky", "")
 LUCKY = Statement("lucky", (), "SELECT at FROM lucky", "")
 SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'"
 
@@ -43,12 +44,21 @@ async def sole(database_url: str) -> AsyncIterator[SoleCallerDatabase]:
     await database.close()
 
 
-@pytest.fixture(params=["driven", "direct"])
+@pytest.fixture(params=["driven", "direct", "both", "behind"])
 def sleep(request: pytest.FixtureRequest) -> Sleep:
-    """Has the server sleep, by either way of asking it."""
+    """Has the server sleep, by each way of asking it; `behind` a statement that sleeps, too, and that nobody hears of."""
     if request.param == "driven":
         return lambda sole: sole.fetch(SLEEP, 300.0)
-    return lambda sole: sole.run(SLEEP_UNSEEN, fields(300))
+    if request.param == "direct":
+        return lambda sole: sole.run(SLEEP_UNSEEN, fields(300))
+    if request.param == "both":
+        return lambda sole: sole.run_both(InTurn("both", SLEEP_UNSEEN, NOTE), fields(300), fields("t"))
+
+    async def behind(sole: SoleCallerDatabase) -> None:
+        await sole.run_both(InTurn("behind", NOTE, SLEEP_UNSEEN), fields("t"), fields(300))
+        await sole.run(SLEEP_UNSEEN, fields(300))
+
+    return behind
 
 
 @pytest.fixture
@@ -212,6 +222,7 @@ async def test_a_statement_is_prepared_anew_once_its_tables_have_changed(
 async def test_what_did_nothing_because_of_others_is_repeated(
     sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
+    """With what is run after it, if anything is."""
     await other.execute("""
         CREATE SEQUENCE public.tries;
         CREATE FUNCTION public.unlucky() RETURNS bigint LANGUAGE plpgsql AS $$
@@ -227,6 +238,10 @@ async def test_what_did_nothing_because_of_others_is_repeated(
         assert await value(sole, UNLUCKY) == 3
         await other.execute("ALTER SEQUENCE public.tries RESTART")
         await sole.run(UNLUCKY_UNSEEN, fields())
+        assert await value(sole, LUCKY) == 3
+        await other.execute("ALTER SEQUENCE public.tries RESTART")
+        await sole.fetch(FORGET)
+        await sole.run_both(InTurn("both", UNLUCKY_UNSEEN, NOTE), fields(), fields("t"))
         assert await value(sole, LUCKY) == 3
     finally:
         await other.execute("DROP FUNCTION public.unlucky(); DROP SEQUENCE public.tries")

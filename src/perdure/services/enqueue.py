@@ -37,7 +37,7 @@ class PlainJobs(Protocol):
     async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
         """Store one job; none when it was not stored.
 
-        With `ring` it is announced by the same call, once it is durable, and those places with it.
+        With `ring` it is announced with the same call, once it is durable, and those places with it; whether that was done is not told.
         """
         ...
 

@@ -17,6 +17,7 @@ from pathlib import Path
 HEAD = struct.Struct("!cI")
 SSL_REQUEST, CANCEL_REQUEST = 80877103, 80877102
 PARSE, BIND, DESCRIBE, CLOSE, TERMINATE = b"P", b"B", b"D", b"C", b"X"
+QUERY, SYNC = b"Q", b"S"
 PARSED, READY, NOTIFICATION = b"1", b"Z", b"A"
 STATEMENT = b"S"
 REFUSAL = b"E"
@@ -47,16 +48,26 @@ IDLE = b"I"
 
 @dataclass(eq=False)
 class _Session:
-    """A session of the server, the statements it knows, and for each that is being prepared whether a client asked."""
+    """A session of the server, the statements it knows, and for each that is being prepared whether a client asked.
+
+    It is not lent to anybody else while it has to say that it is ready, or has heard only a part of what it is to run.
+    """
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     greeting: bytes
     known: set[bytes] = field(default_factory=set)
     parsing: deque[tuple[bytes, bool]] = field(default_factory=deque)
+    unready: int = 0
+    is_begun: bool = False
+
+    def say(self, kind: bytes, body: bytes) -> None:
+        self.is_begun = kind not in (QUERY, SYNC)
+        self.unready += not self.is_begun
+        self.writer.write(_message(kind, body))
 
     def prepare(self, name: bytes, parse: bytes, *, asked: bool) -> None:
-        self.writer.write(_message(PARSE, parse))
+        self.say(PARSE, parse)
         self.known.add(name)
         self.parsing.append((name, asked))
 
@@ -207,7 +218,8 @@ async def _pass_back(client: _Client, session: _Session) -> None:
             for name, _ in session.parsing:  # an error came before it
                 session.known.discard(name)
             session.parsing.clear()
-            if body == IDLE:
+            session.unready -= 1
+            if body == IDLE and not (session.unready or session.is_begun):
                 return
 
 
@@ -239,7 +251,7 @@ def _there(client: _Client, session: _Session, kind: bytes, body: bytes) -> None
             session.known.discard(own)
             client.statements.pop(name, None)
         body = STATEMENT + own + b"\0"
-    session.writer.write(_message(kind, body))
+    session.say(kind, body)
 
 
 def _known(client: _Client, session: _Session, name: bytes) -> bytes:

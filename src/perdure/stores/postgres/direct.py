@@ -1,4 +1,4 @@
-"""A connection on which statements that give no rows are said to the server directly, without the layers of the driver.
+"""A connection on which statements whose rows nobody wants are said to the server directly, without the layers of the driver.
 
 The messages are those of https://www.postgresql.org/docs/current/protocol-message-formats.html.
 """
@@ -20,6 +20,8 @@ else:
     Driven = asyncpg.Connection
     Prepared = object
 
+CANCEL_AGAIN_S = 0.5
+
 NULL = b"\xff\xff\xff\xff"
 ALL_AS_TEXT = b"\0\0"
 NO_RESULTS = b"\0\0"
@@ -36,7 +38,7 @@ UNASKED = frozenset((b"N", b"S", b"A"))
 class DirectConnection(Driven):
     """A connection of the driver, which opens it, and does all on it that is not said directly. One thing at a time is asked of it.
 
-    A statement that gives no rows needs little of a driver: a message there, and an answer that is nearly always the same bytes.
+    A statement whose rows nobody wants needs little of a driver: a message there, and an answer that is nearly always the same bytes.
     """
 
     _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
@@ -61,20 +63,24 @@ class DirectConnection(Driven):
             raise
 
     async def _cancel_direct(self) -> None:
+        """Ask the server to cancel, until it has answered: a request may still end what it was to run unheard before this."""
         ended = self._new_future()
         self._line.hand_on(ended)
-        # A task of its own: the driver's method returns when it is cancelled, so a timeout around it would go unnoticed.
-        asking = asyncio.ensure_future(self._cancel(self._new_future()))
         try:
-            await asyncio.wait((ended,))
+            while not ended.done():
+                # A task of its own: the driver's method returns when it is cancelled, so a timeout around it would go unnoticed.
+                asking = asyncio.ensure_future(self._cancel(self._new_future()))
+                try:
+                    await asyncio.wait((ended,), timeout=CANCEL_AGAIN_S)
+                finally:
+                    asking.cancel()
         finally:
-            asking.cancel()
             if not ended.cancel():
                 ended.exception()  # it is no news to anybody
 
 
 class Direct:
-    """A prepared statement that gives no rows."""
+    """A prepared statement whose rows, if it gives any, nobody wants."""
 
     def __init__(self, connection: DirectConnection, prepared: Prepared) -> None:
         self._connection = connection
@@ -85,10 +91,19 @@ class Direct:
 
     def __call__(self, values: bytes) -> asyncio.Future[None]:
         """Run it with the fields of all its values. The answer comes once the server has committed; it raises what the driver would."""
+        return self._connection.say(self.message(values))
+
+    def and_then(self, other: "Direct", values: bytes, others: bytes) -> asyncio.Future[None]:
+        """As a call, and have the server run `other` right afterwards, in a transaction of its own.
+
+        What becomes of `other` nobody is told; it runs though this one be refused.
+        """
+        return self._connection.say(self.message(values) + other.message(others), unheard=1)
+
+    def message(self, values: bytes) -> bytes:
+        """What runs it on the server."""
         length = (self._around + len(values)).to_bytes(4, "big")
-        return self._connection.say(
-            b"".join((b"B", length, self._bind, values, NO_RESULTS, EXECUTE_AND_SYNC))
-        )
+        return b"".join((b"B", length, self._bind, values, NO_RESULTS, EXECUTE_AND_SYNC))
 
 
 def fields(*values: int | str | None) -> bytes:
@@ -110,36 +125,41 @@ def _field(value: int | str | None) -> bytes:
 
 
 class _Line(asyncio.Protocol):
-    """Between the transport and the driver: says what is said directly, and hands everything to the driver but its answer."""
+    """Between the transport and the driver: says what is said directly, and hands everything to the driver but the answers to that."""
 
     def __init__(self, driver: Any, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._driver = driver
         self._write = transport.write
         self._new_future = loop.create_future
         self._answer: asyncio.Future[None] | None = None
+        self._unheard = self._unheard_after = 0
         self._begun = b""
         self._refusal: asyncpg.PostgresError | None = None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the server still has to answer what was said, though nobody may wait for it any more."""
+        """Whether the server still has to answer what was said, though nobody may wait for it any more; not what is taken in unheard."""
         return self._answer is not None
 
-    def say(self, message: bytes) -> asyncio.Future[None]:
-        """Send a message of `Direct`; the answer comes once the server has committed. It raises what the driver would."""
+    def say(self, message: bytes, unheard: int = 0) -> asyncio.Future[None]:
+        """Send a message of `Direct`; the answer comes once the server has committed. It raises what the driver would.
+
+        The answers to so many more statements of the message are taken in unheard.
+        """
         if self._answer is not None:
             raise asyncpg.InterfaceError("another statement is under way on this connection")
         self._write(message)
+        self._unheard_after = unheard
         answer = self._answer = self._new_future()
         return answer
 
     def hand_on(self, answer: asyncio.Future[None]) -> None:
         """Have another one wait for what is under way; who waited is told that it is given up."""
-        self._tell(asyncpg.InterfaceError("the connection was given up meanwhile"))
-        self._answer = answer
+        before, self._answer = self._answer, answer
+        _end(before, asyncpg.InterfaceError("the connection was given up meanwhile"))
 
     def data_received(self, data: bytes) -> None:
-        if data == STORED and self._answer is not None and not self._begun:
+        if data == STORED and self._answer is not None and not (self._begun or self._unheard):
             self._tell(None)
         else:
             self._read(self._begun + data)
@@ -149,23 +169,21 @@ class _Line(asyncio.Protocol):
         at = 0
         for kind, message in _messages(data):
             at += len(message)
-            if self._answer is None or kind in UNASKED:
+            if kind in UNASKED or (self._answer is None and not self._unheard):
                 self._driver.data_received(message)
             elif kind == REFUSED:
                 self._refusal = asyncpg.PostgresError.new(_told(message[HEAD.size :]))
+            elif kind == READY and self._unheard:
+                self._unheard, self._refusal = self._unheard - 1, None
             elif kind == READY:
                 self._tell(self._refusal)
         self._begun = data[at:]
 
     def _tell(self, error: Exception | None) -> None:
-        """What was said is answered."""
+        """What was said is answered; what is not to be heard comes next."""
         answer, self._answer, self._refusal = self._answer, None, None
-        if answer is None or answer.done():
-            return
-        if error is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(error)
+        self._unheard, self._unheard_after = self._unheard_after, 0
+        _end(answer, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         lost = asyncpg.ConnectionDoesNotExistError("the connection was closed before the server had answered")
@@ -182,6 +200,16 @@ class _Line(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._driver.resume_writing()
+
+
+def _end(answer: asyncio.Future[None] | None, error: Exception | None) -> None:
+    """Tell who waits; whoever was cancelled waits no more."""
+    if answer is None or answer.done():
+        return
+    if error is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(error)
 
 
 def _messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:

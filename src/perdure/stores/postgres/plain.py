@@ -19,6 +19,7 @@ from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, 
 from perdure.stores.postgres.direct import fields, own_fields
 from perdure.stores.postgres.dispatch import doorbell, ring_for
 from perdure.stores.postgres.jobs import REFUSED
+from perdure.stores.postgres.sole_caller import InTurn
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
 
 KNOWN_S = 1.0
@@ -27,6 +28,8 @@ SLOW_S = 0.25
 
 SHAPES_MAX = 1_000
 ID_BYTES = 16
+OBJECT = "{"
+"""Arguments that begin so are a JSON object, or no JSON at all, which the server refuses."""
 MILLISECOND = timedelta(milliseconds=1)
 
 _PLACED: Callable[[type[Place], tuple[int, int, int, UUID]], Place] = tuple.__new__
@@ -70,11 +73,11 @@ class Berth:
             fields(lane, *_terms(shape), band),
         )
 
-    def takes(self, job_id: UUID) -> bool:
-        return self.first_id <= job_id.int <= self.last_id
+    def takes(self, job: NewJob) -> bool:
+        return self.first_id <= job.id.int <= self.last_id and job.args[:1] == OBJECT
 
     def group(self, jobs: Sequence[NewJob]) -> Group | None:
-        """The jobs as they are copied in; none where an id is out of time.
+        """The jobs as they are copied in; none where an id is out of time, or arguments are no object.
 
         Each has a rank of its own, or a claimer's watermark could not tell them apart. The ranks rise by a microsecond a job,
         less than the job takes to be stored, so that later calls come after them.
@@ -82,11 +85,13 @@ class Berth:
         ids = [job.id.int.to_bytes(ID_BYTES, "big") for job in jobs]
         if int.from_bytes(min(ids), "big") < self.first_id or int.from_bytes(max(ids), "big") > self.last_id:
             return None
+        if not all(job.args[:1] == OBJECT for job in jobs):
+            return None
         return Group(jobs, ids, self.lane, self.band, self.rank, *self.terms)
 
 
 class Singles(Protocol):
-    """Runs the statements of single enqueues, those that give no rows by a way of their own."""
+    """Runs the statements of single enqueues, those whose rows nobody wants by a way of their own."""
 
     def fetch(self, statement: Statement, *values: object) -> Awaitable[list[asyncpg.Record]]:
         """Run one statement and give its rows. Raises DatabaseUnavailable."""
@@ -94,6 +99,10 @@ class Singles(Protocol):
 
     def run(self, statement: Statement, values: bytes) -> Awaitable[None]:
         """Run one statement with the `fields` of its values. Raises DatabaseUnavailable."""
+        ...
+
+    def run_both(self, statements: InTurn, values: bytes, seconds: bytes) -> Awaitable[None]:
+        """Run one statement as `run` does, and have the second run too: of that one nothing is told. Raises DatabaseUnavailable."""
         ...
 
 
@@ -113,7 +122,8 @@ class PlainJobs:
         self._bulk = bulk
         self._schema = schema
         self._sql = sql = statements("jobs", schema)
-        self._one, self._ringing = sql["enqueue_one"], sql["enqueue_and_ring"]
+        self._one = sql["enqueue_one"]
+        self._ringing = InTurn("enqueue_one and ring", self._one, statements("dispatch", schema)["ring"])
         self._known: dict[Shape, Berth] = {}
 
     async def open(self) -> None:
@@ -123,14 +133,14 @@ class PlainJobs:
     async def lone(self, job: NewJob, *, ring: Sequence[Place] | None = None) -> Place | None:
         """Store one job; none when it was not stored.
 
-        With `ring` it is announced by the same call, once it is durable, and those places with it.
+        With `ring` it is announced with the same call, once it is durable, and those places with it; whether that was done is not told.
         """
         shape, now = job.shape, monotonic()
         berth = self._known.get(shape)
         if berth is None or now - berth.asked_at > KNOWN_S:
             berth, now = await self._ask(shape), monotonic()
         job_id = job.id
-        if berth is None or not berth.first_id <= job_id.int <= berth.last_id:
+        if berth is None or not berth.first_id <= job_id.int <= berth.last_id or job.args[:1] != OBJECT:
             return None
         rank, lane, band = berth.rank + int((now - berth.heard_at) * 1_000_000), berth.lane, berth.band
         try:
@@ -138,7 +148,8 @@ class PlainJobs:
             if ring is None:
                 await self._singles.run(self._one, values)
             else:
-                await self._singles.run(self._ringing, values + fields(self._channel, _beside(ring)))
+                told = ring_for([_PLACED(Place, (lane, band, rank, job_id)), *ring])
+                await self._singles.run_both(self._ringing, values, fields(self._channel, told))
         except (*REFUSED, UnicodeError):
             return None
         except BaseException:
@@ -151,7 +162,7 @@ class PlainJobs:
         placed: dict[UUID, Place] = {}
         for shape, group in shaped(jobs):
             berth = await self._berth(shape)
-            taken = [] if berth is None else [job for job in group if berth.takes(job.id)]
+            taken = [] if berth is None else [job for job in group if berth.takes(job)]
             if berth is not None and taken:
                 rank = await self._store(taken, berth)
                 if rank is not None:
@@ -223,14 +234,6 @@ class PlainJobs:
             for group in groups
             for rank, job in enumerate(group.jobs[:told], start=group.rank)
         ]
-
-
-def _beside(others: Sequence[Place]) -> str | None:
-    """What a ring tells of other jobs, after its own; none when they are too many to tell."""
-    if not others:
-        return ""
-    told = ring_for(others)
-    return f" {told}" if told else None
 
 
 def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:

@@ -1,8 +1,6 @@
 -- What the migrations make, for reading; a test compares it with a migrated database. Written by
 -- perdure.stores.postgres.schema_dump, the same on every version of PostgreSQL.
 
-CREATE DOMAIN perdure.arguments AS jsonb CHECK ((jsonb_typeof(VALUE) = 'object'::text));
-
 CREATE TYPE perdure.edge_state AS ENUM ('waiting', 'satisfied', 'cancelled');
 
 CREATE TYPE perdure.job_state AS ENUM ('pending', 'scheduled', 'available', 'running', 'retryable', 'completed', 'cancelled', 'discarded');
@@ -90,7 +88,7 @@ CREATE TABLE perdure.available_jobs (
     interruptions smallint NOT NULL DEFAULT 0,
     suspicion smallint NOT NULL DEFAULT 0,
     gated boolean NOT NULL DEFAULT false,
-    returned_key text NOT NULL DEFAULT ''::text,
+    returned_key text,
     CONSTRAINT available_jobs_pkey PRIMARY KEY (job_id)
 ) WITH (fillfactor=90, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.5, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
 
@@ -278,7 +276,7 @@ CREATE TABLE perdure.jobs (
     enqueued_at timestamp with time zone NOT NULL DEFAULT now(),
     unique_until timestamp with time zone,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    args perdure.arguments NOT NULL,
+    args jsonb NOT NULL,
     unique_key text,
     concurrency_key text,
     metadata jsonb,
@@ -653,7 +651,7 @@ CREATE INDEX alert_messages_due ON perdure.alert_messages USING btree (next_at) 
 
 CREATE INDEX available_jobs_claim ON perdure.available_jobs USING btree (lane, band, rank, job_id);
 
-CREATE INDEX available_jobs_returned ON perdure.available_jobs USING btree (returned_key, lane, rank, job_id) WHERE (returned_key <> ''::text);
+CREATE INDEX available_jobs_returned ON perdure.available_jobs USING btree (returned_key, lane, rank, job_id) WHERE (returned_key IS NOT NULL);
 
 CREATE INDEX blocked_jobs_unverified ON perdure.blocked_jobs USING btree (look_at) WHERE (NOT verified);
 
@@ -932,7 +930,7 @@ BEGIN
         FROM (SELECT DISTINCT b.concurrency_key, b.lane FROM bodies b WHERE b.concurrency_key IS NOT NULL) k
         CROSS JOIN LATERAL (
             SELECT a.rank, a.job_id FROM perdure.available_jobs a
-            WHERE a.returned_key = k.concurrency_key AND a.returned_key <> '' AND a.lane = k.lane AND (a.band = 3) = alone
+            WHERE a.returned_key = k.concurrency_key AND a.lane = k.lane AND (a.band = 3) = alone
                 AND a.job_id <> ALL (ids)
             ORDER BY a.rank, a.job_id LIMIT 500
         ) w
@@ -1239,52 +1237,6 @@ AS $function$
         AND NOT EXISTS (SELECT FROM perdure.parked_jobs p WHERE p.job_id = j.id)
         AND NOT EXISTS (SELECT FROM perdure.blocked_jobs b WHERE b.job_id = j.id)
 $function$
-;
-
-CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN rank bigint, IN band smallint, IN channel text, IN told text)
- LANGUAGE plpgsql
-AS $procedure$
-BEGIN
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
-    VALUES (job_id, lane, priority, max_attempts, timeout_ms, crash_limit, args);
-    INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (job_id, rank, lane, band);
-    COMMIT;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_notify(channel, coalesce(concat(lane, ':', band, ':', rank) || told, ''));
-END
-$procedure$
-;
-
-CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN channel text, INOUT rank bigint)
- LANGUAGE plpgsql
-AS $procedure$
-DECLARE
-    band smallint := perdure.band_of(priority, 0::smallint);
-BEGIN
-    rank := perdure.rank_of(now(), priority);
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
-    VALUES (job_id, lane, priority, max_attempts, timeout_ms, crash_limit, args);
-    INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (job_id, rank, lane, band);
-    COMMIT;
-    PERFORM pg_notify(channel, concat(lane, ':', band, ':', rank));
-END
-$procedure$
-;
-
-CREATE OR REPLACE PROCEDURE perdure.enqueue_and_ring(IN job_id uuid, IN args jsonb, IN lane integer, IN priority smallint, IN max_attempts smallint, IN timeout_ms integer, IN crash_limit smallint, IN channel text, IN told text, INOUT rank bigint)
- LANGUAGE plpgsql
-AS $procedure$
-DECLARE
-    band smallint := perdure.band_of(priority, 0::smallint);
-BEGIN
-    rank := perdure.rank_of(now(), priority);
-    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, timeout_ms, crash_limit, args)
-    VALUES (job_id, lane, priority, max_attempts, timeout_ms, crash_limit, args);
-    INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (job_id, rank, lane, band);
-    COMMIT;
-    PERFORM pg_notify(channel, coalesce(concat(lane, ':', band, ':', rank) || told, ''));
-END
-$procedure$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.enqueue_jobs(jobs jsonb, on_duplicate text DEFAULT 'raise'::text)
@@ -1986,7 +1938,7 @@ BEGIN
     )
     INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated, returned_key)
     SELECT g.job_id, g.rank, g.lane, g.band, g.run, g.attempt - 1, g.crashes, g.interruptions, g.suspicion,
-        j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true), coalesce(j.concurrency_key, '')
+        j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true), j.concurrency_key
     FROM gone g JOIN perdure.jobs j ON j.id = g.job_id;
     GET DIAGNOSTICS freed = ROW_COUNT;
     -- A job that is available again counts for a unique key that it had let go when it started, where nobody has taken the key meanwhile.

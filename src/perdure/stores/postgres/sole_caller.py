@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -26,7 +28,19 @@ DID_NOTHING = (*TRY_AGAIN, asyncpg.InvalidCachedStatementError)
 """The statement may be repeated at once; one whose tables were changed must be prepared again, too."""
 
 _Call: TypeAlias = "Callable[..., Awaitable[Any]]"
-_Preparing: TypeAlias = "Callable[[DirectConnection, Statement], Awaitable[_Call]]"
+
+
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """A statement, and another one that the server runs right afterwards in a transaction of its own, whatever becomes of the first."""
+
+    name: str
+    first: Statement
+    second: Statement
+
+
+_Asked = TypeVar("_Asked", Statement, InTurn)
+_Preparing: TypeAlias = "Callable[[DirectConnection, _Asked], Awaitable[_Call]]"
 
 
 class SoleCallerDatabase:
@@ -56,10 +70,14 @@ class SoleCallerDatabase:
         return self._ask(self._driven, statement, values)
 
     def run(self, statement: Statement, values: bytes) -> Coroutine[Any, Any, None]:
-        """Run one statement that gives no rows, with the `fields` of its values. Raises DatabaseUnavailable."""
+        """Run one statement whose rows nobody wants, with the `fields` of its values. Raises DatabaseUnavailable."""
         return self._ask(self._direct, statement, (values,))
 
-    async def _ask(self, prepare: _Preparing, statement: Statement, values: tuple[object, ...]) -> Any:
+    def run_both(self, statements: InTurn, values: bytes, seconds: bytes) -> Coroutine[Any, Any, None]:
+        """Run one statement as `run` does, and have the second run too: of that one nothing is told. Raises DatabaseUnavailable."""
+        return self._ask(self._both, statements, (values, seconds))
+
+    async def _ask(self, prepare: "_Preparing[_Asked]", statement: _Asked, values: tuple[object, ...]) -> Any:
         if self._asked != self._answered:
             raise RuntimeError("two statements at a time on a connection that takes one")
         self._asked += 1
@@ -90,8 +108,8 @@ class SoleCallerDatabase:
     async def _ask_again(
         self,
         connection: DirectConnection,
-        prepare: _Preparing,
-        statement: Statement,
+        prepare: "_Preparing[_Asked]",
+        statement: _Asked,
         values: tuple[object, ...],
     ) -> Any:
         for _ in range(REPEATS - 1):
@@ -125,9 +143,19 @@ class SoleCallerDatabase:
         self._prepared[statement.name] = prepared.fetch
         return prepared.fetch
 
-    async def _direct(self, connection: DirectConnection, statement: Statement) -> _Call:
-        prepared = await connection.prepare(statement.numbered())
-        call = self._prepared[statement.name] = Direct(connection, prepared)
+    async def _direct(self, connection: DirectConnection, statement: Statement) -> Direct:
+        known = self._prepared.get(statement.name)
+        if isinstance(known, Direct):
+            return known
+        made = self._prepared[statement.name] = Direct(
+            connection, await connection.prepare(statement.numbered())
+        )
+        return made
+
+    async def _both(self, connection: DirectConnection, statements: InTurn) -> _Call:
+        first = await self._direct(connection, statements.first)
+        call = partial(first.and_then, await self._direct(connection, statements.second))
+        self._prepared[statements.name] = call
         return call
 
     def _look_later(self) -> None:

@@ -91,7 +91,7 @@ WITH gone AS (
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated, returned_key)
 SELECT g.job_id, g.rank, g.lane, g.band, g.run, g.attempt - 1, g.crashes, g.interruptions, g.suspicion,
-    j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true), coalesce(j.concurrency_key, '')
+    j.concurrency_key IS NOT NULL OR NOT coalesce(perdure.counts_in(j.unique_states, 'running'), true), j.concurrency_key
 FROM gone g JOIN perdure.jobs j ON j.id = g.job_id
 RETURNING job_id;
 

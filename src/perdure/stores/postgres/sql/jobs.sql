@@ -25,11 +25,6 @@ WITH body AS (
 )
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band) VALUES (:id, :rank, :lane, :band::smallint);
 
--- name: enqueue_and_ring(id, rank, args, lane, priority, max_attempts, timeout_ms, crash_limit, band, channel, told)
--- Store one plain job, and once that is durable ring the doorbell of waiting claimers, which tells also what `told` says.
--- from: none   to: available
-CALL perdure.enqueue_and_ring(:id, :args, :lane, :priority, :max_attempts, :timeout_ms, :crash_limit, :rank, :band, :channel, :told);
-
 -- name: enqueue_several(ids, args, lane, priority, max_attempts, timeout_ms, crash_limit)
 -- Store plain jobs of one shape.
 -- from: none   to: available
@@ -181,7 +176,7 @@ WITH ended AS MATERIALIZED (
 ), back AS (
     INSERT INTO perdure.available_jobs AS a (job_id, rank, lane, band, run, attempt, crashes, interruptions, suspicion, gated, returned_key)
     SELECT s.job_id, s.rank, s.lane, perdure.band_of(s.priority, s.doubt), s.run, s.failures, s.crash_count, s.interruption_count,
-        s.doubt, s.gated, coalesce(s.concurrency_key, '')
+        s.doubt, s.gated, s.concurrency_key
     FROM settled s WHERE s.state = 'available'
     RETURNING a.lane, a.band, a.rank, a.job_id
 ), letters AS (
