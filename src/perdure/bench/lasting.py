@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from statistics import harmonic_mean
 from time import monotonic
 
 from perdure import Perdure
@@ -60,13 +61,17 @@ async def line(stage: Stage, *, processes: int = 1, queues: Sequence[str] = ALON
 
 
 async def backlog(stage: Stage) -> Sample:
-    """A long backlog against a short one, over the same number of jobs."""
+    """A long backlog against a short one, over the same number of jobs.
+
+    A short one before and one after: until the long one has been stored, a shared machine may have changed its pace.
+    """
     counted = stage.effort.drained_jobs
     paces = []
-    for waiting in (counted, stage.effort.backlog_jobs):
+    for waiting in (counted, stage.effort.backlog_jobs, counted):
         async with line(stage) as one:
             paces.append(await one.pace(waiting, counted=counted))
-    return Sample(values={"backlog_slowdown": paces[1] / paces[0]})
+    before, long, after = paces
+    return Sample(values={"backlog_slowdown": long / harmonic_mean((before, after))})
 
 
 async def pinned(stage: Stage) -> Sample:
