@@ -44,21 +44,14 @@ async def sole(database_url: str) -> AsyncIterator[SoleCallerDatabase]:
     await database.close()
 
 
-@pytest.fixture(params=["driven", "direct", "both", "behind"])
+@pytest.fixture(params=["driven", "direct", "both"])
 def sleep(request: pytest.FixtureRequest) -> Sleep:
-    """Has the server sleep, by each way of asking it; `behind` a statement that sleeps, too, and that nobody hears of."""
+    """Has the server sleep, by each way of asking it."""
     if request.param == "driven":
         return lambda sole: sole.fetch(SLEEP, 300.0)
     if request.param == "direct":
         return lambda sole: sole.run(SLEEP_UNSEEN, fields(300))
-    if request.param == "both":
-        return lambda sole: sole.run_both(InTurn("both", SLEEP_UNSEEN, NOTE), fields(300), fields("t"))
-
-    async def behind(sole: SoleCallerDatabase) -> None:
-        await sole.run_both(InTurn("behind", NOTE, SLEEP_UNSEEN), fields("t"), fields(300))
-        await sole.run(SLEEP_UNSEEN, fields(300))
-
-    return behind
+    return lambda sole: sole.run_both(InTurn("both", SLEEP_UNSEEN, NOTE), fields(300), fields("t"))
 
 
 @pytest.fixture
@@ -162,6 +155,19 @@ async def test_a_caller_that_is_cancelled_holds_nobody_up_and_the_server_ends_wh
         return bool(await other.fetchval(SLEEPING, "gives up"))
 
     await eventually(asleep)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await asyncio.wait_for(value(sole, ONE), 10) == 1
+    await sessions_left(database_url, 1)
+
+
+async def test_a_request_to_cancel_that_meets_what_nobody_waits_for_is_repeated(
+    sole: SoleCallerDatabase, other: "asyncpg.Connection[asyncpg.Record]", database_url: str
+) -> None:
+    await sole.run_both(InTurn("behind", NOTE, SLEEP_UNSEEN), fields("t"), fields(40))
+    asking = asyncio.create_task(sole.run(SLEEP_UNSEEN, fields(40)))
+    await asyncio.sleep(0)  # it is prepared, and said now
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
