@@ -236,6 +236,18 @@ async def test_an_answer_is_understood_in_whatever_pieces_it_comes(
     assert third.result() is None
 
 
+async def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one() -> None:
+    both = Heard()
+    first = both.line.say(b"first", unheard=1)
+    both.line.data_received(STORED)
+    assert first.done()
+    second = both.line.say(b"second")
+    both.line.data_received(STORED)
+    assert not second.done()
+    both.line.data_received(STORED)
+    assert second.done()
+
+
 async def test_a_part_of_a_message_that_looks_like_the_answer_is_none() -> None:
     both = Heard()
     answer = both.line.say(b"first")
