@@ -22,13 +22,14 @@ from perdure.domain.job import NewJob, Shape
 from perdure.domain.worker import NewWorker, WorkerId
 from perdure.runtime.event_loop import quick_loop
 from perdure.stores.postgres.connections import Connection, DedicatedDatabase, PooledDatabase, connect
-from perdure.stores.postgres.dispatch import CLAIM_SETTINGS, FIRST_RANK, tokens
+from perdure.stores.postgres.dispatch import CLAIM_SETTINGS, tokens
 from perdure.stores.postgres.figures import drop_schema
 from perdure.stores.postgres.jobs import SETTLE_SETTINGS, PostgresJobs
 from perdure.stores.postgres.migrations import migrate
 from perdure.stores.postgres.plain import PlainJobs
 from perdure.stores.postgres.sole_caller import SoleCallerDatabase
 from perdure.stores.postgres.statements import Statement, parsed, statements
+from perdure.stores.postgres.watermarks import ENDLESS, FIRST_RANK
 from perdure.stores.postgres.workers import PostgresWorkers
 
 SCHEMA = "perdure_bench"
@@ -98,6 +99,8 @@ async def round_of(url: str, claims: Variants, settles: Variants, times: Times) 
             "lanes": [lane] * 3,
             "bands": [0, 1, 2],
             "floors": [floor] * 3,
+            "below": ENDLESS,
+            "few": BATCH,
             "most": BATCH,
         }
         terms |= {

@@ -82,6 +82,13 @@ async def test_failures_are_retried_after_their_back_off_and_counted(worked: Per
     assert [one.outcome for one in attempts] == [Outcome.FAILED, Outcome.FAILED, Outcome.COMPLETED]
 
 
+async def test_the_error_of_a_failed_job_tells_no_password(worked: Perdure) -> None:
+    handle = await worked.enqueue(jobs.always_fails, "no answer, password=hunter2")
+    with pytest.raises(JobFailed, match=r"Never: no answer, password=\[redacted\]$") as failed:
+        await handle.result(PATIENCE)
+    assert "hunter2" not in failed.value.error
+
+
 async def test_the_last_failure_is_discarded_with_its_error_and_place(worked: Perdure) -> None:
     handle = await worked.enqueue(jobs.always_fails, "no \ud7ff way")
     with pytest.raises(JobFailed, match=r"tests\.support\.jobs\.Never: no . way") as failed:

@@ -153,6 +153,8 @@ async def test_a_wrong_option_or_argument_is_named_before_anything_is_sent() -> 
         (InvalidOption, "priority: 6 is outside 1 to 5", lambda: app.using(priority=6).enqueue(jobs.add, 1)),
         (InvalidOption, "run_at", lambda: app.using(run_at=TOMORROW, delay=1).enqueue(jobs.add, 1)),
         (InvalidOption, "is not a job", lambda: app.enqueue(jobs.add.function, 1)),  # type: ignore[arg-type]
+        (InvalidOption, "add was called and not enqueued", lambda: app.enqueue(jobs.add.function(1, 2))),
+        (InvalidOption, "'app.add' is not a job", lambda: app.enqueue("app.add", 1)),  # type: ignore[arg-type]
         (InvalidArguments, "a: ", lambda: app.enqueue(jobs.add, "x")),  # type: ignore[arg-type]
         (InvalidArguments, "missing", lambda: app.enqueue(jobs.add)),  # type: ignore[call-arg]
         (PayloadTooLarge, "limit is 1024", lambda: app.enqueue(jobs.always_fails, "x" * 2000)),

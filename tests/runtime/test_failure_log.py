@@ -59,6 +59,17 @@ def test_of_an_encrypted_kind_no_text_is_told() -> None:
     assert "exception" not in said[0]
 
 
+def test_passwords_are_told_neither_by_the_line_nor_by_the_traceback() -> None:
+    text = "no answer from postgresql://me:hunter2@host/db, password='hunter2'"
+    report = ErrorReport(type="OSError", message=text, traceback=f"Traceback …\nOSError: {text}")
+    with capture_logs() as said:
+        FailureLog().note(lease(1), Failed(error=report, retry_in=timedelta(0)))
+    assert (
+        said[0]["error"] == "OSError: no answer from postgresql://me:[redacted]@host/db, password=[redacted]"
+    )
+    assert "hunter2" not in str(said)
+
+
 def test_a_flood_of_failures_is_counted_and_not_told_one_by_one() -> None:
     failures, failed = FailureLog(), Failed(error=REPORT, retry_in=timedelta(0))
     with capture_logs() as said:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from uuid import uuid4
 
 import pytest
@@ -97,7 +98,7 @@ async def test_a_request_to_cancel_is_carried_on_beside_one_that_must_wait(
     async with system.sql.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        await complete(conn, again.job_id, again.token, None)
+        await complete(conn, again, None, started=monotonic())
         await asyncio.wait_for(stores.control.carry_on_cancel_requests(limit=10), 40)
         states = {job_id: await system.state(job_id) for job_id in jobs}
         assert states == {job_id: "running" if job_id == again.job_id else "cancelled" for job_id in jobs}

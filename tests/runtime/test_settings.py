@@ -117,6 +117,7 @@ def test_an_address_without_password_is_shown_as_it_is(url: str) -> None:
         ({"database_url": "postgresql+asyncpg://host/x"}, "database_url", "leave out the driver"),
         ({"database_url": "just words"}, "database_url", "postgresql://"),
         ({"database_url": "postgresql://u:p/w@host/x"}, "database_url", "%2F"),
+        ({"database_url": "postgresql://me:p@ss@host/x"}, "database_url", "more than one @ before its host"),
         ({"redis_url": "http://host"}, "redis_url", "redis://"),
         ({"schema": "Robert'); --"}, "schema", "characters"),
         ({"queues": ()}, "queues", "names none"),
@@ -164,7 +165,7 @@ def test_a_refusal_says_the_value_where_it_comes_from_and_what_is_wanted(
     )
     with pytest.raises(InvalidSettings) as refused:
         Settings.load({"processes": 0, "log_level": "info"})
-    assert refused.value.why == "0 is outside 1 to 64 (option processes)"
+    assert refused.value.why == "0 is outside 1 to 128 (option processes)"
     assert [each.why for each in load_problems({"processes": 0, "log_level": "info"})] == [refused.value.why]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from time import monotonic
 from uuid import uuid4
 
 import pytest
@@ -125,7 +126,7 @@ async def test_a_handler_that_is_about_to_end_its_job_itself_holds_up_no_evacuat
     async with system.sql.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        await complete(conn, slow, leases[slow].token, "done")
+        await complete(conn, leases[slow], "done", started=monotonic())
         report = await asyncio.wait_for(leader(system).run_once(), 20)
         assert (report.taken, list(report.finished)) == (1, [])
         assert [await system.state(job) for job in (slow, hung)] == ["running", "available"]

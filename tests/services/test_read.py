@@ -485,6 +485,11 @@ async def test_parents_that_are_waited_for_are_named(system: System) -> None:
     assert reason.hold is Hold.PARENTS
     assert set(reason.job_ids) == {alive, doomed}
     await system.end(await system.lease_of(doomed), failure(give_up=True))
+    (ended,) = (await system.read.explain(doomed)).reasons
+    assert (ended.hold, ended.sentence) == (
+        Hold.ENDED,
+        "It has ended: discarded. Its attempts tell why; a retry gives it a new run.",
+    )
     failed, waits = (await system.read.explain(child)).reasons
     assert (failed.hold, failed.job_ids, waits.job_ids) == (Hold.PARENTS_FAILED, (doomed,), (alive,))
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from time import monotonic
 from uuid import UUID
 
 import pytest
@@ -199,7 +200,7 @@ async def test_a_handler_that_is_about_to_end_its_job_itself_holds_up_no_verdict
     async with system.sql.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        await complete(conn, slow, leases[slow].token, "done")
+        await complete(conn, leases[slow], "done", started=monotonic())
         report = await asyncio.wait_for(watching.look(), 20)
         assert (report.rescued, report.overdue) == ((1, 0) if dead else (0, 1))
         assert await system.state(slow) == "running"

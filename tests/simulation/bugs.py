@@ -6,7 +6,7 @@ from perdure.runtime.supervisor import Worker
 from perdure.services.completion import Completion
 from perdure.services.execution import Execution
 from perdure.services.rescue import Rescue
-from perdure.stores.postgres.dispatch import Watermarks
+from perdure.stores.postgres.watermarks import Watermarks
 from tests.simulation.planting import Bug
 
 BUGS = [
@@ -42,7 +42,7 @@ BUGS = [
         name="the watermark is never reset",
         owner=Watermarks,
         within="floors",
-        old="return [FIRST_RANK] * len(streams)",
+        old="return dict.fromkeys(streams, FIRST_RANK)",
         new="pass",
     ),
     Bug(

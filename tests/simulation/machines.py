@@ -242,7 +242,11 @@ async def process_stores(
     """The stores of a process that runs jobs, over three lines as in production."""
     world = CURRENT[0]
     claims, settles, reports = (Line(world.postgres) for _ in range(3))
-    postgres = PostgresDispatch(world.database(claims), grace_ms=int(settings.deadline_grace_s * 1000))
+    postgres = PostgresDispatch(
+        world.database(claims),
+        grace_ms=int(settings.deadline_grace_s * 1000),
+        many_streams=world.many_streams,
+    )
     claims.on_open = postgres.opened
     async with AsyncExitStack() as stack:
         yield SimpleNamespace(

@@ -23,7 +23,7 @@ from perdure.ports import Claimer, Dispatch, Settled
 from perdure.runtime.settings import Settings
 from perdure.runtime.supervisor import Worker
 from perdure.services.check import Check, RecordedHistory
-from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.stores.postgres.dispatch import MANY_STREAMS, PostgresDispatch
 from perdure.stores.redis.dispatch import RedisDispatch
 from tests.simulation import faults
 from tests.simulation.handlers import CURRENT
@@ -135,6 +135,7 @@ class World:
         self.postgres = Postgres(self.network, self.store)
         self.redis = Redis(self.network)
         self.settings = SETTINGS[self.redis_used]
+        self.many_streams = MANY_STREAMS if seed % 2 else 0
         self.hosts = [Host(f"h{n}") for n in range(self.random.choice((1, 2, 2, 3)))]
         self.workers: dict[Process, Worker] = {}
         self.processes: dict[tuple[str, int], Process] = {}

@@ -1,7 +1,5 @@
 """PostgreSQL dies with claims that were not yet on disk: they are as if they had never been, and so are their tokens."""
 
-from dataclasses import replace
-
 import pytest
 
 from perdure.domain.job import JobState
@@ -10,40 +8,42 @@ from perdure.domain.settlement import Completed, settle
 from perdure.ports import Claimer, Scope
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
-from perdure.stores.postgres.statements import Statement, statements
+from perdure.stores.postgres.migrations import migrations
 from tests.support.database import new_job
 from tests.support.servers import PostgresServer
 from tests.support.store import Store
 
 SCOPE = Scope(queues=("default",), kinds=("app.work",))
-RANDOM = "encode(substr(:tokens::bytea, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token"
-COUNTED = "coalesce(md5(t.job_id::text || (t.attempt + 1)), :tokens::bytea::text)::uuid AS token"
+RANDOM = "encode(substr(tokens, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token"
+COUNTED = "md5(t.job_id::text || (t.attempt + 1))::uuid AS token"
 """A counter: the number of the attempt. After a crash that loses the claim it is issued a second time."""
 
 CRASHES = 10
 
 
-def claims_with(token: str) -> dict[str, Statement]:
-    known = statements("dispatch")
-    assert known["claim"].text.count(RANDOM) == 1
-    return {**known, "claim": replace(known["claim"], text=known["claim"].text.replace(RANDOM, token))}
+def issue(store: Store, token: str) -> None:
+    """Have claims issue their tokens so from now on."""
+    everything = "\n".join(migration.up for migration in migrations())
+    start = everything.rindex("CREATE FUNCTION perdure.claim(")
+    function = everything[start : everything.index("$$;", start) + 3]
+    assert function.count(RANDOM) == 1
+    store.execute(function.replace("CREATE", "CREATE OR REPLACE", 1).replace(RANDOM, token))
 
 
-def claim_of(store: Store, url: str, token: str) -> Lease:
+def claim_of(store: Store, url: str) -> Lease:
     """Claim the one job as a worker does: on a connection whose commits do not wait for the disk."""
     database = claimer_database(url, application_name="claims")
     dispatch = PostgresDispatch(database)
-    dispatch._sql = claims_with(token)
     (lease,) = store.run(dispatch.claim(Claimer(worker_id=store.new_worker(), process=0), SCOPE, limit=1))
     store.run(database.close())
     return lease
 
 
-def lost_claim(server: PostgresServer, token: str) -> Lease:
+def lost_claim(server: PostgresServer) -> Lease:
     """A lease that the database has forgotten in a crash; a claim that reached the disk after all is given back."""
     for _ in range(CRASHES):
         with Store(server.url) as store:
-            lease = claim_of(store, server.url, token)
+            lease = claim_of(store, server.url)
             server.kill()
         server.start()
         with Store(server.url) as store:
@@ -64,11 +64,12 @@ def test_a_token_issued_before_a_crash_is_never_accepted_after_it(
     with Store(private_postgres.url) as store:
         store.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         store.execute("SELECT pg_reload_conf()")
+        issue(store, token)
         store.run(store.jobs.enqueue([new_job()]))
-    first = lost_claim(private_postgres, token)
+    first = lost_claim(private_postgres)
     with Store(private_postgres.url) as store:
         jobs = PostgresJobs(store.database)
-        second = claim_of(store, private_postgres.url, token)
+        second = claim_of(store, private_postgres.url)
         assert second.job_id == first.job_id
         accepted = store.run(jobs.settle([settle(first, Completed())])).accepted
         assert (accepted == frozenset()) == (token == RANDOM)

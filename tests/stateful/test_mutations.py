@@ -27,16 +27,15 @@ from perdure.domain.settlement import (
     Settlement,
     settle,
 )
-from perdure.ports import Claimer, Dispatch, Scope, Settled
-from perdure.stores.postgres.connections import Database, connect
-from perdure.stores.postgres.dispatch import PostgresDispatch
+from perdure.ports import Claimer, Scope, Settled
+from perdure.stores.postgres.connections import connect
 from perdure.stores.postgres.jobs import PostgresJobs, _completed, encode_jobs, places
 from perdure.stores.postgres.migrations import migrations
 from perdure.stores.postgres.statements import Statement, statements
 from tests.support.comparing import compare
 from tests.support.machine import KINDS, QUEUES, Draft, Step, StoreMachine
 from tests.support.new_jobs import job_of
-from tests.support.store import Parts, Store
+from tests.support.store import Store
 
 FEW = settings(
     max_examples=100,
@@ -87,7 +86,7 @@ FUNCTIONS = "functions"
 MUTATIONS = [
     Mutation(
         name="a claim leaves the available row",
-        module="dispatch",
+        module=FUNCTIONS,
         within="claim",
         old="DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(",
         new="UPDATE perdure.available_jobs SET run = run WHERE ctid = ANY (ARRAY(",
@@ -167,7 +166,7 @@ KEY_OF_A_COMPLETED_JOB = Mutation(
 )
 CLAIM_WITH_GATED_JOBS = Mutation(
     name="the limit of a claim counts gated jobs twice",
-    module="dispatch",
+    module=FUNCTIONS,
     within="claim",
     old="FROM heads WHERE NOT gated GROUP BY",
     new="FROM heads GROUP BY",
@@ -213,17 +212,6 @@ class JobsInTwoTransactions(PostgresJobs):
         text = "SELECT * FROM perdure.settle_edges(:parents::uuid[], 'completed')"
         rows = await self._database.fetch(Statement("release", ("parents",), text, ""), done)
         return Settled(accepted=settled.accepted, released=[*settled.released, *places(rows)])
-
-
-def mutated(mutation: Mutation) -> Parts:
-    """Parts of a store in which a statement of dispatch is mutated."""
-
-    def dispatch_of(database: Database, jobs: PostgresJobs) -> Dispatch:
-        dispatch = PostgresDispatch(database)
-        dispatch._sql = mutation.statements("dispatch")
-        return dispatch
-
-    return Parts(dispatch_of=dispatch_of)
 
 
 def put_in(mutation: Mutation, store: Store) -> None:
@@ -316,7 +304,7 @@ def play(store: Store, steps: Sequence[Step]) -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_random_histories_find_a_missing_guard(database_url: str, mutation: Mutation) -> None:
-    with Store(database_url, mutated(mutation)) as opened:
+    with Store(database_url) as opened:
         put_in(mutation, opened)
         histories = type("Histories", (StoreMachine,), {"store": opened})
         with pytest.raises(Exception):  # noqa: B017, PT011 - how it shows depends on the guard and on the history
@@ -331,7 +319,7 @@ def test_a_short_history_finds_a_missing_guard(
 ) -> None:
     with Store(database_url) as store:
         play(store, steps)
-    with Store(database_url, mutated(mutation)) as store:
+    with Store(database_url) as store:
         put_in(mutation, store)
         with pytest.raises((AssertionError, asyncpg.PostgresError, InvalidInput)):
             play(store, steps)
@@ -339,7 +327,7 @@ def test_a_short_history_finds_a_missing_guard(
 
 WAITING_CLAIM = Mutation(
     name="a claim waits for what another has locked",
-    module="dispatch",
+    module=FUNCTIONS,
     within="claim",
     old="FOR UPDATE SKIP LOCKED",
     new="FOR UPDATE",
@@ -355,7 +343,9 @@ BLIND_RESOLVER = Mutation(
 
 @pytest.mark.parametrize("mutation", [None, WAITING_CLAIM], ids=str)
 def test_a_claim_passes_over_what_another_has_locked(database_url: str, mutation: Mutation | None) -> None:
-    with Store(database_url, mutated(mutation) if mutation else None) as store:
+    with Store(database_url) as store:
+        if mutation:
+            put_in(mutation, store)
         first, second = (job_of(id=job_id, queue="q1", kind="a") for job_id in two_ids())
         store.run(store.jobs.enqueue([first, second]))
         store.execute("BEGIN")

@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.machine import StoreMachine
 from tests.support.servers import POSTGRES_BIN
-from tests.support.store import Store, by_redis
+from tests.support.store import Parts, Store, as_many_streams, by_postgres, by_redis
 
 IN_CI = bool(os.environ.get("CI"))
 AGAIN = POSTGRES_BIN in os.environ
@@ -26,13 +26,17 @@ HISTORIES = settings(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("dispatch", ["postgres", "redis"])
+@pytest.mark.parametrize("dispatch", ["postgres", "many streams", "redis"])
 def test_the_store_does_what_the_model_does(
     request: pytest.FixtureRequest, database_url: str, dispatch: str
 ) -> None:
     """After every step of 150 random histories (60 on other versions) tables and model agree, and at the end all promises hold."""
-    parts = by_redis(request.getfixturevalue("redis_url")) if dispatch == "redis" else None
-    with Store(database_url, parts) as opened:
+    parts = {
+        "postgres": lambda: Parts(dispatch_of=by_postgres),
+        "many streams": lambda: Parts(dispatch_of=as_many_streams),
+        "redis": lambda: by_redis(request.getfixturevalue("redis_url")),
+    }
+    with Store(database_url, parts[dispatch]()) as opened:
 
         class Histories(StoreMachine):
             store = opened

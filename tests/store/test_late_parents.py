@@ -65,7 +65,7 @@ async def test_a_child_that_somebody_holds_locked_keeps_no_other_from_its_look(s
     async with store.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await complete(connection, lease.job_id, lease.token, None)
+        await complete(connection, lease, None, started=monotonic())
         for found in ([child.id], []):
             places = await asyncio.wait_for(store.jobs.resolve(limit=1), 20)
             assert [place.job_id for place in places] == found
@@ -215,7 +215,7 @@ async def test_a_handler_that_completes_a_parent_itself_holds_up_no_second_look_
     handler = await asyncpg.connect(store.url)
     transaction = handler.transaction()
     await transaction.start()
-    await complete(handler, slow.id, lease.token, None)
+    await complete(handler, lease, None, started=monotonic())
     parent = new_job()
     child = after(parent)
     await store.add(parent)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -96,13 +97,26 @@ async def test_a_handler_that_completes_in_its_own_transaction_stops_no_claim(st
     (lease,) = await store.claim()
     await store.add(second, other)
     async with transaction(store) as conn:
-        await complete(conn, lease.job_id, lease.token, "done")
+        await complete(conn, lease, "done", started=monotonic())
         claimed = await asyncio.wait_for(store.claim(10), PATIENCE_S)
         assert [one.job_id for one in claimed] == [other.id]
         assert not await asyncio.wait_for(store.jobs.unpark(), PATIENCE_S)
     assert await store.states(first, second) == ["completed", "available"]
     assert [place.job_id for place in await store.jobs.unpark()] == [second.id]
     assert [one.job_id for one in await store.claim(10)] == [second.id]
+
+
+async def test_a_job_that_completes_in_its_own_transaction_ends_when_it_does_and_not_when_that_began(
+    store: Store,
+) -> None:
+    await store.add(new_job())
+    (lease,) = await store.claim()
+    async with transaction(store) as conn:
+        began, earliest = await conn.fetchrow("SELECT now(), clock_timestamp()")
+        await complete(conn, lease, None, started=monotonic() - 2)
+    (row,) = await store.sql("SELECT settled_at, started_at, finished_at FROM perdure.job_executions")
+    assert row["settled_at"] == row["finished_at"] > earliest > began
+    assert timedelta(seconds=2) <= row["finished_at"] - row["started_at"] < timedelta(seconds=2 + PATIENCE_S)
 
 
 async def test_a_handler_that_completes_in_its_own_transaction_releases_what_waits_for_it(
@@ -113,11 +127,11 @@ async def test_a_handler_that_completes_in_its_own_transaction_releases_what_wai
     await store.add(parent, child)
     (lease,) = await store.claim()
     async with transaction(store) as conn:
-        await complete(conn, lease.job_id, lease.token, {"n": 1})
+        await complete(conn, lease, {"n": 1}, started=monotonic())
     (row,) = await store.sql("SELECT outcome, state, token, result::text FROM perdure.job_executions")
     assert tuple(row) == ("completed", "completed", lease.token, '{"n": 1}')
     assert await store.states(parent, child) == ["completed", "available"]
     assert await store.sql("SELECT FROM perdure.unique_keys") == []
     async with transaction(store) as conn:
         with pytest.raises(ClaimLost):
-            await complete(conn, lease.job_id, lease.token, {"n": 2})
+            await complete(conn, lease, {"n": 2}, started=monotonic())

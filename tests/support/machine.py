@@ -28,7 +28,7 @@ from perdure.domain.settlement import (
     settle,
 )
 from perdure.ports import By, Claimer, Place, Scope
-from perdure.stores.postgres.dispatch import LONGEST_BETWEEN_FULL_PASSES_S
+from perdure.stores.postgres.watermarks import LONGEST_BETWEEN_FULL_PASSES_S
 from tests.support.comparing import compare, same
 from tests.support.model import Model, Refused
 from tests.support.new_jobs import job_of

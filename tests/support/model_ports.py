@@ -297,13 +297,29 @@ class ModelDatabase:
         ]
 
     def _claim(
-        self, lanes: list[int], bands: list[int], floors: list[int], most: int, tokens: bytes, **terms: Any
+        self,
+        lanes: list[int],
+        bands: list[int],
+        floors: list[int],
+        *,
+        below: int,
+        few: int,
+        most: int,
+        tokens: bytes,
+        **terms: Any,
     ) -> list[Row]:
         # The model makes its own tokens, the same in each run; those of the call are as many as it may need.
         assert len(tokens) == TOKEN_BYTES * most
+        assert 1 <= few <= most
         streams = dict(zip(zip(lanes, bands, strict=True), floors, strict=True))
-        heads = self._store.ready(streams, most) if self._store.may_claim(terms["worker_id"]) else []
-        return self._taken(heads, **terms)
+        ready = self._store.ready(streams, most) if self._store.may_claim(terms["worker_id"]) else []
+        return self._taken([job for job in ready if job.rank < below], **terms)
+
+    def _occupied(self, lanes: list[int], bands: list[int], floors: list[int]) -> list[Mapping[str, Any]]:
+        streams = dict(zip(zip(lanes, bands, strict=True), floors, strict=True))
+        places = [self._store.place(job) for job in self._store.ready(streams, 10**9)]
+        heads = {(place.lane, place.band): place.rank for place in reversed(places)}
+        return [{"lane": lane, "band": band, "rank": rank} for (lane, band), rank in heads.items()]
 
     def _claim_places(
         self,

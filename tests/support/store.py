@@ -87,6 +87,11 @@ def by_postgres(database: Database, jobs: PostgresJobs) -> Dispatch:
     return PostgresDispatch(database)
 
 
+def as_many_streams(database: Database, jobs: PostgresJobs) -> Dispatch:
+    """Dispatch by PostgreSQL that takes the few streams of a test for many."""
+    return PostgresDispatch(database, many_streams=0)
+
+
 @dataclass(slots=True)
 class Parts:
     """What can be put in place of the store's own parts; `close` is awaited at the end."""

@@ -92,12 +92,16 @@ def test_a_second_note_leaves_the_first_and_names_who_wrote_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Layout(tmp_path).prepare()
+    for name in ("first.py", "second.py"):
+        (tmp_path / name).touch()
     with noted(tmp_path, "first.py") as alone:
         assert alone is None
         with noted(tmp_path, "second.py") as other:
             assert other == os.getpid()
             assert noted_application(tmp_path) == "first.py"
         assert noted_application(tmp_path) == "first.py", "who came second takes no note away"
+    assert noted_application(tmp_path) == "first.py", "what ran last can still be asked"
+    (tmp_path / "first.py").unlink()
     assert noted_application(tmp_path) == ""
-    with noted(tmp_path, "third.py") as alone:
+    with noted(tmp_path, "a.module") as alone:
         assert alone is None

@@ -193,6 +193,23 @@ def test_secrets_show_nowhere(bare: Command, tmp_path: Path) -> None:
         assert "Zz9" not in ended.out + ended.err, words
 
 
+def test_a_variable_that_is_no_setting_is_told(bare: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_CONCURENCY", "3")
+    monkeypatch.setenv("PERDURE_WORKRS", "3")
+    said = bare("config", "check").err.splitlines()
+    assert [line for line in said if "WORKRS" in line or "CONCURENCY" in line] == [
+        "warning: the environment has PERDURE_CONCURENCY, which is no setting; did you mean PERDURE_CONCURRENCY?",
+        "warning: the environment has PERDURE_WORKRS, which is no setting; see `perdure config show` for all",
+    ]
+
+
+def test_a_fingerprint_in_the_place_of_an_id_is_taken_for_one(perdure: Command) -> None:
+    ended = perdure("dlq", "replay", "0123456789abcdef", "--yes")
+    assert ended.code == Exit.USAGE
+    assert "for a group of dead letters: --filter fingerprint:0123456789abcdef" in ended.err
+    assert "fingerprint" not in perdure("dlq", "replay", "the-last", "--yes").err
+
+
 def test_every_error_has_a_code_of_its_own_and_every_exit_a_meaning() -> None:
     kinds = [
         kind

@@ -116,7 +116,9 @@ def test_an_application_that_cannot_be_imported_is_told_in_a_sentence(bare: Comm
     assert "1 / 0" in bare("job", "enqueue", "x", "--app", "broken_one.py", "-vv").err
 
 
-def test_the_application_that_runs_in_this_folder_is_asked(bare: Command, app: str, tmp_path: Path) -> None:
+def test_the_application_that_runs_in_this_folder_or_ran_last_is_asked(
+    bare: Command, app: str, tmp_path: Path
+) -> None:
     (tmp_path / ".perdure").mkdir()
     words = ("job", "enqueue", f"{app}.resize", "--dry-run", "--args", '{"image_id": 1}')
     with noted(tmp_path / ".perdure", f"{app}.py"):
@@ -125,7 +127,7 @@ def test_the_application_that_runs_in_this_folder_is_asked(bare: Command, app: s
         assert (unasked.code, "kind and arguments were not checked" in unasked.err) == (0, True), (
             "none is asked"
         )
-    assert bare(*words).code == 0, "it runs no more"
+    assert bare(*words).code == Exit.USAGE, "its arguments are known, though it runs no more"
 
 
 def test_the_application_of_a_file_of_settings_lies_beside_it(

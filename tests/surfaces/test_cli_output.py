@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from perdure.domain.job import JobState
@@ -229,3 +230,30 @@ def test_people_read_an_error_in_brief_and_its_traceback_once(capsys: pytest.Cap
     assert told.count("ValueError: no luck") == 3
     assert told.endswith("\ntraceback\nTraceback:\n  x\\x1b\n")
     assert in_brief({"type": "a user's own"}) == {"type": "a user's own"}
+
+
+def test_why_each_attempt_ended_is_told_on_a_narrow_screen_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    common = {
+        "run": 1,
+        "state": "retryable",
+        "settled_at": began,
+        "worker": "w" * 30,
+        "process": 1,
+        "token": "t" * 36,
+    }
+    attempts = [
+        {**common, "attempt": 1, "outcome": "crashed", "cause": "process 1 was killed by SIGKILL", "error": None},
+        {**common, "attempt": 2, "outcome": "failed", "cause": "", "error": ERROR},
+        {
+            **common, "attempt": 3, "outcome": "completed", "result": msgspec.Raw(b'{"n": 1}'),
+            "started_at": began, "finished_at": began + timedelta(milliseconds=12.3),
+        },
+    ]  # fmt: skip
+    print_fields({"attempts": attempts}, AS_USUAL)
+    told = capsys.readouterr().out
+    for word in ("SIGKILL", "ValueError: no luck", '{"n": 1}', "12ms"):
+        assert word in told.replace("\n", " ")

@@ -59,7 +59,7 @@ def test_a_snapshot_that_is_not_there_is_told_as_anything_else_that_is_not_there
 
 def test_what_cannot_be_done_to_a_job_says_what_can(perdure: Command) -> None:
     job = enqueue(perdure)
-    assert "has not given up" in refused(perdure, "dlq", "replay", job, code=Exit.REFUSED)
+    assert "is no dead letter" in refused(perdure, "dlq", "replay", job, code=Exit.REFUSED)
     assert perdure("job", "cancel", job).code == Exit.DONE
     assert "perdure job retry" in refused(perdure, "job", "wait", job, code=Exit.FAILED)
     refused(perdure, "job", "cancel", NOBODY, code=Exit.NOT_FOUND)

@@ -118,7 +118,7 @@ async def queues(stage: Stage) -> Sample:
 
 
 async def fifty_processes(stage: Stage) -> Sample:
-    """Fifty processes of one worker; the server must allow two connections for each."""
+    """Fifty processes of one worker; the server must allow three connections for each."""
     return await _crowd(stage, 50, "drain_fifty_processes")
 
 

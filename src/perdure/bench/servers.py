@@ -18,6 +18,8 @@ from perdure.runtime.settings import Settings
 
 FOLDER = "bench"
 GRACE_S = 0.2
+CONNECTIONS = {"max_connections": "400"}
+"""Enough for a hundred processes."""
 
 Say = Callable[[str], None]
 
@@ -43,7 +45,7 @@ def _embedded(settings: Settings, say: Say, *, redis: bool) -> Iterator[Settings
     work = settings.data_dir.expanduser().absolute() / FOLDER
     say(f"no database is named: starting an embedded PostgreSQL{' and Redis' if redis else ''} in {work}")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    options = ServerOptions(throwaway=True, grace_s=GRACE_S)
+    options = ServerOptions(throwaway=True, grace_s=GRACE_S, postgres_settings=CONNECTIONS)
     with EmbeddedServers(work, redis=redis, fresh=True, options=options) as urls:
         yield _with(
             settings, database_url=urls.database_url, **{"redis_url": urls.redis_url} if redis else {}

@@ -14,7 +14,7 @@ from perdure.bench.effort import Effort
 from perdure.domain.errors import Conflict
 from perdure.runtime.operations import SpawnedWorker, WorkerConfig
 from perdure.runtime.remembering import memory_file
-from perdure.runtime.settings import Settings
+from perdure.runtime.settings import CONNECTIONS_OF_A_PROCESS, CONNECTIONS_OF_A_WORKER, Settings
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.figures import drop_schema
 from perdure.stores.postgres.floors import PostgresFloors
@@ -72,10 +72,12 @@ class Stage:
         self, app: Perdure, *, processes: int, queues: Sequence[str] = (jobs.QUEUE,)
     ) -> AsyncIterator[SpawnedWorker]:
         """A worker with the settings of the application; its warnings go to stderr."""
+        needed = CONNECTIONS_OF_A_WORKER + CONNECTIONS_OF_A_PROCESS * processes
         settings = {
             "queues": [*queues, jobs.WARM],
             "labels": [],
             "processes": processes,
+            "max_connections": max(self.settings.max_connections, needed),
             "log_level": "warning",
             "log_format": "auto",
         }

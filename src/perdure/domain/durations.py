@@ -76,3 +76,11 @@ def format_duration(span: timedelta) -> str:
             parts.append(f"{amount}{unit}")
     sign = "-" if span < timedelta(0) else ""
     return sign + ("".join(parts) or "0s")
+
+
+def brief_duration(span: timedelta) -> str:
+    """A span as people read it, to three digits below a minute."""
+    seconds = span.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1_000:.0f}ms"
+    return f"{seconds:.3g}s" if seconds < 59.95 else format_duration(timedelta(seconds=round(seconds)))

@@ -82,7 +82,10 @@ def explain(facts: Facts) -> Explanation:
     if facts.state is JobState.RUNNING:
         reasons = _running(facts)
     elif facts.state in TERMINAL:
-        reasons = [Reason(hold=Hold.ENDED, sentence=f"It has ended: {facts.state}.")]
+        again = (
+            "" if facts.state is JobState.COMPLETED else " Its attempts tell why; a retry gives it a new run."
+        )
+        reasons = [Reason(hold=Hold.ENDED, sentence=f"It has ended: {facts.state}.{again}")]
     else:
         reasons = [*_parents(facts), *_time(facts), *_paused(facts), *_unserved(facts)]
         if facts.state is JobState.AVAILABLE:

@@ -240,3 +240,15 @@ JobDecorator.__doc__ = (
 )
 
 job = JobDecorator({})
+
+
+def no_kind(given: object) -> InvalidOption:
+    """What is wrong with something that was handed in where a kind is wanted."""
+    what, next_step = f"{given!r} is not a job", "decorate the function with `@perdure.job`"
+    if inspect.iscoroutine(given):
+        given.close()  # nobody else will, and Python would warn of that
+        what = f"{given.__qualname__} was called and not enqueued"
+        next_step = f"hand in the function and its arguments apart: `enqueue({given.__name__}, ...)`"
+    elif isinstance(given, str):
+        next_step = "hand in the function itself; by its name a job is enqueued with `perdure job enqueue`"
+    return InvalidOption("kind", what, next_step=next_step)

@@ -38,6 +38,13 @@ _ASSIGNED = re.compile(
 _SEPARATOR = re.compile(r"[-_ ]")
 
 
+def without_passwords(text: str) -> str:
+    """An error's message or traceback without the passwords that stand in it, in an address or as `password=…`."""
+    if "://" in text:
+        text = _ADDRESS.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
+    return _ASSIGNED.sub(rf"\g<name>{MASK}", text)
+
+
 class Redaction:
     """Hides the values whose name contains one of `names`; hyphens, underscores and case do not count.
 
@@ -61,9 +68,7 @@ class Redaction:
 
     def of_text(self, text: str) -> str:
         """An error's message or traceback without the passwords that stand in it."""
-        if "://" in text:
-            text = _ADDRESS.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
-        return _ASSIGNED.sub(rf"\g<name>{MASK}", text)
+        return without_passwords(text)
 
     def of_job(self, job: JobView) -> JobView:
         """A job as a list may show it."""

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from perdure.domain.errors import InvalidOption, InvalidSettings
 from perdure.domain.job import Disposition, Enqueued
-from perdure.domain.kind import Kind
+from perdure.domain.kind import Kind, no_kind
 from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
@@ -94,9 +94,7 @@ class Enqueuer:
         self, kind: Kind[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[_Form, "NewJob"]:
         if not isinstance(kind, Kind):
-            raise InvalidOption(
-                "kind", f"{kind!r} is not a job", next_step="decorate the function with `@perdure.job`"
-            )
+            raise no_kind(kind)
         form = self._forms.get(kind)
         if form is None:
             form = self._forms[kind] = _Form(kind, self._options, self._app.settings)

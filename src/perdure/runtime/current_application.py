@@ -1,4 +1,4 @@
-"""Which application `perdure dev` runs in a folder: noted beside its servers' data, so that commands can ask it."""
+"""Which application `perdure dev` runs in a folder, or ran last: noted beside its servers' data, so that commands can ask it."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from perdure.runtime.embedded.layout import Layout
 
 @contextmanager
 def noted(data_dir: Path, app: str) -> Iterator[int | None]:
-    """Note the application, as it is named in this working folder, for as long as it runs.
+    """Note the application, as it is named in this working folder; the note stays when it has ended.
 
     Where another process has its note there and lives, that one stays, and its pid is given.
     """
@@ -26,10 +26,7 @@ def noted(data_dir: Path, app: str) -> Iterator[int | None]:
         note.truncate(0)
         note.write(f"{app}\n{Path.cwd()}\n{os.getpid()}\n")
         note.flush()
-        try:
-            yield None
-        finally:
-            path.unlink(missing_ok=True)
+        yield None
 
 
 def _pid(note: str) -> int:
@@ -38,12 +35,15 @@ def _pid(note: str) -> int:
 
 
 def noted_application(data_dir: Path) -> str:
-    """The application that runs in this working folder; empty when none does."""
+    """The application that runs in this working folder, or ran last; empty when none did, or its file is gone."""
     try:
         app, folder, *_ = _note(data_dir).read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return ""
-    return app if Path(folder) == Path.cwd() else ""
+    known = Path(folder) == Path.cwd() and (
+        not (file := app.partition(":")[0]).endswith(".py") or Path(file).is_file()
+    )
+    return app if known else ""
 
 
 def _note(data_dir: Path) -> Path:

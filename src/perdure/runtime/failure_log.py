@@ -1,12 +1,12 @@
 """Tells the log of a worker which attempts failed, and why: whoever watches it need not ask the database."""
 
-from datetime import timedelta
 from time import monotonic
 
 import structlog
 
-from perdure.domain.durations import format_duration
+from perdure.domain.durations import brief_duration
 from perdure.domain.lease import Lease
+from perdure.domain.redaction import without_passwords
 from perdure.domain.settlement import Failed
 from perdure.runtime.sealing import OpenedLease
 
@@ -22,7 +22,8 @@ log = structlog.get_logger("perdure.worker")
 class FailureLog:
     """Writes an entry for each failed attempt, up to so many a second; `unlogged` in the next says how many had none.
 
-    Of kinds that are encrypted only the type of the error is told, since its text may hold what their arguments do.
+    Passwords are hidden in what is told. Of kinds that are encrypted it is only the type of the error, since its text may hold what
+    their arguments do.
     """
 
     def __init__(self) -> None:
@@ -57,22 +58,14 @@ class FailureLog:
 def _next(lease: Lease, failed: Failed) -> str:
     if failed.give_up or lease.attempt >= lease.max_attempts:
         return "dead letter queue"
-    return f"again in {_brief(failed.retry_in)}"
-
-
-def _brief(span: timedelta) -> str:
-    """A span as people read it, to three digits below a minute."""
-    seconds = span.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1_000:.0f}ms"
-    return f"{seconds:.3g}s" if seconds < 59.95 else format_duration(timedelta(seconds=round(seconds)))
+    return f"again in {brief_duration(failed.retry_in)}"
 
 
 def _error(lease: Lease, failed: Failed) -> dict[str, str]:
     error = failed.error
     if isinstance(lease, OpenedLease):
         return {"error": error.type}
-    line = f"{error.type}: {error.message}".splitlines()[0][:LINE_MAX]
+    line = without_passwords(f"{error.type}: {error.message}".splitlines()[0])[:LINE_MAX]
     if not error.traceback or error.type in DECIDED:
         return {"error": line}
-    return {"error": line, "exception": error.traceback}
+    return {"error": line, "exception": without_passwords(error.traceback)}

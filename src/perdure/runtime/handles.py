@@ -13,6 +13,7 @@ from perdure.domain.durations import Duration, parse_duration
 from perdure.domain.errors import JobFailed, NotFound, ResultTimeout, Unavailable
 from perdure.domain.job import TERMINAL, JobState
 from perdure.domain.kind import Kind
+from perdure.domain.redaction import without_passwords
 
 if TYPE_CHECKING:
     from perdure.domain.views import ActOutcome, ResultView
@@ -125,7 +126,9 @@ class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
             result: R_co = self.kind.result.decode(view.result)
             return result
         error = view.cause if view.error is None else f"{view.error.type}: {view.error.message}"
-        raise JobFailed(self.id, view.state, error or view.cause or "no error was recorded")
+        raise JobFailed(
+            self.id, view.state, without_passwords(error or view.cause or "no error was recorded")
+        )
 
     def __repr__(self) -> str:
         return f"<job {self.id} {self.kind.name}>"

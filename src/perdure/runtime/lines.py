@@ -77,15 +77,13 @@ class AttemptLine:
             asyncio.run_coroutine_threadsafe(self._report(fraction, note), self._loop)
 
     async def complete(self, conn: object, result: object) -> None:
-        lease = self._attempt.lease
-        settled = lease.job_id, lease.token
-        await complete(conn, *settled, result, schema=self._schema, encode=self._encode)
+        lease, started = self._attempt.lease, self._attempt.started
+        await complete(conn, lease, result, started=started, schema=self._schema, encode=self._encode)
         self.completed = True
 
     def complete_sync(self, conn: object, result: object) -> None:
-        lease = self._attempt.lease
-        settled = lease.job_id, lease.token
-        complete_sync(conn, *settled, result, schema=self._schema, encode=self._encode)
+        lease, started = self._attempt.lease, self._attempt.started
+        complete_sync(conn, lease, result, started=started, schema=self._schema, encode=self._encode)
         self.completed = True
 
     async def after_complete(self, otherwise: Ending | None = None) -> Ending | None:

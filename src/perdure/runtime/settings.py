@@ -27,7 +27,7 @@ from perdure.runtime.model_settings import ModelSettings
 from perdure.runtime.settings_refusals import refusal, with_source
 from perdure.runtime.settings_sources import PREFIX, layers, misspelt_variables
 from perdure.runtime.telemetry_settings import TelemetrySettings
-from perdure.runtime.urls import MASK, masked_url, url_fault
+from perdure.runtime.urls import MASK, masked_url, server_fault
 from perdure.runtime.web_settings import WebSettings
 
 SHORTEST_SILENCE_IN_BEATS = 3
@@ -119,7 +119,7 @@ class Settings(
         ge=1,
         le=1_024,
     )
-    processes: int = Field(default=1, description="Child processes of a worker.", ge=1, le=64)
+    processes: int = Field(default=1, description="Child processes of a worker.", ge=1, le=128)
     max_connections: int = Field(
         default=20,
         description="Most connections to PostgreSQL that a worker with all its processes opens; it needs "
@@ -391,6 +391,6 @@ def _with_preset(values: Any) -> Any:
 
 
 def _checked(value: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
-    if fault := url_fault(value.get_secret_value(), schemes):
+    if fault := server_fault(value.get_secret_value(), schemes):
         raise ValueError(fault)
     return value

@@ -33,13 +33,16 @@ def layers(
 def misspelt_variables(cls: Fields) -> Iterator[str]:
     """A sentence for each variable that is no setting and looks like one."""
     known = [PREFIX + name.upper() for name in cls.model_fields]
-    for name in sorted(os.environ):
-        if (
-            name.startswith(PREFIX)
-            and name not in known
-            and (near := get_close_matches(name, known, 1, 0.85))
-        ):
+    for name in unknown_variables(cls):
+        if near := get_close_matches(name, known, 1, 0.85):
             yield f"the environment has {name}, which is no setting; did you mean {near[0]}?"
+
+
+def unknown_variables(cls: Fields) -> Iterator[str]:
+    """The variables that begin as those of settings do, and are none."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in cls.model_fields:
+            yield name
 
 
 def nearest(name: str, cls: Fields) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 MASK = "***"
+ESCAPED = "write / @ : # ? in a password as %2F %40 %3A %23 %3F"
 
 _USERINFO = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^:/?#@\s]*):(?P<password>.*)@", re.IGNORECASE
@@ -38,5 +39,13 @@ def url_fault(url: str, schemes: Sequence[str]) -> str:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        return "has a port that is no number; write / @ : # ? in a password as %2F %40 %3A %23 %3F"
+        return f"has a port that is no number; {ESCAPED}"
     return ""
+
+
+def server_fault(url: str, schemes: Sequence[str]) -> str:
+    """As `url_fault`, for servers whose clients do not agree on which @ ends the password."""
+    fault = url_fault(url, schemes)
+    if not fault and urlsplit(url).netloc.count("@") > 1:
+        return f"has more than one @ before its host; {ESCAPED}"
+    return fault

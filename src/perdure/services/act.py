@@ -33,6 +33,7 @@ _NEXT_STEPS = {
     ("retry", JobState.AVAILABLE): "it may start already",
     ("retry", JobState.RUNNING): "cancel it first, or wait for its end",
     ("retry", JobState.COMPLETED): "enqueue a new job to do the work again",
+    ("replay", JobState.RETRYABLE): "it is tried again by itself; `retry` starts it now",
     ("replay", JobState.COMPLETED): "enqueue a new job to do the work again",
     ("replay", JobState.DISCARDED): "its dead letter was acknowledged; `retry` gives it a new run",
     ("replay", JobState.CANCELLED): "`retry` gives it a new run",
@@ -348,7 +349,7 @@ def _most(most: int | None, name: str) -> int | None:
 
 def _require(job_id: UUID, allowed: bool, state: JobState, verb: str) -> None:
     if not allowed:
-        step = _NEXT_STEPS.get((verb, state), "it has ended" if state in TERMINAL else "it has not given up")
+        step = _NEXT_STEPS.get((verb, state), "it has ended" if state in TERMINAL else "it is no dead letter")
         raise IllegalTransition(job_id, state, _PARTICIPLES[verb], next_step=step)
 
 

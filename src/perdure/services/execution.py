@@ -178,6 +178,7 @@ class Execution:
         self._on_stuck, self._on_gone = on_stuck, on_gone
         self._wake = asyncio.Event()
         self._bell: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._doubt = Doubt()
         self._draining = self._found_all = False
         self._patience_ends = float("inf")
@@ -194,7 +195,6 @@ class Execution:
 
     async def run(self) -> None:
         """Claim and start until `drain` is called; while the database is away, try again in growing pauses."""
-        self._watching = asyncio.create_task(self._watch())
         try:
             while not self._draining:
                 try:
@@ -215,7 +215,7 @@ class Execution:
                 if not claimed or self._found_all:
                     await self._rest()
         finally:
-            if not self._draining:  # else the limits of what runs hold until its end
+            if self._watching and not self._draining:  # else the limits of what runs hold until its end
                 self._watching.cancel()
             if self._bell is not None:
                 self._bell.cancel()  # or it would take the closing of its connection for a failure
@@ -286,6 +286,8 @@ class Execution:
             self._release(group, DRAINED)
             return
         start, done = group.runner.start, self._done[group]
+        if group.waiting and (self._watching is None or self._watching.done()):
+            self._watching = asyncio.create_task(self._watch())
         while group.can_start:
             attempt = Attempt(group.next(), monotonic())
             group.running[attempt.lease.token] = attempt
@@ -378,7 +380,7 @@ class Execution:
 
     async def _watch(self) -> None:
         """Enforce deadlines until nothing runs, and give back what was claimed ahead and cannot start, before it is overdue itself."""
-        while self.running or not self._draining:
+        while not self.idle:  # a process without work should not wake twenty times a second
             await asyncio.sleep(WATCH_S)
             now = monotonic()
             for group in self._groups:
@@ -389,9 +391,7 @@ class Execution:
                         self._enforce(group, attempt, now)
                     except Exception:
                         attempt.give_up_at = now + ASK_GRACE_S
-                        log.exception(
-                            "a deadline could not be enforced; trying again", job=attempt.lease.job_id
-                        )
+                        log.exception("a deadline was not enforced; trying again", job=attempt.lease.job_id)
 
     def _enforce(self, group: Group, attempt: Attempt, now: float) -> None:
         if attempt.stop_reason is None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -51,6 +52,7 @@ class PipeLine:
         self._schema = schema
         self._encode = encode
         self._pace = Pace()
+        self._started = monotonic()
 
     def is_cancelled(self) -> bool:
         """Always false: a cancelled process is killed."""
@@ -67,8 +69,9 @@ class PipeLine:
         raise TypeError("a handler of mode process is not async; use complete_sync")
 
     def complete_sync(self, conn: object, result: object) -> None:
-        settled = self._lease.job_id, self._lease.token
-        complete_sync(conn, *settled, result, schema=self._schema, encode=self._encode)
+        complete_sync(
+            conn, self._lease, result, started=self._started, schema=self._schema, encode=self._encode
+        )
         self._connection.sendall(frames.pack({"completed": True}))
 
 

@@ -5,11 +5,13 @@ None of these libraries is imported here: whoever hands in a connection has it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from perdure.domain.errors import ClaimLost, InvalidOption
 from perdure.domain.job import Disposition, Enqueued, JobId, NewJob
+from perdure.domain.lease import Lease
 from perdure.domain.payload import PAYLOAD_BYTES_MAX, encode_plain
 from perdure.stores.postgres.jobs import EnqueueErrors, encode_jobs
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, Statement, statements
@@ -44,32 +46,35 @@ def enqueue_on_sync(
 
 async def complete(
     conn: object,
-    job_id: UUID,
-    token: UUID,
+    lease: Lease,
     result: object,
     *,
+    started: float,
     schema: str = DEFAULT_SCHEMA,
     encode: Encode = encoded,
 ) -> None:
-    """Settle a job as completed in the transaction of an async connection. Raises ClaimLost or PayloadTooLarge."""
+    """Settle a job as completed in the transaction of an async connection; `started` is when its handler began, by `monotonic`.
+
+    Raises ClaimLost or PayloadTooLarge.
+    """
     statement = statements("jobs", schema)["complete"]
-    values = _complete_values(job_id, token, encode(result))
-    _require_accepted(job_id, await _fetch(conn, statement, values))
+    values = _complete_values(lease, encode(result), started)
+    _require_accepted(lease.job_id, await _fetch(conn, statement, values))
 
 
 def complete_sync(
     conn: object,
-    job_id: UUID,
-    token: UUID,
+    lease: Lease,
     result: object,
     *,
+    started: float,
     schema: str = DEFAULT_SCHEMA,
     encode: Encode = encoded,
 ) -> None:
     """As `complete`, for a connection that is not async."""
     statement = statements("jobs", schema)["complete"]
-    values = _complete_values(job_id, token, encode(result))
-    _require_accepted(job_id, _fetch_sync(conn, statement, values))
+    values = _complete_values(lease, encode(result), started)
+    _require_accepted(lease.job_id, _fetch_sync(conn, statement, values))
 
 
 def is_async(conn: object) -> bool:
@@ -82,8 +87,9 @@ def _enqueue_values(jobs: Sequence[NewJob], on_duplicate: str) -> Mapping[str, o
     return {"jobs": encode_jobs(jobs), "on_duplicate": on_duplicate}
 
 
-def _complete_values(job_id: UUID, token: UUID, text: str | None) -> Mapping[str, object]:
-    return {"job_id": job_id, "token": token, "result": text}
+def _complete_values(lease: Lease, text: str | None, started: float) -> Mapping[str, object]:
+    started_us = int((monotonic() - started) * 1_000_000)
+    return {"job_id": lease.job_id, "token": lease.token, "result": text, "started_us": started_us}
 
 
 def _require_accepted(job_id: UUID, rows: Rows) -> None:

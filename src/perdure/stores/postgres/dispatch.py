@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from math import ceil, sqrt
 from operator import itemgetter
 from time import monotonic
 from uuid import UUID
@@ -19,18 +20,17 @@ from perdure.ports import Claimer, Place, Scope
 from perdure.stores.postgres.connections import Connection, Database, DedicatedDatabase
 from perdure.stores.postgres.hearing import PROBE, Hearing
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
+from perdure.stores.postgres.watermarks import ENDLESS, Stream, Watermarks
 
-FULL_PASS_S = 1.0
-SHORTEST_BETWEEN_FULL_PASSES_S, LONGEST_BETWEEN_FULL_PASSES_S = 0.1, 10.0
-FULL_PASS_SHARE = 20
-"""The next full pass comes after so many times as long as each of the last two took longer than other claims, at the soonest."""
 LANES_S = 1.0
 DEFAULT_GRACE_MS = 5_000
 LOOKS = 5
 """How often a claim looks further that met jobs which may not start yet."""
 TOLD_STREAMS = 100
+FEW_STREAMS, MANY_STREAMS = 4, 30
+"""Of many streams it pays to know which hold jobs, and where the first of each waits (docs/decisions/0036-many-queues.md)."""
 PARKED_AT_ONCE = 500
-BANDS = (Band.HIGH, Band.MEDIUM, Band.LOW)
+BANDS = (int(Band.HIGH), int(Band.MEDIUM), int(Band.LOW))
 CLAIM_SETTINGS = {
     "synchronous_commit": "off",
     "enable_seqscan": "off",
@@ -54,58 +54,6 @@ LEASE_COLUMNS = Lease.__struct_fields__.index("queue")
 """The columns of a claim stand in the order of the lease's fields; queue and kind are known by the lane."""
 
 
-class Watermarks:
-    """Where the last claim of each stream (lane and band) ended: a hint for where the next scan may begin.
-
-    The doorbell tells of rows that appear below one. What it does not tell of is found by a full pass: after an empty claim, at
-    least every second and, when the bell rang without telling, at most ten times a second. While a horizon is pinned, a full pass walks
-    over every dead row: what it takes longer than other claims is a twentieth of the time at most, and it is done every ten seconds at least.
-    """
-
-    def __init__(self) -> None:
-        self._floors: dict[tuple[int, int], int] = {}
-        self._full_at = self._pause = self._excess = 0.0
-        self._usual: float | None = None
-        self._rung = self._found_none = False
-        self._is_full = False
-        self.lowered = 0
-
-    def ring(self) -> None:
-        self._rung = True
-
-    def floors(self, streams: Sequence[tuple[int, int]], now: float) -> list[int]:
-        """The rank to begin at for each stream; the first of all when a full pass is due."""
-        wait = 0.0 if self._found_none else SHORTEST_BETWEEN_FULL_PASSES_S if self._rung else FULL_PASS_S
-        self._is_full = now - self._full_at >= max(wait, self._pause)
-        if self._is_full:
-            self._full_at, self._rung = now, False
-            return [FIRST_RANK] * len(streams)
-        return [self._floors.get(stream, FIRST_RANK) for stream in streams]
-
-    def lower(self, lane: int, band: int, rank: int) -> None:
-        """Begin no later than at this rank, at which a job has become available."""
-        self._floors[lane, band] = min(rank, self._floors.get((lane, band), FIRST_RANK))
-        self.lowered += 1
-
-    def looked(self, rows: Sequence[asyncpg.Record], lowered: int, took: float) -> None:
-        """Begin where these rows end, unless it was lowered after `lowered` was read, while they were looked for."""
-        self._found_none = not rows
-        if not self._is_full:
-            self._usual = took
-        elif self._usual is not None:
-            before, self._excess = self._excess, max(0.0, took - self._usual)
-            # The shorter of two: one that a busy machine held up says nothing of dead rows.
-            self._pause = min(LONGEST_BETWEEN_FULL_PASSES_S, FULL_PASS_SHARE * min(before, self._excess))
-        if self.lowered == lowered:
-            for row in rows:
-                self._floors[row["lane"], row["band"]] = row["rank"]
-
-    def failed(self) -> None:
-        """The claim may have been committed, or not: look at everything next."""
-        self._full_at = self._pause = self._excess = 0.0
-
-
-FIRST_RANK = -(2**63)
 NOT_ALIVE = "PD006"
 
 
@@ -129,11 +77,13 @@ class PostgresDispatch:
         *,
         schema: str = DEFAULT_SCHEMA,
         grace_ms: int = DEFAULT_GRACE_MS,
+        many_streams: int = MANY_STREAMS,
     ) -> None:
         self._database = database
         self._sql = statements("dispatch", schema)
         self._channel = doorbell(schema)
         self._grace_ms = grace_ms
+        self._many_streams = many_streams
         self._watermarks: dict[tuple[bool, Scope | None], Watermarks] = {}
         self._lanes = LaneCache(database, schema=schema)
         self._bell = asyncio.Event()
@@ -168,8 +118,8 @@ class PostgresDispatch:
         lanes = await self._lanes.of(scope)
         if not lanes or limit < 1:
             return []
-        bands = (Band.SUSPECT,) if claimer.isolated else BANDS
-        streams = [(lane, int(band)) for lane in lanes for band in bands]
+        bands = (int(Band.SUSPECT),) if claimer.isolated else BANDS
+        streams = [(lane, band) for lane in lanes for band in bands]
         watermarks = self._watermarks_of(claimer, scope)
         leases: list[Lease] = []
         with refused(claimer):
@@ -185,7 +135,7 @@ class PostgresDispatch:
         if leases:
             self._hearing.found()
         else:
-            await self._lanes.refresh(scope)
+            await self._lanes.renew(scope)
         return leases
 
     def _watermarks_of(self, claimer: Claimer, scope: Scope | None = None) -> Watermarks:
@@ -193,24 +143,51 @@ class PostgresDispatch:
         return self._watermarks.setdefault((claimer.isolated, scope), Watermarks())
 
     async def _look(
-        self, claimer: Claimer, watermarks: Watermarks, streams: list[tuple[int, int]], limit: int
+        self, claimer: Claimer, watermarks: Watermarks, streams: list[Stream], limit: int
     ) -> list[asyncpg.Record]:
         lowered, began = watermarks.lowered, monotonic()
         try:
-            rows = await self._database.fetch(
-                self._sql["claim"],
-                [lane for lane, _ in streams],
-                [band for _, band in streams],
-                watermarks.floors(streams, began),
-                limit,
-                *self._terms(claimer),
-                tokens(limit),
-            )
+            if len(streams) <= self._many_streams and not watermarks.quiet:
+                rows = await self._take(claimer, watermarks.floors(streams, began), ENDLESS, limit)
+            else:
+                rows = await self._take_of_many(claimer, watermarks, streams, limit)
         except Exception:
             watermarks.failed()
             raise
         watermarks.looked(rows, lowered, monotonic() - began)
         return rows
+
+    async def _take_of_many(
+        self, claimer: Claimer, watermarks: Watermarks, streams: list[Stream], limit: int
+    ) -> list[asyncpg.Record]:
+        """Take from the streams that begin first; where they do not suffice, ask where the others begin."""
+        known = watermarks.occupied(streams, monotonic())
+        rows = await self._take(claimer, *watermarks.nearest(known), limit) if known else []
+        if len(rows) < limit:
+            found = await self._look_around(watermarks, streams)
+            for floors, below in (watermarks.nearest(found), (found, ENDLESS)):
+                if len(rows) < limit and floors:
+                    rows += await self._take(claimer, floors, below, limit - len(rows))
+        return rows
+
+    async def _look_around(self, watermarks: Watermarks, streams: list[Stream]) -> Mapping[Stream, int]:
+        floors = watermarks.floors(streams, monotonic())
+        watermarks.look_around()
+        heads = await self._database.fetch(self._sql["occupied"], *_columns(floors))
+        return watermarks.looked_around(streams, heads, monotonic())
+
+    async def _take(
+        self, claimer: Claimer, floors: Mapping[Stream, int], below: int, limit: int
+    ) -> list[asyncpg.Record]:
+        return await self._database.fetch(
+            self._sql["claim"],
+            *_columns(floors),
+            below,
+            few_of(len(floors), limit),
+            limit,
+            *self._terms(claimer),
+            tokens(limit),
+        )
 
     async def confirm(self, claimer: Claimer, places: Sequence[Place]) -> Sequence[Lease]:
         """Lease these jobs, of those still available. Raises WorkerGone.
@@ -312,6 +289,20 @@ def tokens(count: int) -> bytes:
     return bytes(made)
 
 
+def few_of(streams: int, limit: int) -> int:
+    """How many rows of each stream a claim looks at first, so that it reads the fewest at the worst.
+
+    With k streams it reads k times as many, and then up to the limit of each stream of which all these were among the best:
+    of limit / few streams at most. The sum, k few + limit² / few, is least for limit / sqrt(k); up to four streams
+    it is no less than the limit of each stream read at once.
+    """
+    return limit if streams <= FEW_STREAMS else ceil(limit / sqrt(streams))
+
+
+def _columns(floors: Mapping[Stream, int]) -> tuple[list[int], list[int], list[int]]:
+    return [lane for lane, _ in floors], [band for _, band in floors], list(floors.values())
+
+
 def ring_for(places: Sequence[Place]) -> str:
     """The payload of a ring: the best rank in each stream, or nothing when they are too many to tell."""
     best: dict[tuple[int, int], int] = {}
@@ -334,9 +325,9 @@ def doorbell(schema: str) -> str:
 
 
 class LaneCache:
-    """The lanes that a scope may take from, looked up when a claim finds nothing, and at most once a second while there is work.
+    """The lanes that a scope may take from, looked up at most once a second.
 
-    The look after a claim that found nothing keeps the look away from the next one, which a job may be waiting for.
+    A look after a claim that found nothing keeps it away from the next claim, which a job may be waiting for.
     """
 
     def __init__(self, database: Database, *, schema: str) -> None:
@@ -349,11 +340,16 @@ class LaneCache:
     async def of(self, scope: Scope) -> list[int]:
         at, lanes = self._known.get(scope, (0.0, []))
         if monotonic() - at > LANES_S or not lanes:
-            return await self.refresh(scope)
+            return await self._refresh(scope)
         return lanes
 
-    async def refresh(self, scope: Scope) -> list[int]:
-        """Look them up now."""
+    async def renew(self, scope: Scope) -> None:
+        """Look them up while there is time, if they are to be looked up soon."""
+        at, _ = self._known.get(scope, (0.0, []))
+        if monotonic() - at > LANES_S / 2:
+            await self._refresh(scope)
+
+    async def _refresh(self, scope: Scope) -> list[int]:
         now = monotonic()
         rows = await self._database.fetch(
             self._sql["lanes"], list(scope.queues), list(scope.kinds), list(scope.labels)

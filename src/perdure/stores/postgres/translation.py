@@ -70,7 +70,10 @@ def translation(error: Exception, server: str = "") -> PerdureError | None:
     if isinstance(error, MISSING):
         return SchemaMissing(f"the database lacks a table or a function: {error}")
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # a wrong password, too
-        return DatabaseUnavailable(f"PostgreSQL refuses the user or the password: {error}")
+        return DatabaseUnavailable(
+            f"PostgreSQL refuses the user or the password: {error}",
+            next_step="check both in PERDURE_DATABASE_URL, then `perdure doctor`; write / @ : # ? in a password as %2F %40 %3A %23 %3F",
+        )
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return DatabaseUnavailable(f"PostgreSQL answers, but {error}", next_step="create the database")
     if isinstance(error, TimeoutError):

@@ -1,5 +1,6 @@
 """What the commands that change jobs have in common: preview, confirmation, report, exit code."""
 
+import re
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -15,6 +16,7 @@ from perdure.surfaces.cli.tables import Column
 from perdure.surfaces.cli.text import plain
 
 ACTED = (Column("job_id", "JOB"), Column("outcome", "OUTCOME"), Column("error", "WHY NOT", "red"))
+_HEX = re.compile(r"[0-9a-f]{4,64}")
 FINE = CHANGES | {ActOutcome.UNCHANGED}
 
 
@@ -42,9 +44,9 @@ def id_of(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise InvalidOption(
-            "id", f"{text!r} is not a job id", next_step="see `perdure job list -o ids`"
-        ) from None
+        group = f"; for a group of dead letters: --filter fingerprint:{text}" if _HEX.fullmatch(text) else ""
+        next_step = f"see `perdure job list -o ids`{group}"
+        raise InvalidOption("id", f"{text!r} is not a job id", next_step=next_step) from None
 
 
 def one_selection(ids: Sequence[str], filter: str) -> None:

@@ -50,7 +50,7 @@ def bench(
         One short round, to see that everything works; its figures mean nothing.
     long
         Also what takes hours: ten million jobs waiting, a history of ten million, a transaction that is held for ten
-        minutes, a hundred queues, 50 and 100 worker processes (two connections for each).
+        minutes, a hundred queues, 50 and 100 worker processes (three connections for each).
     only
         Names of figures, separated by commas.
     """

@@ -47,7 +47,8 @@ def show(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> None:
 @app.command
 def check(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     """Say everything that is wrong with the settings; exit code 9 when something is."""
-    from perdure.runtime.settings import load_problems
+    from perdure.runtime.settings import Settings, load_problems
+    from perdure.runtime.settings_sources import unknown_variables
 
     problems = load_problems(connection.flags, connection.config)
     show_list(
@@ -62,8 +63,14 @@ def check(*, connection: Connection = AS_SET, shown: Shown = AS_USUAL) -> Exit:
     )
     if problems:
         return Exit.CONFIG
-    for caution in settings_of(connection).cautions:
+    cautions = settings_of(connection).cautions
+    for caution in cautions:
         tell(f"warning: {caution}")
+    for name in unknown_variables(Settings):
+        if not any(name in caution for caution in cautions):
+            tell(
+                f"warning: the environment has {name}, which is no setting; see `perdure config show` for all"
+            )
     tell("the settings can be used")
     return Exit.DONE
 

@@ -73,6 +73,8 @@ def dev(
 
     settings = settings_of(connection, queues=queues, log_level="debug" if verbose else None)
     app = application_of(application, settings)
+    for caution in settings.cautions:
+        tell(f"warning: {caution}")
     tell("perdure dev: Ctrl-C drains and ends, twice ends at once")
     with _database(settings, app, fresh=servers.fresh, redis=servers.redis) as found:
         named = "" if found is not settings else app  # the note lies beside embedded servers only

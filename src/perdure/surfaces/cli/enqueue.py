@@ -37,7 +37,7 @@ class What:
     """What a job is given."""
 
     app: Annotated[str | None, Parameter(group=JOB)] = None
-    "Application that has the kind; otherwise that of the settings, or what `perdure dev` runs here. `''`: none."
+    "Application that has the kind; otherwise that of the settings, or what `perdure dev` runs here, or ran last. `''`: none."
     args: Annotated[str, Parameter(group=JOB, allow_leading_hyphen=True)] = "{}"
     "Arguments by parameter name, as a JSON object; `@FILE` reads them from a file, `-` from stdin."
     id: Annotated[str | None, Parameter(group=JOB)] = None

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from perdure.domain.durations import parse_duration
 from perdure.domain.errors import JobFailed, NotFound, ResultTimeout
 from perdure.domain.job import TERMINAL, JobState
+from perdure.domain.redaction import without_passwords
 from perdure.domain.views import JobDetail, ResultView
 from perdure.surfaces.cli.acting import id_of, on_chosen, one_selection
 from perdure.surfaces.cli.exits import Exit
@@ -174,7 +175,7 @@ async def wait(
     ended = unsealed(found, job_id, settings_of(connection).keyring)
     if ended.state is not JobState.COMPLETED:
         error = f"{ended.error.type}: {ended.error.message}" if ended.error else ended.cause
-        failed = JobFailed(job_id, ended.state, error or "no error was recorded")
+        failed = JobFailed(job_id, ended.state, without_passwords(error or "no error was recorded"))
         failed.next_step = f"see `perdure job show {job_id}`; `perdure job retry {job_id}` gives it a new run"
         raise failed
     if shown.format == "auto":

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from perdure.domain.durations import brief_duration
 from perdure.surfaces.cli.options import Shown
 from perdure.surfaces.cli.records import field_of
 from perdure.surfaces.cli.text import ago, plain, visible
@@ -33,6 +34,20 @@ class Column:
     heading: str
     style: str = ""
     right: bool = False
+
+
+ATTEMPTS = (
+    Column("attempt", "attempt"),
+    Column("outcome", "outcome"),
+    Column("took", "took"),
+    Column("settled_at", "ended"),
+    Column("state", "state"),
+    Column("worker", "worker"),
+    Column("process", "process"),
+    Column("run", "run"),
+    Column("why", "why"),
+)
+"""Of an attempt, the first that matters first; `why` is the last, which is never left out. A document has every field."""
 
 
 def console(shown: Shown) -> Console:
@@ -81,10 +96,21 @@ def print_fields(record: Record, shown: Shown) -> None:
     screen.print(table)
     for name, records in nested.items():
         screen.print(Text(f"\n{name}", "bold"))
-        print_table(records, [Column(field, field) for field in records[0]], shown)
+        if name == "attempts":
+            print_table([_attempt(one) for one in records], ATTEMPTS, shown)
+        else:
+            print_table(records, [Column(field, field) for field in records[0]], shown)
     if traceback := field_of(record, "error.traceback"):
         screen.print(Text("\ntraceback", "bold"))
         screen.print(Text("\n".join(visible(line) for line in traceback.splitlines())), soft_wrap=True)
+
+
+def _attempt(record: Record) -> Record:
+    """An attempt with what people look for: how long it ran, and why it ended as it did."""
+    started, finished = record.get("started_at"), record.get("finished_at")
+    why = in_brief(record.get("error")) or record.get("cause") or record.get("result")
+    took = brief_duration(finished - started) if started and finished else ""
+    return {**record, "took": took, "why": why}
 
 
 def in_brief(value: Any) -> Any:

@@ -9,54 +9,21 @@ WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.la
     AND NOT EXISTS (SELECT FROM perdure.restores r WHERE r.phase IN ('holding', 'draining', 'fencing', 'writing', 'checking', 'broken')
         AND r.jobs IS NULL AND (r.lanes IS NULL OR l.lane = ANY (r.lanes)));
 
--- name: claim(lanes, bands, floors, most, worker_id, process, isolated, grace_ms, tokens)
--- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
--- it is asked once, and PD006 is raised when it does not. `heads` counts how many of the best
--- lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds. They are
--- looked for once more from the first of them on: what lies before it may be dead rows without end, while a horizon is pinned.
--- Gated rows are not leased here but named, with a null token, for `claim_gated`. The tokens come with the call, 16 random bytes for
--- each, since the server's own cost a tenth of a claim; they are given to the bodies and not by the table, so that what is leased need
--- not be joined to what is known of it: that join would be a nested loop.
+-- name: claim(lanes, bands, floors, below, few, most, worker_id, process, isolated, grace_ms, tokens)
+-- Lease the best ranked jobs of the streams (lane, band), each read from its floor on and up to `below`; gated ones are named, with a
+-- null token. Claimers take turns.
 -- from: available   to: running
-WITH heads AS MATERIALIZED (
-    SELECT s.lane, s.band, a.rank, a.job_id, a.gated
-    FROM unnest(:lanes::integer[], :bands::smallint[], :floors::bigint[]) AS s (lane, band, floor)
-    CROSS JOIN LATERAL (
-        SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
-        WHERE w.lane = s.lane AND w.band = s.band AND w.rank >= s.floor
-        ORDER BY w.rank, w.job_id LIMIT :most
-    ) a
-    WHERE (SELECT perdure.may_claim(:worker_id))
-    ORDER BY a.rank, a.job_id LIMIT :most
-), taken AS (
-    DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
-        SELECT c.at FROM (SELECT lane, band, min(rank) AS floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band) h
-        CROSS JOIN LATERAL (
-            SELECT w.ctid AS at FROM perdure.available_jobs w
-            WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated
-            ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
-        ) c
-    ))
-    RETURNING *
-), bodies AS MATERIALIZED (
-    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
-        encode(substr(:tokens::bytea, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
-    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
-), leased AS (
-    INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
-        suspicion, available_at, available_xid, deadline, unique_key, unique_states)
-    SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
-        b.suspicion, b.available_at, b.xid,
-        coalesce(now() + (b.timeout_ms::bigint + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
-    FROM bodies b
-)
-SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
-    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, (date_part('epoch', b.available_at) * 1000000)::bigint AS available_us,
-    (SELECT (date_part('epoch', now()) * 1000000)::bigint) AS claimed_us, b.metadata::text AS metadata, b.band, b.rank
-FROM bodies b
-UNION ALL
-SELECT h.job_id, NULL, h.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, h.band, h.rank FROM heads h WHERE h.gated
-ORDER BY rank, job_id;
+SELECT * FROM perdure.claim(:lanes, :bands, :floors, :below, :few, :most, :worker_id, :process, :isolated, :grace_ms, :tokens);
+
+-- name: occupied(lanes, bands, floors)
+-- The streams that hold a job from their floor on, and the rank of the first: asked where there are so many that most are empty.
+SELECT s.lane, s.band, a.rank
+FROM unnest(:lanes::integer[], :bands::smallint[], :floors::bigint[]) AS s (lane, band, floor)
+CROSS JOIN LATERAL (
+    SELECT w.rank FROM perdure.available_jobs w
+    WHERE w.lane = s.lane AND w.band = s.band AND w.rank >= s.floor
+    ORDER BY w.rank, w.job_id LIMIT 1
+) a;
 
 -- name: gated_heads(lanes, bands, most)
 -- The best ranked gated jobs of the streams, further down than a claim looks.

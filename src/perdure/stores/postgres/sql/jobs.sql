@@ -89,9 +89,9 @@ WHERE p.ids IS NOT NULL
 UNION ALL
 SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL perdure.unpark(s.keys) u WHERE s.keys IS NOT NULL;
 
--- name: complete(job_id, token, result)
--- Record the success of one job in its handler's own transaction, if its lease still stands; its children are released with it. Nobody
--- is let into its slot here: that takes the lock of the key, for which every claim would wait until the handler commits. The leader
+-- name: complete(job_id, token, result, started_us)
+-- Record the success of one job in its handler's own transaction, if its lease still stands; its children are released with it. It
+-- ends now and not when that transaction began, which may have been long ago. Nobody is let into its slot here: that takes the lock of the key, for which every claim would wait until the handler commits. The leader
 -- does it afterwards (`unpark`). The accepted token comes back, and each place that became available.
 -- from: running   to: completed
 WITH settled AS MATERIALIZED (
@@ -100,10 +100,11 @@ WITH settled AS MATERIALIZED (
     DELETE FROM perdure.leases WHERE ctid = ANY (ARRAY(SELECT s.at FROM settled s))
 ), history AS (
     INSERT INTO perdure.job_executions (job_id, token, worker_id, process, isolated, lane, run, attempt, crashes, interruptions, slot,
-        concurrency_key, outcome, state, available_at, claimed_at, finished_at, available_xid, claim_xid, result)
+        concurrency_key, outcome, state, settled_at, available_at, claimed_at, started_at, finished_at, available_xid, claim_xid, result)
     SELECT s.job_id, s.token, s.worker_id, s.process, s.isolated, s.lane, s.run, s.attempt, s.crashes, s.interruptions, s.slot,
-        s.concurrency_key, 'completed', 'completed', s.available_at, s.claimed_at, now(), s.available_xid, s.claim_xid, :result::text::jsonb
-    FROM settled s
+        s.concurrency_key, 'completed', 'completed', t.now, s.available_at, s.claimed_at,
+        t.now - :started_us::bigint * interval '1 microsecond', t.now, s.available_xid, s.claim_xid, :result::text::jsonb
+    FROM settled s CROSS JOIN (SELECT clock_timestamp() AS now) t
 ), keys AS (
     DELETE FROM perdure.unique_keys WHERE ctid = ANY (ARRAY(
         SELECT (SELECT u.ctid FROM perdure.unique_keys u WHERE u.key = s.unique_key AND u.job_id = s.job_id
