@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -34,16 +35,28 @@ async def database(store: Store) -> AsyncIterator[Watched]:
     await watched.close()
 
 
+@asynccontextmanager
+async def every_turn(store: Store, *, but: int | None = None) -> AsyncIterator[None]:
+    """Another session has all turns, or all but one."""
+    holder = await asyncpg.connect(store.url)
+    async with holder.transaction():
+        for turn in range(TURNS):
+            if turn != but:
+                await holder.execute("SELECT pg_advisory_xact_lock(hashtext('perdure.claim'), $1)", turn)
+        yield
+    await holder.close()
+
+
 async def test_a_claim_waits_for_its_turn_and_sees_what_was_committed_until_then(
     store: Store, database: Watched
 ) -> None:
     dispatch = PostgresDispatch(database, schema=store.schema)
     first, second = new_job(), new_job()
     await store.add(first)
-    holder = await asyncpg.connect(store.url)
-    async with holder.transaction():
-        for turn in range(TURNS):
-            await holder.execute("SELECT pg_advisory_xact_lock(hashtext('perdure.claim'), $1)", turn)
+    patient = await store.value("SELECT pg_get_functiondef('perdure.take_turn'::regproc)")
+    assert patient.count("'1s'") == 1
+    await store.sql(patient.replace("'1s'", "'60s'"))
+    async with every_turn(store):
         claim = asyncio.create_task(dispatch.claim(claimer(), SCOPE, limit=10))
 
         async def waits() -> bool:
@@ -54,7 +67,32 @@ async def test_a_claim_waits_for_its_turn_and_sees_what_was_committed_until_then
         assert await eventually(waits, within_s=10)
         await store.add(second)
     assert [lease.job_id for lease in await claim] == [first.id, second.id]
-    await holder.close()
+
+
+async def test_a_claim_goes_without_a_turn_where_others_do_not_let_go(
+    store: Store, database: Watched
+) -> None:
+    """A claimer may be frozen while its answer is on the way, and keep its turn for as long."""
+    dispatch = PostgresDispatch(database, schema=store.schema)
+    job = new_job()
+    await store.add(job)
+    async with every_turn(store):
+        leases = await asyncio.wait_for(dispatch.claim(claimer(), SCOPE, limit=10), 20)
+    assert [lease.job_id for lease in leases] == [job.id]
+    assert (await database.fetch(Statement("patience", (), "SHOW lock_timeout", "")))[0][0] == "0"
+
+
+async def test_a_turn_that_is_free_is_taken_at_once(store: Store) -> None:
+    """Whichever it is: with three held by others a claim waits for none of them."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    async with every_turn(store, but=2):
+        taker = await asyncpg.connect(store.url)
+        async with taker.transaction():
+            await taker.execute("SELECT perdure.take_turn()")
+            assert await store.value(held) == TURNS
+            assert await taker.fetchval("SHOW lock_timeout") == "0"
+        assert await store.value(held) == TURNS - 1
+        await taker.close()
 
 
 async def test_a_claimer_that_found_nothing_asks_before_it_claims_unless_a_ring_has_told_it(

@@ -35,7 +35,7 @@ def _pid(note: str) -> int:
 
 
 def noted_application(data_dir: Path) -> str:
-    """The application that runs in this working folder, or ran last; empty when none did, or its file is gone."""
+    """The application that runs in this working folder, or ran last; empty when none did, or it is a file that is gone."""
     try:
         app, folder, *_ = _note(data_dir).read_text("utf-8").splitlines()
     except (OSError, ValueError):

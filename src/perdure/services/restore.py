@@ -23,8 +23,8 @@ from perdure.ports import By, Dispatch, Jobs, Place
 from perdure.restore_ports import Restores
 
 BATCH = 500
-HOLD = timedelta(seconds=2)
-"""How long a claimer may still take from a lane that is held: it asks for its lanes every second."""
+HOLD = timedelta(seconds=5)
+"""How long a claimer may still take from a lane that is held: it asks for its lanes every second, and then may wait for three turns."""
 DRAIN = timedelta(minutes=5)
 LOOK_S = 0.5
 PLANNED_ANEW = "plan anew, look at the plan, and apply that"

@@ -28,7 +28,7 @@ LOOKS = 5
 """How often a claim looks further that met jobs which may not start yet."""
 TOLD_STREAMS = 100
 FEW_STREAMS, MANY_STREAMS = 4, 30
-"""Of many streams it pays to know which hold jobs, and where the first of each waits (docs/decisions/0036-many-queues.md)."""
+"""A few streams are read at once; of many it pays to know which hold jobs, and where the first of each waits (docs/decisions/0036-many-queues.md)."""
 PARKED_AT_ONCE = 500
 BANDS = (int(Band.HIGH), int(Band.MEDIUM), int(Band.LOW))
 CLAIM_SETTINGS = {
@@ -38,9 +38,11 @@ CLAIM_SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
+    "default_transaction_isolation": "read committed",
 }
 """Claims need no flush: a lost one only means that the job is seen as available again. And their plan must not
-flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md)."""
+flip while the tables grow and shrink by the second (docs/decisions/0004-claim-plan.md). Whoever has waited for a turn must see what
+was committed meanwhile."""
 
 TOKEN_BYTES = 16
 VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
@@ -88,9 +90,11 @@ class PostgresDispatch:
         self._lanes = LaneCache(database, schema=schema)
         self._bell = asyncio.Event()
         self._hearing = Hearing()
+        self._listens = False
 
     async def opened(self, connection: Connection) -> None:
         """Have a new connection listen for the doorbell."""
+        self._listens = True
         self._hearing.begin()
         await connection.add_listener(self._channel, lambda *message: self.hear(str(message[3])))
 
@@ -135,7 +139,7 @@ class PostgresDispatch:
         if leases:
             self._hearing.found()
         else:
-            await self._lanes.renew(scope)
+            await self._lanes.renew(scope, at_once=not self._listens)
         return leases
 
     def _watermarks_of(self, claimer: Claimer, scope: Scope | None = None) -> Watermarks:
@@ -163,12 +167,12 @@ class PostgresDispatch:
         """Take from the streams that begin first; where they do not suffice, ask where the others begin."""
         known = watermarks.occupied(streams, monotonic())
         rows = await self._take(claimer, *watermarks.nearest(known), limit) if known else []
-        if len(rows) < limit:
+        if len(rows) < limit and not _names_gated(rows):
             found = await self._look_around(watermarks, streams)
-            for floors, below in (watermarks.nearest(found), (found, ENDLESS)):
-                if len(rows) < limit and floors:
+            for floors, below in watermarks.in_steps(found):
+                if len(rows) < limit and not _names_gated(rows):
                     rows += await self._take(claimer, floors, below, limit - len(rows))
-        return rows
+        return sorted(rows, key=itemgetter("rank", "job_id"))
 
     async def _look_around(self, watermarks: Watermarks, streams: list[Stream]) -> Mapping[Stream, int]:
         floors = watermarks.floors(streams, monotonic())
@@ -299,6 +303,11 @@ def few_of(streams: int, limit: int) -> int:
     return limit if streams <= FEW_STREAMS else ceil(limit / sqrt(streams))
 
 
+def _names_gated(rows: Sequence[asyncpg.Record]) -> bool:
+    """Whether there are rows to be leased first: another look would name them again."""
+    return any(row["token"] is None for row in rows)
+
+
 def _columns(floors: Mapping[Stream, int]) -> tuple[list[int], list[int], list[int]]:
     return [lane for lane, _ in floors], [band for _, band in floors], list(floors.values())
 
@@ -325,9 +334,10 @@ def doorbell(schema: str) -> str:
 
 
 class LaneCache:
-    """The lanes that a scope may take from, looked up at most once a second.
+    """The lanes that a scope may take from, looked up once a second while there is work, and every half second while there is none.
 
-    A look after a claim that found nothing keeps it away from the next claim, which a job may be waiting for.
+    A look after a claim that found nothing keeps it away from the next claim, which a job may be waiting for. As long as there
+    is no lane, each claim looks for one.
     """
 
     def __init__(self, database: Database, *, schema: str) -> None:
@@ -343,10 +353,10 @@ class LaneCache:
             return await self._refresh(scope)
         return lanes
 
-    async def renew(self, scope: Scope) -> None:
-        """Look them up while there is time, if they are to be looked up soon."""
+    async def renew(self, scope: Scope, *, at_once: bool) -> None:
+        """Look them up while there is time, at once or when they would be soon: whoever hears of a new lane need not ask so often."""
         at, _ = self._known.get(scope, (0.0, []))
-        if monotonic() - at > LANES_S / 2:
+        if at_once or monotonic() - at > LANES_S / 2:
             await self._refresh(scope)
 
     async def _refresh(self, scope: Scope) -> list[int]:

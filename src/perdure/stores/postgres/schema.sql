@@ -915,7 +915,7 @@ AS $function$
 DECLARE
     moment timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4);
+    PERFORM perdure.take_turn();
     moment := clock_timestamp();
     RETURN QUERY
     WITH nearest AS MATERIALIZED (
@@ -945,7 +945,7 @@ BEGIN
             SELECT c.at FROM (SELECT lane, band, min(rank) AS floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band) h
             CROSS JOIN LATERAL (
                 SELECT w.ctid AS at FROM perdure.available_jobs w
-                WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated
+                WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
                 ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
             ) c
         ))
@@ -2666,6 +2666,28 @@ AS $function$
     ) l
     WHERE l.state <> 'completed'
 $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.take_turn()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    before CONSTANT text := current_setting('lock_timeout');
+BEGIN
+    FOR number IN 0..3 LOOP
+        IF pg_try_advisory_xact_lock(hashtext('perdure.claim'), (pg_backend_pid() + number) % 4) THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    BEGIN
+        PERFORM set_config('lock_timeout', '1s', true);
+        PERFORM pg_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4);
+        PERFORM set_config('lock_timeout', before, true);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN;
+    END;
+END $function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.take_unique_keys(jobs jsonb)

@@ -1,6 +1,6 @@
 """Where the next claim may begin to look, and in which streams: hints, which a full pass corrects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import asyncpg
@@ -99,6 +99,14 @@ class Watermarks:
             return floors, ENDLESS
         order = sorted(floors.items(), key=itemgetter(1))
         return dict(order[:count]), order[count][1]
+
+    def in_steps(self, floors: Mapping[Stream, int]) -> Iterator[tuple[Mapping[Stream, int], int]]:
+        """The nearest streams, and all of them for when those do not hold enough; nothing where there is none."""
+        nearest, below = self.nearest(floors)
+        if nearest:
+            yield nearest, below
+        if below < ENDLESS:
+            yield floors, ENDLESS
 
     def looked(self, rows: Sequence[asyncpg.Record], lowered: int, took: float) -> None:
         """Begin where these rows end, unless it was lowered after `lowered` was read, while they were looked for."""

@@ -1,9 +1,29 @@
--- Claims take turns, four at a time, however many claimers there are.
+-- Claims take turns, four at a time, where many claimers would only be in each other's way.
+
+-- Wait for one of four turns, for a second at most: a turn keeps claimers out of each other's way and is no right to claim. Whoever has
+-- it may not let it go, when its answer is not read and does not fit the buffers of the network; those that come after it go without.
+CREATE FUNCTION perdure.take_turn() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    before CONSTANT text := current_setting('lock_timeout');
+BEGIN
+    FOR number IN 0..3 LOOP
+        IF pg_try_advisory_xact_lock(hashtext('perdure.claim'), (pg_backend_pid() + number) % 4) THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    BEGIN
+        PERFORM set_config('lock_timeout', '1s', true);
+        PERFORM pg_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4);
+        PERFORM set_config('lock_timeout', before, true);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN;
+    END;
+END $$;
 
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
 -- it is asked once, and PD006 is raised when it does not. With fifty claimers at once each walks over what the others have just taken
--- and over what they are about to take; so four go at a time, and what follows the wait sees what was committed until then. All is
--- one call: with a second one the turn would wait for the claimer, and with it all others.
+-- and over what they are about to take; so they take turns, and what follows the wait sees what was committed until then. All is
+-- one call: with a second one the turn would wait for the claimer.
 -- Of each stream a few are looked at first, for there may be hundreds; only where all of these are among the best of all can the
 -- stream hold more of them, none ranked behind the best found so far. `heads` counts how many of the best lie in each stream, so that
 -- no more rows are locked than are taken; SKIP LOCKED passes over what another claimer holds. They are looked for once more from the
@@ -21,7 +41,7 @@ RETURNS TABLE (job_id uuid, token uuid, lane integer, run integer, attempt integ
 DECLARE
     moment timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4);
+    PERFORM perdure.take_turn();
     moment := clock_timestamp();
     RETURN QUERY
     WITH nearest AS MATERIALIZED (
@@ -51,7 +71,7 @@ BEGIN
             SELECT c.at FROM (SELECT lane, band, min(rank) AS floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band) h
             CROSS JOIN LATERAL (
                 SELECT w.ctid AS at FROM perdure.available_jobs w
-                WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND NOT w.gated
+                WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
                 ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
             ) c
         ))
