@@ -72,7 +72,7 @@ FOREIGN = """
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
     SELECT perdure.new_job_id(), n, 4 + n % 97, n % 3 FROM generate_series(1, 100000) n
 """
-CLAIMING = "; ".join(f"SET {name} = {value}" for name, value in CLAIM_SETTINGS.items())
+CLAIMING = "; ".join(f"SET {name} = '{value}'" for name, value in CLAIM_SETTINGS.items())
 SETTLING = "; ".join(f"SET {name} = '{value}'" for name, value in SETTLE_SETTINGS.items())
 
 
@@ -322,6 +322,7 @@ async def test_settling_finds_its_leases_by_their_keys(filled: Connection, mode:
     [
         ("of_process", (f"'{WORKER}'", "1", "500"), "leases_guard"),
         ("of_dead", ("500",), "leases_guard"),
+        ("of_strangers", ("500",), "leases_guard"),
         ("overdue", (f"'{OBSERVER}'", "6000", "'{60000}'", "'{1000}'", "500"), "leases_guard"),
     ],
 )

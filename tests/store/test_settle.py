@@ -22,6 +22,7 @@ from perdure.domain.settlement import (
     settle,
 )
 from perdure.domain.worker import NewWorker, WorkerId
+from perdure.stores.postgres import leases as guards
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.workers import PostgresWorkers
 from tests.support.attempts import settle_each
@@ -270,6 +271,24 @@ async def test_guardians_find_the_leases_of_the_dead_the_gone_and_the_hung(store
     )
     assert len(settled.accepted) == 6
     assert await leases.of_dead(limit=100) == []
+
+
+async def test_a_dear_look_for_workers_without_a_row_is_not_repeated_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It walks over all leases that have ended, while they cannot be removed; those of known workers are found meanwhile."""
+    monkeypatch.setattr(guards, "SHARE_OF_STRANGERS", 10_000)
+    leases = PostgresLeases(store.database, schema=store.schema)
+    assert not await leases.of_dead(limit=10)
+    stopped, gone = [await worker_holding(store, 1) for _ in range(2)]
+    await PostgresWorkers(store.database, schema=store.schema).stop(stopped, cause="the end")
+    await store.sql("DELETE FROM perdure.workers WHERE id = $1", gone)
+    assert [held.worker_id for held in await leases.of_dead(limit=10)] == [stopped]
+    new_leader = PostgresLeases(store.database, schema=store.schema)
+    assert {held.worker_id for held in await new_leader.of_dead(limit=10)} == {stopped, gone}
+    assert {held.worker_id for held in await new_leader.of_dead(limit=10)} == {stopped, gone}, (
+        "found, so again"
+    )
 
 
 async def test_the_end_of_a_parent_and_of_a_keyed_job_release_at_once(store: Store) -> None:

@@ -94,7 +94,7 @@ class Leases(Protocol):
         ...
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
-        """The leases held by workers that are dead or stopped."""
+        """The leases held by workers that are dead or stopped, or have no row."""
         ...
 
     async def overdue(

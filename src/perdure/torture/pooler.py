@@ -32,6 +32,7 @@ KNOWN = frozenset(
 IGNORED = frozenset(
     {
         *("jit", "timezone", "synchronous_commit", "plan_cache_mode", "lock_timeout"),
+        "default_transaction_isolation",
         *("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"),
         *(
             "idle_in_transaction_session_timeout",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from perdure.stores.postgres.connections import Database
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 MILLISECOND = timedelta(milliseconds=1)
+SHARE_OF_STRANGERS = 20
+"""The next look for leases of workers without a row comes after so many times as long as the last one took."""
 
 
 class PostgresLeases:
@@ -21,6 +24,7 @@ class PostgresLeases:
     def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
         self._database = database
         self._sql = statements("leases", schema)
+        self._strangers_at = 0.0
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
         return [
@@ -29,7 +33,13 @@ class PostgresLeases:
         ]
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
-        return [held(row) for row in await self._database.fetch(self._sql["of_dead"], limit)]
+        """Those of workers without a row are looked for with each call that finds fewer, but for a twentieth of the time at most."""
+        rows = await self._database.fetch(self._sql["of_dead"], limit)
+        if len(rows) < limit and (began := monotonic()) >= self._strangers_at:
+            rows += (strangers := await self._database.fetch(self._sql["of_strangers"], limit - len(rows)))
+            ended = monotonic()
+            self._strangers_at = ended if strangers else ended + SHARE_OF_STRANGERS * (ended - began)
+        return [held(row) for row in rows]
 
     async def overdue(
         self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int

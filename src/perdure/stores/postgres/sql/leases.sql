@@ -8,9 +8,20 @@ WHERE l.worker_id = :worker_id AND l.process = :process
 ORDER BY l.job_id LIMIT :most;
 
 -- name: of_dead(most)
--- The leases of workers that are dead, have said goodbye, or have no row at all (a restore). The holders are found by
--- hopping from one to the next in the index, however many leases each has. A lease that a handler's own transaction is about to
+-- The leases of workers that are dead or have said goodbye. A lease that a handler's own transaction is about to
 -- end is passed over, here and below: whoever waited for it would keep all other duties waiting too.
+SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
+FROM perdure.workers w
+CROSS JOIN LATERAL (
+    SELECT * FROM perdure.leases l WHERE l.worker_id = w.id ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
+) l
+JOIN perdure.jobs j ON j.id = l.job_id
+WHERE w.state IN ('dead', 'stopped')
+LIMIT :most;
+
+-- name: of_strangers(most)
+-- The leases of workers that have no row at all, as after a restore. The holders are found by hopping from one to the next in the
+-- index, however many leases each has; while a horizon is pinned that walks over the leases of all jobs that have ended since.
 WITH RECURSIVE holders AS (
     (SELECT l.worker_id FROM perdure.leases l ORDER BY l.worker_id LIMIT 1)
     UNION ALL
@@ -19,11 +30,10 @@ WITH RECURSIVE holders AS (
 )
 SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
 FROM (
-    SELECT h.worker_id FROM holders h LEFT JOIN perdure.workers w ON w.id = h.worker_id
-    WHERE h.worker_id IS NOT NULL AND (w.id IS NULL OR w.state IN ('dead', 'stopped'))
-) gone
+    SELECT h.worker_id FROM holders h LEFT JOIN perdure.workers w ON w.id = h.worker_id WHERE h.worker_id IS NOT NULL AND w.id IS NULL
+) strangers
 CROSS JOIN LATERAL (
-    SELECT * FROM perdure.leases l WHERE l.worker_id = gone.worker_id ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
+    SELECT * FROM perdure.leases l WHERE l.worker_id = strangers.worker_id ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
 ) l
 JOIN perdure.jobs j ON j.id = l.job_id
 LIMIT :most;
