@@ -18,7 +18,7 @@ from perdure.stores.postgres.measures import PostgresMeasures
 MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
 ALONE = (QUEUE,)
 UNDER_WAY_S = 0.2
-"""After so long no claim is under way any more that began before the worker was cordoned."""
+"""After so long hardly a claim is under way any more that began before the worker was cordoned."""
 
 
 class Line:
@@ -37,6 +37,8 @@ class Line:
         await asyncio.sleep(UNDER_WAY_S)
         for queue in queues:
             await fill(self._app.using(queue=queue), waiting // len(queues), self._stage.effort.bulk_call)
+        # Where dead rows lie by the million a claim may have been under way for longer, and have taken some.
+        counted = await self._measures.waiting(counted)
         since = await self._measures.now()
         await health.uncordon(worker_id, actor=ACTOR)
         await self._app.using(queue=WARM).enqueue(noop, 0)

@@ -61,6 +61,11 @@ class PostgresMeasures:
         moment: datetime = rows[0]["now"]
         return moment
 
+    async def waiting(self, most: int) -> int:
+        """How many jobs may start, up to so many."""
+        rows = await self._database.fetch(self._sql["waiting"], most)
+        return int(rows[0]["jobs"])
+
     async def pace(self, since: datetime, most: int, *, beside: str) -> tuple[int, float]:
         """Of the jobs completed after a moment the first `most`: how many, and the seconds from first start to last settling.
 

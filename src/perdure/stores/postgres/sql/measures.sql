@@ -24,6 +24,10 @@ FROM (
     ORDER BY e.settled_at LIMIT :most
 ) f;
 
+-- name: waiting(most)
+-- How many jobs may start, up to so many.
+SELECT count(*) AS jobs FROM (SELECT FROM perdure.available_jobs LIMIT :most) w;
+
 -- name: pin()
 -- Give the transaction an id: while it is open, no row that is deleted after this can be vacuumed away. And let it be open for as
 -- long as it takes, unlike those of all other sessions of ours.
