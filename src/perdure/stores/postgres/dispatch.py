@@ -167,10 +167,10 @@ class PostgresDispatch:
         """Take from the streams that begin first; where they do not suffice, ask where the others begin."""
         known = watermarks.occupied(streams, monotonic())
         rows = await self._take(claimer, *watermarks.nearest(known), limit) if known else []
-        if len(rows) < limit and not _names_gated(rows):
+        if len(rows) < limit:
             found = await self._look_around(watermarks, streams)
             for floors, below in watermarks.in_steps(found):
-                if len(rows) < limit and not _names_gated(rows):
+                if len(rows) < limit:
                     rows += await self._take(claimer, floors, below, limit - len(rows))
         return sorted(rows, key=itemgetter("rank", "job_id"))
 
@@ -301,11 +301,6 @@ def few_of(streams: int, limit: int) -> int:
     it is no less than the limit of each stream read at once.
     """
     return limit if streams <= FEW_STREAMS else ceil(limit / sqrt(streams))
-
-
-def _names_gated(rows: Sequence[asyncpg.Record]) -> bool:
-    """Whether there are rows to be leased first: another look would name them again."""
-    return any(row["token"] is None for row in rows)
 
 
 def _columns(floors: Mapping[Stream, int]) -> tuple[list[int], list[int], list[int]]:
