@@ -14,6 +14,10 @@ from tests.support.database import SCOPE, Store, claimer, new_job
 from tests.support.waiting import eventually
 
 TURNS = 4
+TURNS_HERE = """
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND d.datname = current_database()
+"""
 
 
 class Watched(DedicatedDatabase):
@@ -60,9 +64,7 @@ async def test_a_claim_waits_for_its_turn_and_sees_what_was_committed_until_then
         claim = asyncio.create_task(dispatch.claim(claimer(), SCOPE, limit=10))
 
         async def waits() -> bool:
-            return bool(
-                await store.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            )
+            return bool(await store.value(f"{TURNS_HERE} AND NOT granted"))
 
         assert await eventually(waits, within_s=10)
         await store.add(second)
@@ -84,7 +86,7 @@ async def test_a_claim_goes_without_a_turn_where_others_do_not_let_go(
 
 async def test_a_turn_that_is_free_is_taken_at_once(store: Store) -> None:
     """Whichever it is: with three held by others a claim waits for none of them."""
-    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    held = f"{TURNS_HERE} AND granted"
     async with every_turn(store, but=2):
         taker = await asyncpg.connect(store.url)
         async with taker.transaction():
