@@ -230,7 +230,7 @@ class PostgresDispatch:
     async def _claim_gated(self, claimer: Claimer, job_ids: list[UUID], limit: int) -> list[asyncpg.Record]:
         return await self._database.fetch(self._sql["claim_gated"], job_ids, limit, *self._terms(claimer))
 
-    async def _park(self, claimer: Claimer, streams: list[tuple[int, int]]) -> None:
+    async def _park(self, claimer: Claimer, streams: list[Stream]) -> None:
         """Move jobs aside whose keys are full, more than one claim meets, so that those behind them are not held up."""
         rows = await self._database.fetch(
             self._sql["gated_heads"],
@@ -309,7 +309,7 @@ def _columns(floors: Mapping[Stream, int]) -> tuple[list[int], list[int], list[i
 
 def ring_for(places: Sequence[Place]) -> str:
     """The payload of a ring: the best rank in each stream, or nothing when they are too many to tell."""
-    best: dict[tuple[int, int], int] = {}
+    best: dict[Stream, int] = {}
     for place in places:
         stream = place.lane, place.band
         best[stream] = min(place.rank, best.get(stream, place.rank))

@@ -91,8 +91,9 @@ SELECT NULL, u.lane, u.band, u.rank, u.job_id FROM slots s CROSS JOIN LATERAL pe
 
 -- name: complete(job_id, token, result, started_us)
 -- Record the success of one job in its handler's own transaction, if its lease still stands; its children are released with it. It
--- ends now and not when that transaction began, which may have been long ago. Nobody is let into its slot here: that takes the lock of the key, for which every claim would wait until the handler commits. The leader
--- does it afterwards (`unpark`). The accepted token comes back, and each place that became available.
+-- ends now and not when that transaction began, which may have been long ago; its children are dated from that all the same. Nobody is
+-- let into its slot here: that takes the lock of the key, for which every claim would wait until the handler commits. The leader does it
+-- afterwards (`unpark`). The accepted token comes back, and each place that became available.
 -- from: running   to: completed
 WITH settled AS MATERIALIZED (
     SELECT l.ctid AS at, l.* FROM perdure.leases l WHERE l.job_id = :job_id AND l.token = :token LIMIT 1 FOR UPDATE
