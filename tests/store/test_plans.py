@@ -1,19 +1,18 @@
 """The statements of the hot path read what they need by index, however large the tables are."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import psycopg
 import pytest
 
 from perdure.stores.postgres.connections import Connection, connect
 from perdure.stores.postgres.dispatch import CLAIM_SETTINGS, few_of, tokens
 from perdure.stores.postgres.jobs import SETTLE_SETTINGS
-from perdure.stores.postgres.migrations import migrations
 from perdure.stores.postgres.statements import statements
 from perdure.stores.postgres.watermarks import ENDLESS, FIRST_RANK
 from tests.support.servers import PostgresServer
@@ -67,6 +66,12 @@ WITH made AS (SELECT n, perdure.new_job_id() AS id FROM generate_series({first},
 INSERT INTO perdure.leases (job_id, worker_id, process, lane, band, rank, run, attempt, crashes, interruptions, suspicion,
     available_at, available_xid, deadline)
 SELECT m.id, gen_random_uuid(), 1, 1, 1, m.n, 1, 1, 0, 0, 0, now(), '1', now() FROM made m
+"""
+SOME_JOBS = """
+WITH made AS (SELECT n, perdure.new_job_id() AS id FROM generate_series({first}, {last}) n), bodies AS (
+    INSERT INTO perdure.jobs (id, lane, priority, max_attempts, args) SELECT m.id, 1, 3, 4, '{{}}' FROM made m
+)
+INSERT INTO perdure.available_jobs (job_id, rank, lane, band) SELECT m.id, m.n, 1, 1 FROM made m
 """
 FOREIGN = """
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
@@ -169,29 +174,45 @@ async def filled(filled_url: str) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-def streams(lanes: int = 3) -> tuple[str, str]:
+EXPLAINED = """
+LOAD 'auto_explain'; SET client_min_messages = log; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_analyze = on; SET auto_explain.log_format = json
+"""
+
+
+async def plan_within(connection: Connection, name: str, *values: object) -> Plan:
+    """Run a statement of dispatch, and undo it: its plan, and those of what the functions do that it calls."""
+    told: list[str] = []
+
+    def tell(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        told.append(str(message))
+
+    prepared = await connection.prepare(statements("dispatch")[name].numbered())
+    await connection.execute(EXPLAINED)
+    connection.add_log_listener(tell)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await prepared.fetch(*values)
+    finally:
+        await transaction.rollback()
+        connection.remove_log_listener(tell)
+        await connection.execute("SET auto_explain.log_min_duration = -1")
+    plans = [json.loads(text[text.index("{") :]) for text in told if "plan:" in text]
+    return Plan(tuple(node for plan in plans for node in walk(plan["Plan"])))
+
+
+def streams(lanes: int = 3) -> tuple[list[int], list[int], list[int]]:
     numbers = [lane for lane in range(1, lanes + 1) for _ in range(3)]
-    return f"'{{{','.join(map(str, numbers))}}}'", f"'{{{','.join(['0', '1', '2'] * lanes)}}}'"
+    return numbers, [0, 1, 2] * lanes, [FIRST_RANK] * len(numbers)
 
 
-def query_of_claims() -> str:
-    """The query in the function of claims, where no EXPLAIN sees it, as a statement with the same parameters."""
-    everything = "\n".join(migration.up for migration in migrations())
-    function = everything[everything.rindex("CREATE FUNCTION perdure.claim(") :]
-    declared, query = function[: function.index("RETURNS")], function[function.index("RETURN QUERY") + 12 :]
-    parameters = re.findall(r"(\w+) ([a-z]+(?:\[\])?)[,)]", declared)
-    text = query[: query.index(";\nEND")].replace("moment", "now()")
-    for number, (name, kind) in enumerate(parameters, start=1):
-        text = re.sub(rf"\b{name}\b", f"${number}::{kind}", text)
-    return text
+def terms(most: int) -> tuple[object, ...]:
+    return WORKER, 1, False, 5000, tokens(most)
 
 
 async def claim_plan(connection: Connection, most: int, *, lanes: int = 3, few: int | None = None) -> Plan:
-    columns, bands = streams(lanes)
-    floors = f"array_fill('{FIRST_RANK}'::bigint, ARRAY[{3 * lanes}])"
-    limits = f"{ENDLESS}", f"{few or most}", f"{most}"
-    terms = f"'{WORKER}'", "1", "false", "5000", f"'\\x{tokens(most).hex()}'"
-    return await plan_of_text(connection, query_of_claims(), columns, bands, floors, *limits, *terms)
+    return await plan_within(connection, "claim", *streams(lanes), ENDLESS, few or most, most, *terms(most))
 
 
 async def test_a_claim_reads_its_streams_by_the_claim_index(filled: Connection) -> None:
@@ -220,10 +241,7 @@ async def test_a_claim_from_many_streams_reads_not_many_times_what_it_takes(fill
 async def test_the_first_job_of_each_of_many_streams_is_found_by_the_claim_index(filled: Connection) -> None:
     await filled.execute(CLAIMING)
     await filled.execute(FOREIGN)
-    lanes, bands = streams(100)
-    plan = await plan_of(
-        filled, "dispatch", "occupied", lanes, bands, f"array_fill('{FIRST_RANK}'::bigint, ARRAY[300])"
-    )
+    plan = await plan_within(filled, "occupied", *streams(100))
     assert plan.scanned == set()
     assert plan.rows_of("available_jobs") <= 300
 
@@ -242,27 +260,49 @@ async def test_jobs_of_lanes_that_nobody_here_serves_do_not_slow_a_claim(filled:
 
 
 async def test_a_claim_keeps_its_plan_when_the_tables_were_empty_at_first(database_url: str) -> None:
-    """The plan is made once, perhaps before there is anything to plan for."""
+    """Each step is planned once, perhaps when there is hardly anything to plan for."""
     connection = await connect(database_url, application_name="tests")
     await connection.execute(CLAIMING)
-    await connection.execute("ANALYZE")
     await connection.execute(ALIVE, WORKER)
-    plan = await claim_plan(connection, 100)
-    assert plan.scanned == set()
+    for first, last in ((1, 1), (2, 3_000)):
+        await connection.execute(SOME_JOBS.format(first=first, last=last))
+        plan = await claim_plan(connection, 100)
+        assert plan.scanned == set()
+        assert plan.compared == 0
+        await connection.execute("ANALYZE")
+        assert plan.rows_of("available_jobs") <= 3 * 100
+        assert plan.rows_of("jobs") == min(last, 100)
     await connection.close()
+
+
+async def places(connection: Connection, most: int) -> list[list[object]]:
+    rows = await connection.fetch("SELECT * FROM perdure.available_jobs ORDER BY rank LIMIT $1", most)
+    return [[row[column] for row in rows] for column in ("lane", "band", "rank", "job_id")]
 
 
 async def test_a_confirmation_reads_its_places_by_the_claim_index(filled: Connection) -> None:
     await filled.execute(CLAIMING)
-    rows = await filled.fetch("SELECT * FROM perdure.available_jobs ORDER BY rank LIMIT 100")
-    columns = [
-        f"'{{{','.join(str(row[column]) for row in rows)}}}'" for column in ("lane", "band", "rank", "job_id")
-    ]
-    terms = f"'{WORKER}'", "1", "false", "5000", f"'\\x{tokens(100).hex()}'"
-    plan = await plan_of(filled, "dispatch", "claim_places", *columns, *terms)
+    plan = await plan_within(filled, "claim_places", *await places(filled, 100), *terms(100))
     assert plan.scanned == set()
     assert {"available_jobs_claim", "available_jobs_pkey"} & plan.indexes
     assert plan.rows_of("available_jobs") <= 300
+
+
+@pytest.mark.parametrize("name", ["claim", "claim_places"])
+async def test_a_claim_opens_the_days_of_its_jobs_alone(filled: Connection, name: str) -> None:
+    """However long history is kept, and with one scan for all bodies."""
+    await filled.execute(CLAIMING)
+    if name == "claim":
+        plan = await claim_plan(filled, 100)
+    else:
+        plan = await plan_within(filled, name, *await places(filled, 100), *terms(100))
+    days = [node for node in plan.nodes if table_of(node) == "jobs"]
+    kept = await filled.fetchval(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'perdure.jobs'::regclass"
+    )
+    assert len(days) <= 2 < kept  # two, when the jobs were made at midnight
+    assert sum(node["Actual Loops"] for node in days) <= 2
+    assert plan.rows_of("jobs") == 100
 
 
 async def test_gated_jobs_are_claimed_by_their_keys(filled: Connection) -> None:

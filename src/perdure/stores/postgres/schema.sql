@@ -913,12 +913,22 @@ CREATE OR REPLACE FUNCTION perdure.claim(lanes integer[], bands smallint[], floo
 AS $function$
 #variable_conflict use_column
 DECLARE
-    moment timestamptz;
+    best record;
+    held record;
+    last bigint;
 BEGIN
-    PERFORM perdure.take_turn();
-    moment := clock_timestamp();
-    RETURN QUERY
-    WITH nearest AS MATERIALIZED (
+    -- The first try stands here, for a call costs as much as a twentieth of the claim of a lone job.
+    IF NOT pg_try_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4) THEN
+        PERFORM perdure.take_turn();
+    END IF;
+    IF NOT perdure.may_claim(of_worker) THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(n.lane) AS lanes, array_agg(n.band) AS bands, array_agg(n.rank) AS ranks, array_agg(n.job_id) AS ids,
+        array_agg(n.gated) AS gates
+    INTO best
+    FROM (
         SELECT s.lane, s.band, a.rank, a.job_id, a.gated
         FROM unnest(lanes, bands, floors) AS s (lane, band, floor)
         CROSS JOIN LATERAL (
@@ -926,49 +936,53 @@ BEGIN
             WHERE w.lane = s.lane AND w.band = s.band AND w.rank >= s.floor AND w.rank < below
             ORDER BY w.rank, w.job_id LIMIT few
         ) a
-        WHERE (SELECT perdure.may_claim(of_worker))
         ORDER BY a.rank, a.job_id LIMIT most
-    ), heads AS MATERIALIZED (
-        SELECT * FROM nearest
-        UNION ALL
-        SELECT d.lane, d.band, a.rank, a.job_id, a.gated
-        FROM (SELECT lane, band, min(rank) AS floor FROM nearest WHERE few < most GROUP BY lane, band HAVING count(*) = few) d
-        CROSS JOIN LATERAL (
-            SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
-            WHERE w.lane = d.lane AND w.band = d.band AND w.rank >= d.floor
-                AND w.rank <= (SELECT CASE count(*) WHEN most THEN max(rank) ELSE below - 1 END FROM nearest)
-            ORDER BY w.rank, w.job_id OFFSET few LIMIT most - few
-        ) a
-        ORDER BY rank, job_id LIMIT most
-    ), taken AS (
-        DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(
-            SELECT c.at FROM (SELECT lane, band, min(rank) AS floor, count(*) AS share FROM heads WHERE NOT gated GROUP BY lane, band) h
+    ) n;
+    IF best.ids IS NULL THEN
+        RETURN;
+    END IF;
+
+    IF few < most THEN
+        last := CASE cardinality(best.ids) WHEN most THEN best.ranks[most] ELSE below - 1 END;
+        SELECT array_agg(n.lane) AS lanes, array_agg(n.band) AS bands, array_agg(n.rank) AS ranks, array_agg(n.job_id) AS ids,
+            array_agg(n.gated) AS gates
+        INTO best
+        FROM (
+            SELECT * FROM unnest(best.lanes, best.bands, best.ranks, best.ids, best.gates) AS b (lane, band, rank, job_id, gated)
+            UNION ALL
+            SELECT d.lane, d.band, a.rank, a.job_id, a.gated
+            FROM (
+                SELECT b.lane, b.band, min(b.rank) AS floor FROM unnest(best.lanes, best.bands, best.ranks) AS b (lane, band, rank)
+                GROUP BY b.lane, b.band HAVING count(*) = few
+            ) d
             CROSS JOIN LATERAL (
-                SELECT w.ctid AS at FROM perdure.available_jobs w
-                WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
-                ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
-            ) c
-        ))
-        RETURNING *
-    ), bodies AS MATERIALIZED (
-        SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
-            encode(substr(tokens, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
-        FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
-    ), leased AS (
-        INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
-            suspicion, available_at, available_xid, claimed_at, deadline, unique_key, unique_states)
-        SELECT b.job_id, b.token, of_worker, of_process, alone, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
-            b.suspicion, b.available_at, b.xid, moment,
-            coalesce(moment + (b.timeout_ms::bigint + grace_ms) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
-        FROM bodies b
-    )
-    SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
-        b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, (date_part('epoch', b.available_at) * 1000000)::bigint AS available_us,
-        (date_part('epoch', moment) * 1000000)::bigint AS claimed_us, b.metadata::text AS metadata, b.band, b.rank
-    FROM bodies b
-    UNION ALL
-    SELECT h.job_id, NULL, h.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, h.band, h.rank FROM heads h WHERE h.gated
-    ORDER BY rank, job_id;
+                SELECT w.rank, w.job_id, w.gated FROM perdure.available_jobs w
+                WHERE w.lane = d.lane AND w.band = d.band AND w.rank >= d.floor AND w.rank <= last
+                ORDER BY w.rank, w.job_id OFFSET few LIMIT most - few
+            ) a
+            ORDER BY rank, job_id LIMIT most
+        ) n;
+    END IF;
+
+    SELECT array_agg(c.place) AS places, array_agg(c.job_id ORDER BY c.job_id) AS ids
+    INTO held
+    FROM (
+        SELECT b.lane, b.band, min(b.rank) AS floor, count(*) AS share
+        FROM unnest(best.lanes, best.bands, best.ranks, best.gates) AS b (lane, band, rank, gated)
+        WHERE NOT b.gated GROUP BY b.lane, b.band
+    ) h
+    CROSS JOIN LATERAL (
+        SELECT w.ctid AS place, w.job_id FROM perdure.available_jobs w
+        WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
+        ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
+    ) c;
+
+    RETURN QUERY SELECT * FROM perdure.lease_held(held.places, held.ids, of_worker, of_process, alone, grace_ms, tokens);
+    IF true = ANY (best.gates) THEN
+        RETURN QUERY
+        SELECT b.job_id, NULL::uuid, b.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL::integer, NULL::smallint, NULL::bigint, NULL::bigint, NULL, b.band, b.rank
+        FROM unnest(best.ids, best.lanes, best.bands, best.ranks, best.gates) AS b (job_id, lane, band, rank, gated) WHERE b.gated;
+    END IF;
 END $function$
 ;
 
@@ -1622,6 +1636,40 @@ AS $function$
         )
     )
 $function$
+;
+
+CREATE OR REPLACE FUNCTION perdure.lease_held(places tid[], ids uuid[], of_worker uuid, of_process integer, alone boolean, grace_ms integer, tokens bytea)
+ RETURNS TABLE(job_id uuid, token uuid, lane integer, run integer, attempt integer, crashes integer, interruptions integer, suspicion integer, args text, priority integer, max_attempts integer, timeout_ms integer, crash_limit smallint, available_us bigint, claimed_us bigint, metadata text, band smallint, rank bigint)
+ LANGUAGE plpgsql
+ SET enable_hashjoin TO 'on'
+ SET enable_nestloop TO 'off'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    moment CONSTANT timestamptz := clock_timestamp();
+    lowest CONSTANT uuid := ids[1];
+    highest CONSTANT uuid := ids[cardinality(ids)];
+BEGIN
+    RETURN QUERY
+    WITH taken AS (
+        DELETE FROM perdure.available_jobs WHERE ctid = ANY (places) RETURNING *
+    ), bodies AS MATERIALIZED (
+        SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
+            encode(substr(tokens, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
+        FROM taken t JOIN perdure.jobs j ON j.id = t.job_id AND j.id = ANY (ids) AND j.id BETWEEN lowest AND highest
+    ), leased AS (
+        INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
+            suspicion, available_at, available_xid, claimed_at, deadline, unique_key, unique_states)
+        SELECT b.job_id, b.token, of_worker, of_process, alone, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
+            b.suspicion, b.available_at, b.xid, moment,
+            coalesce(moment + (b.timeout_ms::bigint + grace_ms) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
+        FROM bodies b
+    )
+    SELECT b.job_id, b.token, b.lane, b.run::integer, b.attempt + 1, b.crashes::integer, b.interruptions::integer, b.suspicion::integer,
+        b.args::text, b.priority::integer, b.max_attempts::integer, b.timeout_ms, b.crash_limit,
+        (date_part('epoch', b.available_at) * 1000000)::bigint, (date_part('epoch', moment) * 1000000)::bigint, b.metadata::text, b.band, b.rank
+    FROM bodies b;
+END $function$
 ;
 
 CREATE OR REPLACE FUNCTION perdure.leases_at(cut pg_snapshot, newest uuid, open_since timestamp with time zone)

@@ -13,7 +13,7 @@ WHERE l.queue = ANY (:queues::text[]) AND l.kind = ANY (:kinds::text[]) AND l.la
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on and up to `below`; gated ones are named, with a
 -- null token. Claimers take turns.
 -- from: available   to: running
-SELECT * FROM perdure.claim(:lanes, :bands, :floors, :below, :few, :most, :worker_id, :process, :isolated, :grace_ms, :tokens);
+SELECT * FROM perdure.claim(:lanes, :bands, :floors, :below, :few, :most, :worker_id, :process, :isolated, :grace_ms, :tokens) ORDER BY rank, job_id;
 
 -- name: occupied(lanes, bands, floors)
 -- The streams that hold a job from their floor on, and the rank of the first: asked where there are so many that most are empty.
@@ -53,25 +53,9 @@ WITH found AS MATERIALIZED (
         LIMIT 1 FOR UPDATE SKIP LOCKED
     ) w
     WHERE (SELECT perdure.may_claim(:worker_id))
-), taken AS (
-    DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(SELECT f.at FROM found f WHERE NOT f.gated))
-    RETURNING *
-), bodies AS MATERIALIZED (
-    SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
-        encode(substr(:tokens::bytea, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
-    FROM taken t JOIN perdure.jobs j ON j.id = t.job_id
-), leased AS (
-    INSERT INTO perdure.leases (job_id, token, worker_id, process, isolated, lane, band, rank, run, attempt, crashes, interruptions,
-        suspicion, available_at, available_xid, deadline, unique_key, unique_states)
-    SELECT b.job_id, b.token, :worker_id, :process, :isolated, b.lane, b.band, b.rank, b.run, b.attempt + 1, b.crashes, b.interruptions,
-        b.suspicion, b.available_at, b.xid,
-        coalesce(now() + (b.timeout_ms::bigint + :grace_ms::integer) * interval '1 millisecond', 'infinity'), b.unique_key, b.unique_states
-    FROM bodies b
 )
-SELECT b.job_id, b.token, b.lane, b.run, (b.attempt + 1) AS attempt, b.crashes, b.interruptions, b.suspicion, b.args::text AS args,
-    b.priority, b.max_attempts, b.timeout_ms, b.crash_limit, (date_part('epoch', b.available_at) * 1000000)::bigint AS available_us,
-    (SELECT (date_part('epoch', now()) * 1000000)::bigint) AS claimed_us, b.metadata::text AS metadata, b.band, b.rank
-FROM bodies b
+SELECT * FROM perdure.lease_held(ARRAY(SELECT f.at FROM found f WHERE NOT f.gated), ARRAY(SELECT f.job_id FROM found f WHERE NOT f.gated ORDER BY f.job_id),
+    :worker_id, :process, :isolated, :grace_ms, :tokens)
 UNION ALL
 SELECT f.job_id, NULL, f.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, f.band, f.rank FROM found f WHERE f.gated
 ORDER BY rank, job_id;
