@@ -17,6 +17,7 @@ from perdure.stores.postgres.measures import PostgresMeasures
 
 MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
 ALONE = (QUEUE,)
+SHORT_BACKLOGS = 3
 UNDER_WAY_S = 0.2
 """After so long hardly a claim is under way any more that began before the worker was cordoned."""
 
@@ -63,17 +64,26 @@ async def line(stage: Stage, *, processes: int = 1, queues: Sequence[str] = ALON
 
 
 async def backlog(stage: Stage) -> Sample:
-    """A long backlog against a short one, over the same number of jobs.
+    """A long backlog against short ones, over the same number of jobs.
 
-    A short one before and one after: until the long one has been stored, a shared machine may have changed its pace.
+    Short ones before and after: until the long one has been stored, a shared machine may have changed its pace.
     """
-    counted = stage.effort.drained_jobs
-    paces = []
-    for waiting in (counted, stage.effort.backlog_jobs, counted):
-        async with line(stage) as one:
-            paces.append(await one.pace(waiting, counted=counted))
-    before, long, after = paces
-    return Sample(values={"backlog_slowdown": long / harmonic_mean((before, after))})
+    before = await _short_backlogs(stage)
+    async with line(stage) as one:
+        counted = SHORT_BACKLOGS * stage.effort.drained_jobs
+        long = await one.pace(stage.effort.backlog_jobs, counted=counted)
+    after = await _short_backlogs(stage)
+    return Sample(values={"backlog_slowdown": long / harmonic_mean([*before, *after])})
+
+
+async def _short_backlogs(stage: Stage) -> list[float]:
+    """The rates of several, one after another: each lasts a second or less."""
+    count, paces = stage.effort.drained_jobs, []
+    async with line(stage) as one:
+        for _ in range(SHORT_BACKLOGS):
+            paces.append(await one.pace(count, counted=count))
+            await one.empty()
+    return paces
 
 
 async def pinned(stage: Stage) -> Sample:
