@@ -8,8 +8,8 @@ from perdure.domain.settlement import Completed, settle
 from perdure.ports import Claimer, Scope
 from perdure.stores.postgres.dispatch import PostgresDispatch, claimer_database
 from perdure.stores.postgres.jobs import PostgresJobs
-from perdure.stores.postgres.migrations import migrations
 from tests.support.database import new_job
+from tests.support.functions import function_of
 from tests.support.servers import PostgresServer
 from tests.support.store import Store
 
@@ -23,11 +23,9 @@ CRASHES = 10
 
 def issue(store: Store, token: str) -> None:
     """Have claims issue their tokens so from now on."""
-    everything = "\n".join(migration.up for migration in migrations())
-    start = everything.rindex("CREATE FUNCTION perdure.claim(")
-    function = everything[start : everything.index("$$;", start) + 3]
+    function = function_of("lease_held")
     assert function.count(RANDOM) == 1
-    store.execute(function.replace("CREATE", "CREATE OR REPLACE", 1).replace(RANDOM, token))
+    store.execute(function.replace(RANDOM, token))
 
 
 def claim_of(store: Store, url: str) -> Lease:

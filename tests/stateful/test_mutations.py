@@ -1,7 +1,6 @@
 """The random histories are worth something: take one guard out of the store's SQL, and they find what breaks."""
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +29,9 @@ from perdure.domain.settlement import (
 from perdure.ports import Claimer, Scope, Settled
 from perdure.stores.postgres.connections import connect
 from perdure.stores.postgres.jobs import PostgresJobs, _completed, encode_jobs, places
-from perdure.stores.postgres.migrations import migrations
 from perdure.stores.postgres.statements import Statement, statements
 from tests.support.comparing import compare
+from tests.support.functions import function_of
 from tests.support.machine import KINDS, QUEUES, Draft, Step, StoreMachine
 from tests.support.new_jobs import job_of
 from tests.support.store import Store
@@ -73,13 +72,7 @@ class Mutation:
 
     def function(self) -> str:
         """The function as the migrations make it, mutated and to be put in its place."""
-        everything = "\n".join(migration.up for migration in migrations())
-        start = everything.rindex(f"CREATE FUNCTION perdure.{self.within}(")
-        end = re.compile(r"\$\$;").search(everything, start)
-        assert end
-        return self.patched(everything[start : end.end()]).replace(
-            "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"
-        )
+        return self.patched(function_of(self.within))
 
 
 FUNCTIONS = "functions"
@@ -87,9 +80,9 @@ MUTATIONS = [
     Mutation(
         name="a claim leaves the available row",
         module=FUNCTIONS,
-        within="claim",
-        old="DELETE FROM perdure.available_jobs WHERE ctid = ANY (ARRAY(",
-        new="UPDATE perdure.available_jobs SET run = run WHERE ctid = ANY (ARRAY(",
+        within="lease_held",
+        old="DELETE FROM perdure.available_jobs WHERE ctid = ANY (ctids)",
+        new="UPDATE perdure.available_jobs SET run = run WHERE ctid = ANY (ctids)",
     ),
     Mutation(
         name="a child goes when its first parent ends",
@@ -168,8 +161,8 @@ CLAIM_WITH_GATED_JOBS = Mutation(
     name="the limit of a claim counts gated jobs twice",
     module=FUNCTIONS,
     within="claim",
-    old="FROM heads WHERE NOT gated GROUP BY",
-    new="FROM heads GROUP BY",
+    old="WHERE NOT b.gated GROUP BY",
+    new="GROUP BY",
 )
 STOLEN_KEY = Mutation(
     name="a retry takes its unique key back by force",

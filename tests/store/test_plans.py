@@ -199,6 +199,7 @@ async def plan_within(connection: Connection, name: str, *values: object) -> Pla
         connection.remove_log_listener(tell)
         await connection.execute("SET auto_explain.log_min_duration = -1")
     plans = [json.loads(text[text.index("{") :]) for text in told if "plan:" in text]
+    assert plans
     return Plan(tuple(node for plan in plans for node in walk(plan["Plan"])))
 
 

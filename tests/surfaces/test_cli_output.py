@@ -5,12 +5,13 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from perdure.domain.job import JobState
-from perdure.domain.views import CountView, StatusView
+from perdure.domain.views import CountView, LeaderView, StatusView
 from perdure.surfaces.cli.options import AS_USUAL
 from perdure.surfaces.cli.records import as_json
 from perdure.surfaces.cli.status import _screen, judge
@@ -200,6 +201,30 @@ def test_the_state_of_the_system_has_its_reasons() -> None:
     ):
         state, reasons = judge(replace(calm, **change))
         assert (state, len(reasons)) == ("degraded", 1)
+
+
+def test_who_no_longer_leads_is_told_as_the_last_that_did() -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    leader = LeaderView(
+        holder=UUID(int=1), worker="one", term=3, elected_at=moment, expires_at=moment, leads=True
+    )
+    view = StatusView(
+        at=moment,
+        counts=(),
+        last_minute=(),
+        oldest_available_s=None,
+        workers_active=0,
+        workers_draining=0,
+        workers_suspect=0,
+        leader=leader,
+        dead_letters=0,
+        dead_letters_approximate=False,
+        queues_paused=(),
+        oldest_transaction_s=None,
+    )
+    gone = replace(view, leader=replace(leader, leads=False))
+    told = [_screen(each, "ok", [])["leader"] for each in (view, gone, replace(view, leader=None))]
+    assert told == ["one", "none, the last was one", "none"]
 
 
 def test_jobs_that_could_not_be_counted_are_unknown_and_have_their_lines() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import repeat
 from statistics import harmonic_mean
 from time import monotonic
 
@@ -17,7 +18,7 @@ from perdure.stores.postgres.measures import PostgresMeasures
 
 MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
 ALONE = (QUEUE,)
-SHORT_BACKLOGS = 3
+BACKLOGS = 3
 UNDER_WAY_S = 0.2
 """After so long hardly a claim is under way any more that began before the worker was cordoned."""
 
@@ -64,26 +65,25 @@ async def line(stage: Stage, *, processes: int = 1, queues: Sequence[str] = ALON
 
 
 async def backlog(stage: Stage) -> Sample:
-    """A long backlog against short ones, over the same number of jobs.
+    """A long backlog against a short one: each several times, for as many jobs take a second or two.
 
     Short ones before and after: until the long one has been stored, a shared machine may have changed its pace.
     """
-    before = await _short_backlogs(stage)
-    async with line(stage) as one:
-        counted = SHORT_BACKLOGS * stage.effort.drained_jobs
-        long = await one.pace(stage.effort.backlog_jobs, counted=counted)
-    after = await _short_backlogs(stage)
-    return Sample(values={"backlog_slowdown": long / harmonic_mean([*before, *after])})
+    short, long = stage.effort.drained_jobs, stage.effort.backlog_jobs
+    before = await _backlogs(stage, short)
+    among = await _backlogs(stage, long)
+    after = await _backlogs(stage, short)
+    return Sample(values={"backlog_slowdown": harmonic_mean(among) / harmonic_mean([*before, *after])})
 
 
-async def _short_backlogs(stage: Stage) -> list[float]:
-    """The rates of several, one after another: each lasts a second or less."""
-    count, paces = stage.effort.drained_jobs, []
+async def _backlogs(stage: Stage, waiting: int) -> list[float]:
+    """The rates while so many wait, filled up between them. The last tenth, after which nothing may wait, is not counted."""
+    count = stage.effort.drained_jobs
     async with line(stage) as one:
-        for _ in range(SHORT_BACKLOGS):
-            paces.append(await one.pace(count, counted=count))
-            await one.empty()
-    return paces
+        return [
+            await one.pace(stored, counted=count - count // 10)
+            for stored in (waiting, *repeat(count, BACKLOGS - 1))
+        ]
 
 
 async def pinned(stage: Stage) -> Sample:

@@ -921,9 +921,6 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4) THEN
         PERFORM perdure.take_turn();
     END IF;
-    IF NOT perdure.may_claim(of_worker) THEN
-        RETURN;
-    END IF;
 
     SELECT array_agg(n.lane) AS lanes, array_agg(n.band) AS bands, array_agg(n.rank) AS ranks, array_agg(n.job_id) AS ids,
         array_agg(n.gated) AS gates
@@ -949,7 +946,7 @@ BEGIN
         INTO best
         FROM (
             SELECT * FROM unnest(best.lanes, best.bands, best.ranks, best.ids, best.gates) AS b (lane, band, rank, job_id, gated)
-            UNION ALL
+            UNION
             SELECT d.lane, d.band, a.rank, a.job_id, a.gated
             FROM (
                 SELECT b.lane, b.band, min(b.rank) AS floor FROM unnest(best.lanes, best.bands, best.ranks) AS b (lane, band, rank)
@@ -964,7 +961,7 @@ BEGIN
         ) n;
     END IF;
 
-    SELECT array_agg(c.place) AS places, array_agg(c.job_id ORDER BY c.job_id) AS ids
+    SELECT array_agg(c.at) AS ctids, array_agg(c.job_id ORDER BY c.job_id) AS ids
     INTO held
     FROM (
         SELECT b.lane, b.band, min(b.rank) AS floor, count(*) AS share
@@ -972,12 +969,12 @@ BEGIN
         WHERE NOT b.gated GROUP BY b.lane, b.band
     ) h
     CROSS JOIN LATERAL (
-        SELECT w.ctid AS place, w.job_id FROM perdure.available_jobs w
+        SELECT w.ctid AS at, w.job_id FROM perdure.available_jobs w
         WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
         ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
     ) c;
 
-    RETURN QUERY SELECT * FROM perdure.lease_held(held.places, held.ids, of_worker, of_process, alone, grace_ms, tokens);
+    RETURN QUERY SELECT * FROM perdure.lease_held(held.ctids, held.ids, of_worker, of_process, alone, grace_ms, tokens);
     IF true = ANY (best.gates) THEN
         RETURN QUERY
         SELECT b.job_id, NULL::uuid, b.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL::integer, NULL::smallint, NULL::bigint, NULL::bigint, NULL, b.band, b.rank
@@ -1638,7 +1635,7 @@ AS $function$
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION perdure.lease_held(places tid[], ids uuid[], of_worker uuid, of_process integer, alone boolean, grace_ms integer, tokens bytea)
+CREATE OR REPLACE FUNCTION perdure.lease_held(ctids tid[], ids uuid[], of_worker uuid, of_process integer, alone boolean, grace_ms integer, tokens bytea)
  RETURNS TABLE(job_id uuid, token uuid, lane integer, run integer, attempt integer, crashes integer, interruptions integer, suspicion integer, args text, priority integer, max_attempts integer, timeout_ms integer, crash_limit smallint, available_us bigint, claimed_us bigint, metadata text, band smallint, rank bigint)
  LANGUAGE plpgsql
  SET enable_hashjoin TO 'on'
@@ -1652,7 +1649,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH taken AS (
-        DELETE FROM perdure.available_jobs WHERE ctid = ANY (places) RETURNING *
+        DELETE FROM perdure.available_jobs WHERE ctid = ANY (ctids) AND (SELECT perdure.may_claim(of_worker)) RETURNING *
     ), bodies AS MATERIALIZED (
         SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
             encode(substr(tokens, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token

@@ -128,8 +128,9 @@ async def _develop(settings: "Settings", application: str, screen: "Screen", *, 
     from perdure.runtime.exported import export
     from perdure.stores.postgres.migrations import migrate
 
-    for name in await migrate(settings.database_url.get_secret_value(), schema=settings.schema):
-        tell(f"migrated: {name}")
+    made = await migrate(settings.database_url.get_secret_value(), schema=settings.schema)
+    if made:
+        tell(f"migrated: {made[0]}" + (f" to {made[-1]}" if len(made) > 1 else ""))
     export(settings)
     development = Development(settings, application, screen.show, screen.jobs)
     loop = asyncio.get_running_loop()

@@ -128,12 +128,19 @@ def _screen(view: StatusView, state: str, reasons: list[str]) -> Record:
         "workers draining": view.workers_draining,
         "workers suspect": view.workers_suspect,
         "workers deaf": view.workers_deaf,
-        "leader": view.leader.worker if view.leader else "none",
+        "leader": _leader(view),
         "dead letters": _approximate(view.dead_letters, view.dead_letters_approximate),
         "queues paused": list(view.queues_paused or ()),
         "oldest transaction s": view.oldest_transaction_s,
         "at": view.at,
     }
+
+
+def _leader(view: StatusView) -> str:
+    """Who leads; one whose time is over, as after a worker's end, is only the last that did."""
+    if view.leader is None:
+        return "none"
+    return view.leader.worker if view.leader.leads else f"none, the last was {view.leader.worker}"
 
 
 def _count(view: StatusView, state: JobState) -> int:

@@ -1,4 +1,4 @@
--- A claim is one statement after its turn again.
+-- A claim is one statement after its turn again. Processes of 0053 can no longer confirm what Redis hands out.
 -- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
 -- it is asked once, and PD006 is raised when it does not. With fifty claimers at once each walks over what the others have just taken
 -- and over what they are about to take; so they take turns, and what follows the wait sees what was committed until then. All is

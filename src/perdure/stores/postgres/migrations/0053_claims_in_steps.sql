@@ -1,13 +1,16 @@
--- A claim looks, locks and leases in steps: what is leased is known before its bodies are asked for, so that the cost of a claim does not
--- grow with the number of partitions, and what a step need not do is not prepared for.
+-- A claim looks, locks and leases in steps: what is leased is known before its bodies are asked for, so that a claim does not open all days
+-- that are kept, and what a step need not do is not prepared for.
 
--- Lease jobs whose rows in `available_jobs` the caller's transaction has locked: at `places`, with these ids in ascending order.
--- The range of the ids is known before the statement starts, which then opens only the partitions of the days in it; their
--- bodies are found by one scan for all ids and not by a look-up for each, which is what the two settings are for: what the driver
--- sets for a claimer rules out the hash join. The tokens come with the call, 16 random bytes for each, since the server's own cost a
--- tenth of a claim; they are given to the bodies and not by the table, so that what is leased need not be joined to what is known of it.
+-- Lease jobs whose rows in `available_jobs` the caller's transaction has locked: at `ctids`, with these ids in ascending order. Asks whether
+-- the worker lives, once, and raises PD006 when it does not: in the statement that leases, which has locked `leases` by then, so that an
+-- epoch that is being opened is either waited for and seen, or sees these leases.
+-- The range of the ids is known before the statement starts, which then opens only the partitions of the days from the oldest of
+-- these jobs to the newest; their bodies are found by one scan of each for all ids and not by a look-up for each. That is what the two settings
+-- are for: what the driver sets for a claimer rules out the hash join. The tokens come with the call, 16 random bytes for each, since the
+-- server's own cost a tenth of a claim; they are given to the bodies and not by the table, so that what is leased need not be
+-- joined to what is known of it.
 -- from: available   to: running
-CREATE FUNCTION perdure.lease_held(places tid[], ids uuid[], of_worker uuid, of_process integer, alone boolean, grace_ms integer, tokens bytea)
+CREATE FUNCTION perdure.lease_held(ctids tid[], ids uuid[], of_worker uuid, of_process integer, alone boolean, grace_ms integer, tokens bytea)
 RETURNS TABLE (job_id uuid, token uuid, lane integer, run integer, attempt integer, crashes integer, interruptions integer, suspicion integer,
     args text, priority integer, max_attempts integer, timeout_ms integer, crash_limit smallint, available_us bigint, claimed_us bigint,
     metadata text, band smallint, rank bigint) LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = off AS $$
@@ -19,7 +22,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH taken AS (
-        DELETE FROM perdure.available_jobs WHERE ctid = ANY (places) RETURNING *
+        DELETE FROM perdure.available_jobs WHERE ctid = ANY (ctids) AND (SELECT perdure.may_claim(of_worker)) RETURNING *
     ), bodies AS MATERIALIZED (
         SELECT t.*, j.args, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, j.metadata, j.unique_key, j.unique_states,
             encode(substr(tokens, 16 * row_number() OVER ()::integer - 15, 16), 'hex')::uuid AS token
@@ -38,15 +41,15 @@ BEGIN
     FROM bodies b;
 END $$;
 
--- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives:
--- it is asked once, and PD006 is raised when it does not. With fifty claimers at once each walks over what the others have just taken
--- and over what they are about to take; so they take turns, and what follows the wait sees what was committed until then. All is
--- one call: with a second one the turn would wait for the claimer.
+-- Lease the best ranked jobs of the streams (lane, band), each read from its floor on, for a worker whose row says that it lives. With
+-- fifty claimers at once each walks over what the others have just taken and over what they are about to take; so they take turns, and
+-- what follows the wait sees what was committed until then. All is one call: with a second one the turn would wait for the claimer.
 --
 -- 1. Of each stream a few are looked at, for there may be hundreds.
--- 2. Only a stream all of whose few are among the best of all can hold more of them, none ranked behind the best found so far.
--- 3. `best` counts how many of them lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what
---    another claimer holds. They are looked for once more from the first of them on: what lies before it may be dead rows without
+-- 2. Only a stream all of whose few are among the best of all can hold more of them, none ranked behind the best found so far. What others
+--    have taken or stored since may shift these by some: `best` only says how many to take from where.
+-- 3. It counts how many lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another
+--    claimer holds. They are looked for once more from the first of them on: what lies before it may be dead rows without
 --    end, while a horizon is pinned.
 -- 4. What is held is leased. Gated rows are not, but named, with a null token, for `claim_gated`.
 --
@@ -65,9 +68,6 @@ BEGIN
     -- The first try stands here, for a call costs as much as a twentieth of the claim of a lone job.
     IF NOT pg_try_advisory_xact_lock(hashtext('perdure.claim'), pg_backend_pid() % 4) THEN
         PERFORM perdure.take_turn();
-    END IF;
-    IF NOT perdure.may_claim(of_worker) THEN
-        RETURN;
     END IF;
 
     SELECT array_agg(n.lane) AS lanes, array_agg(n.band) AS bands, array_agg(n.rank) AS ranks, array_agg(n.job_id) AS ids,
@@ -94,7 +94,7 @@ BEGIN
         INTO best
         FROM (
             SELECT * FROM unnest(best.lanes, best.bands, best.ranks, best.ids, best.gates) AS b (lane, band, rank, job_id, gated)
-            UNION ALL
+            UNION
             SELECT d.lane, d.band, a.rank, a.job_id, a.gated
             FROM (
                 SELECT b.lane, b.band, min(b.rank) AS floor FROM unnest(best.lanes, best.bands, best.ranks) AS b (lane, band, rank)
@@ -109,7 +109,7 @@ BEGIN
         ) n;
     END IF;
 
-    SELECT array_agg(c.place) AS places, array_agg(c.job_id ORDER BY c.job_id) AS ids
+    SELECT array_agg(c.at) AS ctids, array_agg(c.job_id ORDER BY c.job_id) AS ids
     INTO held
     FROM (
         SELECT b.lane, b.band, min(b.rank) AS floor, count(*) AS share
@@ -117,12 +117,12 @@ BEGIN
         WHERE NOT b.gated GROUP BY b.lane, b.band
     ) h
     CROSS JOIN LATERAL (
-        SELECT w.ctid AS place, w.job_id FROM perdure.available_jobs w
+        SELECT w.ctid AS at, w.job_id FROM perdure.available_jobs w
         WHERE w.lane = h.lane AND w.band = h.band AND w.rank >= h.floor AND w.rank < below AND NOT w.gated
         ORDER BY w.rank, w.job_id LIMIT h.share FOR UPDATE SKIP LOCKED
     ) c;
 
-    RETURN QUERY SELECT * FROM perdure.lease_held(held.places, held.ids, of_worker, of_process, alone, grace_ms, tokens);
+    RETURN QUERY SELECT * FROM perdure.lease_held(held.ctids, held.ids, of_worker, of_process, alone, grace_ms, tokens);
     IF true = ANY (best.gates) THEN
         RETURN QUERY
         SELECT b.job_id, NULL::uuid, b.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL::integer, NULL::smallint, NULL::bigint, NULL::bigint, NULL, b.band, b.rank

@@ -52,10 +52,12 @@ WITH found AS MATERIALIZED (
         WHERE a.lane = p.lane AND a.band = p.band AND a.rank = p.rank AND a.job_id = p.job_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     ) w
-    WHERE (SELECT perdure.may_claim(:worker_id))
 )
-SELECT * FROM perdure.lease_held(ARRAY(SELECT f.at FROM found f WHERE NOT f.gated), ARRAY(SELECT f.job_id FROM found f WHERE NOT f.gated ORDER BY f.job_id),
-    :worker_id, :process, :isolated, :grace_ms, :tokens)
+SELECT * FROM perdure.lease_held(
+    ARRAY(SELECT f.at FROM found f WHERE NOT f.gated),
+    ARRAY(SELECT f.job_id FROM found f WHERE NOT f.gated ORDER BY f.job_id),
+    :worker_id, :process, :isolated, :grace_ms, :tokens
+)
 UNION ALL
 SELECT f.job_id, NULL, f.lane, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, f.band, f.rank FROM found f WHERE f.gated
 ORDER BY rank, job_id;
