@@ -936,6 +936,7 @@ BEGIN
         ORDER BY a.rank, a.job_id LIMIT most
     ) n;
     IF best.ids IS NULL THEN
+        PERFORM perdure.may_claim(of_worker);
         RETURN;
     END IF;
 

@@ -45,7 +45,7 @@ END $$;
 -- fifty claimers at once each walks over what the others have just taken and over what they are about to take; so they take turns, and
 -- what follows the wait sees what was committed until then. All is one call: with a second one the turn would wait for the claimer.
 --
--- 1. Of each stream a few are looked at, for there may be hundreds.
+-- 1. Of each stream a few are looked at, for there may be hundreds. Whoever finds nothing is told now when its worker is gone.
 -- 2. Only a stream all of whose few are among the best of all can hold more of them, none ranked behind the best found so far. What others
 --    have taken or stored since may shift these by some: `best` only says how many to take from where.
 -- 3. It counts how many lie in each stream, so that no more rows are locked than are taken; SKIP LOCKED passes over what another
@@ -84,6 +84,7 @@ BEGIN
         ORDER BY a.rank, a.job_id LIMIT most
     ) n;
     IF best.ids IS NULL THEN
+        PERFORM perdure.may_claim(of_worker);
         RETURN;
     END IF;
 
