@@ -29,6 +29,7 @@ from perdure.stores.objects.vault import ObjectVault
 from perdure.stores.postgres.alerts import PostgresAlerts
 from perdure.stores.postgres.archive import PostgresArchive
 from perdure.stores.postgres.connections import DedicatedDatabase
+from perdure.stores.postgres.statements import statements
 from tests.support.receivers import http_receiver, mail_receiver
 from tests.support.system import System, failure, system_on
 from tests.support.troubles import MODEL_IN_FORCE, OVERDUE_SNAPSHOT
@@ -85,6 +86,17 @@ async def test_what_happened_is_counted_once(system: System, alerts: PostgresAle
         assert one.connections_max > one.connections > 0
         assert one.workers >= 1
         assert {waits.started for waits in one.waits} == {4}
+
+
+async def test_a_count_reads_jobs_from_where_the_last_one_ended(
+    system: System, alerts: PostgresAlerts
+) -> None:
+    """And from two minutes before, for clocks that are off: all of ten minutes may be millions."""
+    await alerts.facts()
+    first = await system.sql.fetchval(statements("alerts")["count_from"].numbered())
+    counted_to = await system.sql.fetchval("SELECT counted_to FROM perdure.alert_watch")
+    made = datetime.fromtimestamp((first.int >> 80) / 1000, UTC)
+    assert abs(counted_to - timedelta(minutes=2) - made) < timedelta(milliseconds=2)
 
 
 async def test_an_alert_fires_is_told_once_and_is_over(system: System, alerts: PostgresAlerts) -> None:

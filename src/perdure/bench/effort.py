@@ -14,7 +14,7 @@ class Effort:
     bulk_call: int = 5_000
     drained_jobs: int = 20_000
     backlog_jobs: int = 1_000_000
-    pinned_jobs: int = 100_000
+    pinned_jobs: int = 50_000
     pinned_s: float = 0.0
     history_jobs: int = 10_000_000
     processes_max: int = 100

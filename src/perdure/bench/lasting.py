@@ -18,7 +18,8 @@ from perdure.stores.postgres.measures import PostgresMeasures
 
 MANY_QUEUES = tuple(f"{QUEUE}_{number}" for number in range(100))
 ALONE = (QUEUE,)
-BACKLOGS = 3
+TURNS = 3
+"""So often the same is measured in a row: one alone lasts a second or a few, and a shared machine is not even."""
 UNDER_WAY_S = 0.2
 """After so long hardly a claim is under way any more that began before the worker was cordoned."""
 
@@ -82,30 +83,30 @@ async def _backlogs(stage: Stage, waiting: int) -> list[float]:
     async with line(stage) as one:
         return [
             await one.pace(stored, counted=count - count // 10)
-            for stored in (waiting, *repeat(count, BACKLOGS - 1))
+            for stored in (waiting, *repeat(count, TURNS - 1))
         ]
 
 
 async def pinned(stage: Stage) -> Sample:
     """A transaction is held open, so that no row that is deleted can be vacuumed away, against the same without.
 
-    While it is held, the queue is filled and drained until the time is up; the last of these counts.
+    While it is held, the queue is filled and drained until the time is up; the last few of these count, as many as without.
     """
     count = stage.effort.pinned_jobs
     async with line(stage) as one:
-        free = await one.pace(count, counted=count)
+        free = [await one.pace(count, counted=count) for _ in range(TURNS)]
         await one.empty()
         holder = await PooledDatabase.open(stage.url, application_name="perdure bench: holder", most=1)
+        held: list[float] = []
         try:
             async with holder.transaction() as connection:
                 await PostgresMeasures.pin(connection)
                 until = monotonic() + stage.effort.pinned_s
-                held = await one.pace(count, counted=count)
-                while monotonic() < until:
-                    held = await one.pace(count, counted=count)
+                while len(held) < TURNS or monotonic() < until:
+                    held.append(await one.pace(count, counted=count))
         finally:
             await holder.close()
-    return Sample(values={"pinned_slowdown": held / free})
+    return Sample(values={"pinned_slowdown": harmonic_mean(held[-TURNS:]) / harmonic_mean(free)})
 
 
 async def history(stage: Stage) -> Sample:

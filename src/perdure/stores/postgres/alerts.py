@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +25,6 @@ from perdure.domain.alerts import (
 from perdure.domain.alerts import limits as limit
 from perdure.domain.alerts.facts import WAIT_TARGET_S
 from perdure.domain.job import JobState
-from perdure.domain.rank import EPOCH
 from perdure.domain.views import QueueView, StatusView, WorkerView
 from perdure.domain.worker import WorkerState
 from perdure.ports.alerts import Outgoing
@@ -37,8 +36,6 @@ BUDGET = timedelta(seconds=5)
 COUNTED_MAX = 100_000
 NAMED_MAX = 50
 PACE_SPAN_S = 900.0
-OLDEST_COUNTED = timedelta(minutes=12)
-"""Counting starts at most ten minutes back; ids carry the time of their making, by clocks that may be off."""
 TAKEN = timedelta(minutes=1)
 MILLISECOND = timedelta(milliseconds=1)
 SPANS = {
@@ -83,8 +80,8 @@ class PostgresAlerts:
         self._insights = PostgresInsights(database, schema=schema)
 
     async def facts(self) -> Facts:
-        first = UUID(int=((datetime.now(UTC) - OLDEST_COUNTED - EPOCH) // MILLISECOND) << 80)
-        await self._fetch("count_up", None, first, WAIT_TARGET_S)
+        for row in await self._fetch("count_from"):
+            await self._fetch("count_up", None, row["first"], WAIT_TARGET_S)
         (totals,) = await self._fetch("totals", None)
         kinds = await self._fetch("kinds", None)
         paces = {row["queue"]: row for row in await self._fetch("paces", None)}

@@ -1,5 +1,10 @@
 -- Alerts: facts, standing, silences and messages.
 
+-- name: count_from()
+-- The lowest id of what is to be counted next. Ids carry the time of their making, by clocks that may be off. Asked for by itself, so that
+-- the count is planned for a value: all that was enqueued within ten minutes may be millions.
+SELECT perdure.id_floor(greatest(w.counted_to, now() - interval '10 minutes') - interval '2 minutes') AS first FROM perdure.alert_watch w;
+
 -- name: count_up(now, first, late_s)
 -- Count what has happened since the last count into its minutes, once, whoever counts; the last seconds are left for those who commit late.
 WITH mark AS (
