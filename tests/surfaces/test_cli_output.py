@@ -174,23 +174,25 @@ def test_ages_in_their_largest_unit() -> None:
     assert ago(now + timedelta(hours=2), now) == "in 2h"
 
 
+CALM = StatusView(
+    at=datetime(2030, 1, 1, tzinfo=UTC),
+    counts=(CountView(state=JobState.AVAILABLE, count=0),),
+    last_minute=(),
+    oldest_available_s=None,
+    workers_active=0,
+    workers_draining=0,
+    workers_suspect=0,
+    leader=None,
+    dead_letters=0,
+    dead_letters_approximate=False,
+    queues_paused=(),
+    oldest_transaction_s=None,
+)
+
+
 def test_the_state_of_the_system_has_its_reasons() -> None:
-    calm = StatusView(
-        at=datetime(2030, 1, 1, tzinfo=UTC),
-        counts=(CountView(state=JobState.AVAILABLE, count=0),),
-        last_minute=(),
-        oldest_available_s=None,
-        workers_active=0,
-        workers_draining=0,
-        workers_suspect=0,
-        leader=None,
-        dead_letters=0,
-        dead_letters_approximate=False,
-        queues_paused=(),
-        oldest_transaction_s=None,
-    )
-    assert judge(calm) == ("ok", [])
-    waiting = replace(calm, counts=(CountView(state=JobState.AVAILABLE, count=3),))
+    assert judge(CALM) == ("ok", [])
+    waiting = replace(CALM, counts=(CountView(state=JobState.AVAILABLE, count=3),))
     assert judge(waiting)[0] == "critical"
     for change in (
         {"workers_active": 1},
@@ -199,50 +201,22 @@ def test_the_state_of_the_system_has_its_reasons() -> None:
         {"oldest_transaction_s": 901.0},
         {"notes": ("counts",)},
     ):
-        state, reasons = judge(replace(calm, **change))
+        state, reasons = judge(replace(CALM, **change))
         assert (state, len(reasons)) == ("degraded", 1)
 
 
 def test_who_no_longer_leads_is_told_as_the_last_that_did() -> None:
-    moment = datetime(2030, 1, 1, tzinfo=UTC)
     leader = LeaderView(
-        holder=UUID(int=1), worker="one", term=3, elected_at=moment, expires_at=moment, leads=True
+        holder=UUID(int=1), worker="one", term=3, elected_at=CALM.at, expires_at=CALM.at, leads=True
     )
-    view = StatusView(
-        at=moment,
-        counts=(),
-        last_minute=(),
-        oldest_available_s=None,
-        workers_active=0,
-        workers_draining=0,
-        workers_suspect=0,
-        leader=leader,
-        dead_letters=0,
-        dead_letters_approximate=False,
-        queues_paused=(),
-        oldest_transaction_s=None,
-    )
+    view = replace(CALM, leader=leader)
     gone = replace(view, leader=replace(leader, leads=False))
-    told = [_screen(each, "ok", [])["leader"] for each in (view, gone, replace(view, leader=None))]
+    told = [_screen(each, "ok", [])["leader"] for each in (view, gone, CALM)]
     assert told == ["one", "none, the last was one", "none"]
 
 
 def test_jobs_that_could_not_be_counted_are_unknown_and_have_their_lines() -> None:
-    view = StatusView(
-        at=datetime(2030, 1, 1, tzinfo=UTC),
-        counts=None,
-        last_minute=None,
-        oldest_available_s=None,
-        workers_active=1,
-        workers_draining=0,
-        workers_suspect=0,
-        leader=None,
-        dead_letters=None,
-        dead_letters_approximate=False,
-        queues_paused=(),
-        oldest_transaction_s=None,
-        notes=("counts",),
-    )
+    view = replace(CALM, counts=None, last_minute=None, dead_letters=None, notes=("counts",))
     screen = _screen(view, "degraded", [])
     assert {name: screen[name] for name in screen if name.startswith("jobs ")} == {
         f"jobs {state}": "?" for state in JobState
