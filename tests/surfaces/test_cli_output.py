@@ -206,9 +206,8 @@ def test_the_state_of_the_system_has_its_reasons() -> None:
 
 
 def test_who_no_longer_leads_is_told_as_the_last_that_did() -> None:
-    leader = LeaderView(
-        holder=UUID(int=1), worker="one", term=3, elected_at=CALM.at, expires_at=CALM.at, leads=True
-    )
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    leader = LeaderView(holder=UUID(int=1), worker="one", term=3, elected_at=now, expires_at=now, leads=True)
     view = replace(CALM, leader=leader)
     gone = replace(view, leader=replace(leader, leads=False))
     told = [_screen(each, "ok", [])["leader"] for each in (view, gone, CALM)]
