@@ -26,7 +26,7 @@ from perdure.stores.notifying.prometheus import Alertmanager
 from perdure.stores.notifying.slack import Slack
 from perdure.stores.notifying.webhook import Webhook, signature
 from perdure.stores.objects.vault import ObjectVault
-from perdure.stores.postgres.alerts import PostgresAlerts
+from perdure.stores.postgres.alerts import STEP, PostgresAlerts
 from perdure.stores.postgres.archive import PostgresArchive
 from perdure.stores.postgres.connections import DedicatedDatabase
 from perdure.stores.postgres.statements import statements
@@ -64,6 +64,11 @@ class Later:
         return self.ahead.total_seconds()
 
 
+STEP_MS = STEP // timedelta(milliseconds=1)
+SKEW = timedelta(minutes=1)
+"""How far a producer's clock may be off for its jobs to be counted."""
+
+
 async def let_all_count(system: System) -> None:
     """As if everything so far had happened ten seconds ago, which is when it is counted."""
     for table, column in (("job_executions", "settled_at"), ("jobs", "enqueued_at"), ("job_events", "at")):
@@ -91,12 +96,29 @@ async def test_what_happened_is_counted_once(system: System, alerts: PostgresAle
 async def test_a_count_reads_jobs_from_where_the_last_one_ended(
     system: System, alerts: PostgresAlerts
 ) -> None:
-    """And from two minutes before, for clocks that are off: all of ten minutes may be millions."""
+    """And from a minute before, for clocks that are off: all of ten minutes may be millions."""
     await alerts.facts()
-    first = await system.sql.fetchval(statements("alerts")["count_from"].numbered())
     counted_to = await system.sql.fetchval("SELECT counted_to FROM perdure.alert_watch")
-    made = datetime.fromtimestamp((first.int >> 80) / 1000, UTC)
-    assert abs(counted_to - timedelta(minutes=2) - made) < timedelta(milliseconds=2)
+    span_to_count = statements("alerts")["span_to_count"].numbered()
+    (span,) = await system.sql.fetch(span_to_count, counted_to + timedelta(seconds=35), STEP_MS)
+    assert (span["counted_to"], span["since"]) == (counted_to, counted_to)
+    assert span["until"] == counted_to + timedelta(seconds=30)
+    for bound, moment in (("first", counted_to - SKEW), ("last", span["until"] + SKEW)):
+        made = datetime.fromtimestamp((span[bound].int >> 80) / 1000, UTC)
+        assert abs(moment - made) < timedelta(milliseconds=2)
+    assert await system.sql.fetch(span_to_count, counted_to + timedelta(seconds=5), STEP_MS) == []
+    (span,) = await system.sql.fetch(span_to_count, counted_to + timedelta(minutes=7), STEP_MS)
+    assert span["until"] - span["since"] == STEP
+
+
+async def test_who_comes_second_to_a_count_counts_nothing(system: System, alerts: PostgresAlerts) -> None:
+    await system.add()
+    await let_all_count(system)
+    (span,) = await system.sql.fetch(statements("alerts")["span_to_count"].numbered(), None, 10 * STEP_MS)
+    for _ in range(2):
+        await system.sql.execute(statements("alerts")["count_up"].numbered(), *span, 10.0)
+    assert await system.sql.fetchval("SELECT sum(enqueued) FROM perdure.alert_counts") == 1
+    assert await system.sql.fetchval("SELECT counted_to FROM perdure.alert_watch") == span["until"]
 
 
 async def test_an_alert_fires_is_told_once_and_is_over(system: System, alerts: PostgresAlerts) -> None:

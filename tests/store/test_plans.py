@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -76,6 +77,15 @@ INSERT INTO perdure.available_jobs (job_id, rank, lane, band) SELECT m.id, m.n, 
 FOREIGN = """
 INSERT INTO perdure.available_jobs (job_id, rank, lane, band)
     SELECT perdure.new_job_id(), n, 4 + n % 97, n % 3 FROM generate_series(1, 100000) n
+"""
+ENDED = f"""
+INSERT INTO perdure.job_executions (job_id, token, worker_id, settled_at, available_at, claimed_at, outcome, state, lane, run, attempt, crashes,
+    interruptions)
+SELECT gen_random_uuid(), gen_random_uuid(), '{WORKER}', e.at, e.at, e.at, 'completed', 'completed', 1, 1, 1, 0, 0
+FROM (SELECT now() - interval '2 hours' + n * interval '144 milliseconds' AS at FROM generate_series(1, {ROWS}) n) e;
+SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+WHERE m.amname = 'brin' AND c.relkind = 'i' AND i.indrelid::regclass::text LIKE '%job_executions_%';
+ANALYZE perdure.job_executions
 """
 CLAIMING = "; ".join(f"SET {name} = '{value}'" for name, value in CLAIM_SETTINGS.items())
 SETTLING = "; ".join(f"SET {name} = '{value}'" for name, value in SETTLE_SETTINGS.items())
@@ -364,7 +374,8 @@ async def test_settling_finds_its_leases_by_their_keys(filled: Connection, mode:
         ("of_process", (f"'{WORKER}'", "1", "500"), "leases_guard"),
         ("of_dead", ("500",), "leases_guard"),
         ("of_strangers", ("500",), "leases_guard"),
-        ("overdue", (f"'{OBSERVER}'", "6000", "'{60000}'", "'{1000}'", "500"), "leases_guard"),
+        ("overdue", (f"'{OBSERVER}'", "6000", "'{60000}'", "'{1000}'", "NULL", "500"), "leases_guard"),
+        ("overdue", (f"'{OBSERVER}'", "6000", "'{60000}'", "'{1000}'", "7000", "500"), "leases_guard"),
     ],
 )
 async def test_guardians_read_the_leases_of_their_workers(
@@ -378,6 +389,19 @@ async def test_guardians_read_the_leases_of_their_workers(
     assert plan.scanned == set()
     assert index in plan.indexes
     assert plan.rows_of("leases") <= 1_000
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_count_for_alerts_reads_what_is_new_and_not_the_day(filled: Connection, mode: str) -> None:
+    """Where nothing is known of the table of one row that says how far it came: nobody analyses it for half an hour."""
+    await filled.execute(f"{ENDED}; SET plan_cache_mode = {mode}")
+    await filled.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname = 'alert_watch'")
+    counted_to = "UPDATE perdure.alert_watch SET counted_to = now() - interval '1 hour' RETURNING counted_to"
+    later = await filled.fetchval(counted_to) + timedelta(seconds=35)
+    (span,) = await filled.fetch(statements("alerts")["span_to_count"].numbered(), later, 120_000)
+    plan = await plan_of(filled, "alerts", "count_up", *(f"'{bound}'" for bound in span), "10")
+    assert await filled.fetchval("SELECT count(*) FROM perdure.job_executions") == ROWS
+    assert plan.rows_of("job_executions") < ROWS / 5
 
 
 async def test_a_large_claim_compares_no_pairs_of_rows(filled: Connection) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from perdure.domain.job import JobState, UniqueRule
+from perdure.domain.liveness import Step
 from perdure.domain.settlement import (
     Cancelled,
     Completed,
@@ -22,7 +23,7 @@ from perdure.domain.settlement import (
     settle,
 )
 from perdure.domain.worker import NewWorker, WorkerId
-from perdure.stores.postgres import leases as guards
+from perdure.stores.postgres import resting
 from perdure.stores.postgres.leases import PostgresLeases
 from perdure.stores.postgres.workers import PostgresWorkers
 from tests.support.attempts import settle_each
@@ -30,6 +31,7 @@ from tests.support.database import Store, after, failure, new_job
 
 pytestmark = pytest.mark.parametrize("store", ["perdure", "other-name"], indirect=True)
 
+FRESH = timedelta(seconds=30)
 ENDINGS: Mapping[str, tuple[Ending, str, str]] = {
     "completed": (Completed(result='{"n": 1}'), "completed", "completed"),
     "failed, to be tried again": (failure(retry_in=timedelta(hours=1)), "failed", "retryable"),
@@ -252,16 +254,14 @@ async def test_guardians_find_the_leases_of_the_dead_the_gone_and_the_hung(store
     )
     dead, stopped, gone, alive, hung = [await worker_holding(store, 2) for _ in range(5)]
     last = {beat.worker_id: beat.at for beat in await workers.heartbeats()}
-    verdict = await workers.declare_dead(
-        {dead: last[dead]}, observer=alive, fresh_within=timedelta(seconds=30)
-    )
+    verdict = await workers.declare_dead({dead: last[dead]}, observer=alive, fresh_within=FRESH)
     assert list(verdict) == [dead]
     await workers.stop(stopped, cause="the end")
     await store.sql("DELETE FROM perdure.workers WHERE id = $1", gone)
     await store.sql("UPDATE perdure.leases SET deadline = now() - interval '1 s' WHERE worker_id = $1", hung)
     found = await leases.of_dead(limit=100)
     assert sorted(held.worker_id for held in found) == sorted([dead, stopped, gone] * 2)
-    overdue = await leases.overdue(observer=alive, fresh_within=timedelta(seconds=30), steps=(), limit=100)
+    overdue = await leases.overdue(observer=alive, fresh_within=FRESH, steps=(), limit=100)
     assert {held.worker_id for held in overdue} == {hung}
     assert len(await leases.of_dead(limit=3)) == 3
     assert len(await leases.of_process(alive, 0, limit=10)) == 2
@@ -277,9 +277,10 @@ async def test_a_dear_look_for_workers_without_a_row_is_not_repeated_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It walks over all leases that have ended, while they cannot be removed; those of known workers are found meanwhile."""
-    monkeypatch.setattr(guards, "SHARE_OF_STRANGERS", 10_000)
     leases = PostgresLeases(store.database, schema=store.schema)
-    assert not await leases.of_dead(limit=10)
+    every_look_is_dear(monkeypatch)
+    for _ in range(2):
+        assert not await leases.of_dead(limit=10)
     stopped, gone = [await worker_holding(store, 1) for _ in range(2)]
     await PostgresWorkers(store.database, schema=store.schema).stop(stopped, cause="the end")
     await store.sql("DELETE FROM perdure.workers WHERE id = $1", gone)
@@ -289,6 +290,47 @@ async def test_a_dear_look_for_workers_without_a_row_is_not_repeated_at_once(
     assert {held.worker_id for held in await new_leader.of_dead(limit=10)} == {stopped, gone}, (
         "found, so again"
     )
+
+
+def every_look_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that, after two of them, the rest until the next one lasts longer than any test."""
+    monkeypatch.setattr(resting, "QUICK_S", 0.0)
+    monkeypatch.setattr(resting, "SHARE", 1_000_000)
+
+
+async def test_while_a_look_at_all_that_is_overdue_rests_what_is_newly_overdue_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what was excused by the last look, since the clock had stepped meanwhile."""
+    alive = await worker_holding(store, 1)
+    newly, excused, long_ago = [await worker_holding(store, 1) for _ in range(3)]
+    guardian = PostgresLeases(store.database, schema=store.schema)
+    every_look_is_dear(monkeypatch)
+
+    async def overdue(*steps: Step, by: PostgresLeases = guardian) -> set[WorkerId]:
+        found = await by.overdue(observer=alive, fresh_within=FRESH, steps=steps, limit=100)
+        return {held.worker_id for held in found}
+
+    past = "UPDATE perdure.leases SET deadline = now() - $2::interval WHERE worker_id = $1"
+    await store.sql(past, excused, timedelta(seconds=40))
+    stepped = Step(timedelta(minutes=1), timedelta(0))
+    assert [await overdue(stepped), await overdue(stepped)] == [set(), set()]
+    await store.sql(past, newly, timedelta(seconds=1))
+    await store.sql(past, long_ago, timedelta(hours=1))
+    assert await overdue() == {newly, excused}
+    assert await overdue(by=PostgresLeases(store.database, schema=store.schema)) == {newly, excused, long_ago}
+
+
+async def test_a_full_batch_of_overdue_leases_is_not_taken_for_all_of_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive, hung = await worker_holding(store, 1), await worker_holding(store, 3)
+    guardian = PostgresLeases(store.database, schema=store.schema)
+    every_look_is_dear(monkeypatch)
+    await store.sql("UPDATE perdure.leases SET deadline = now() - interval '1 h' WHERE worker_id = $1", hung)
+    for _ in range(3):
+        assert len(await guardian.overdue(observer=alive, fresh_within=FRESH, steps=(), limit=2)) == 2
+    assert len(await guardian.overdue(observer=alive, fresh_within=FRESH, steps=(), limit=4)) == 3
 
 
 async def test_the_end_of_a_parent_and_of_a_keyed_job_release_at_once(store: Store) -> None:

@@ -16,6 +16,7 @@ class Effort:
     backlog_jobs: int = 1_000_000
     pinned_jobs: int = 50_000
     pinned_s: float = 0.0
+    pinned_counted_s: float = 0.0
     history_jobs: int = 10_000_000
     processes_max: int = 100
     steady_s: float = 20.0
@@ -25,7 +26,7 @@ class Effort:
 
 
 THOROUGH = Effort()
-LONG = Effort(backlog_jobs=10_000_000, pinned_s=600.0)
+LONG = Effort(backlog_jobs=10_000_000, pinned_s=600.0, pinned_counted_s=60.0)
 QUICK = Effort(
     repeat=1,
     single_enqueues=50,

@@ -90,23 +90,33 @@ async def _backlogs(stage: Stage, waiting: int) -> list[float]:
 async def pinned(stage: Stage) -> Sample:
     """A transaction is held open, so that no row that is deleted can be vacuumed away, against the same without.
 
-    While it is held, the queue is filled and drained until the time is up; the last few of these count, as many as without.
+    While it is held, the queue is filled and drained until the time is up. What counts are the last drains, a few of them, or those of the
+    last minute where it is held for long: the leader's duties come by the minute and slow down some of them.
     """
-    count = stage.effort.pinned_jobs
+    count, counted_s = stage.effort.pinned_jobs, stage.effort.pinned_counted_s
     async with line(stage) as one:
-        free = [await one.pace(count, counted=count) for _ in range(TURNS)]
+        free = await _drains(one, count, counted_s)
         await one.empty()
         holder = await PooledDatabase.open(stage.url, application_name="perdure bench: holder", most=1)
-        held: list[float] = []
         try:
             async with holder.transaction() as connection:
                 await PostgresMeasures.pin(connection)
-                until = monotonic() + stage.effort.pinned_s
-                while len(held) < TURNS or monotonic() < until:
-                    held.append(await one.pace(count, counted=count))
+                until = monotonic() + stage.effort.pinned_s - counted_s
+                while monotonic() < until:
+                    await one.pace(count, counted=count)
+                held = await _drains(one, count, counted_s)
         finally:
             await holder.close()
-    return Sample(values={"pinned_slowdown": harmonic_mean(held[-TURNS:]) / harmonic_mean(free)})
+    return Sample(values={"pinned_slowdown": harmonic_mean(held) / harmonic_mean(free)})
+
+
+async def _drains(one: Line, count: int, seconds: float) -> list[float]:
+    """The rates of as many drains as begin in that time, a few at least."""
+    rates: list[float] = []
+    until = monotonic() + seconds
+    while len(rates) < TURNS or monotonic() < until:
+        rates.append(await one.pace(count, counted=count))
+    return rates
 
 
 async def history(stage: Stage) -> Sample:

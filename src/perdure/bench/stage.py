@@ -28,8 +28,9 @@ WARM_WITHIN_S = 60.0
 START_OF_A_PROCESS_S = 2.0
 WARM_POLL_S = 0.05
 LOOK_S = 0.1
-LOOK_AT_LEAST_EVERY_S = 1.0
+LOOK_AT_LEAST_EVERY_S = 3.0
 SHARE_OF_THE_REST = 0.8
+STILL_S = 5.0
 
 
 class Stage:
@@ -114,18 +115,18 @@ class Stage:
         """Jobs a second over the first `count` settled after `since`, those that wake the worker left out. Raises Conflict as `finished` does.
 
         What it asks grows with what was settled, and took a quarter of the machine when it asked ten times a second: it
-        waits for most of what is left at the rate so far. Whether anything is left it asks only when nothing was settled meanwhile: where
-        dead rows lie by the million that is a walk over all of them.
+        waits for most of what is left at the rate so far. Whether anything is left it asks only when nothing has been settled for seconds:
+        where dead rows lie by the million that is a walk over all of them.
         """
-        settled, stood_still = 0, False
+        settled, moved_at = 0, monotonic()
         while True:
-            was_busy = not stood_still or await measures.anything_busy()
+            was_busy = monotonic() < moved_at + STILL_S or await measures.anything_busy()
             before, (settled, seconds) = settled, await measures.pace(since, count, beside=jobs.WARM)
             if settled >= count and seconds:
                 return settled / seconds
             if not was_busy:
                 raise Conflict(f"only {settled} of {count} jobs were completed")
-            stood_still = settled == before
+            moved_at = monotonic() if settled > before else moved_at
             left_s = (count - settled) * seconds / settled if settled else 0.0
             await self._look_again(worker, min(LOOK_AT_LEAST_EVERY_S, SHARE_OF_THE_REST * left_s))
 

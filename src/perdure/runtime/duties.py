@@ -44,6 +44,9 @@ LEVELS_S = 10.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 MESSAGES_S = 2.0
+LOOKS = frozenset({"health", "advice", "alerts"})
+REST_OF_LOOKS = 19.0
+"""What is only looked at takes a twentieth of the time at most, where a look takes seconds because no dead row can be removed."""
 UNDONE = frozenset({"missing", "kept", "postponed"})
 
 log = structlog.get_logger("perdure.duties")
@@ -148,7 +151,8 @@ class Duties:
                 (MESSAGES_S, self._send_messages, "messages"),
                 (self._alert_interval_s, self._tell_of_outage, "outage"),
             ):
-                group.create_task(every(interval, duty, name=name, asks=name == "election"))
+                rest = REST_OF_LOOKS if name in LOOKS else 0.0
+                group.create_task(every(interval, duty, name=name, asks=name == "election", rest=rest))
 
     async def resign(self) -> None:
         """Let another lead at once."""

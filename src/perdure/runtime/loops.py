@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 
 import structlog
 
@@ -17,9 +18,14 @@ log = structlog.get_logger("perdure.loop")
 
 
 async def every(
-    interval_s: float, duty: Callable[[], Awaitable[object]], *, name: str, asks: bool = False
+    interval_s: float,
+    duty: Callable[[], Awaitable[object]],
+    *,
+    name: str,
+    asks: bool = False,
+    rest: float = 0.0,
 ) -> None:
-    """Run `duty` about every `interval_s` seconds, for ever.
+    """Run `duty` about every `interval_s` seconds, for ever, with `rest` times as long as a round took before the next at least.
 
     An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
     grow up to five seconds and are logged once; those for the database once for all loops of the process. A lock is no outage.
@@ -27,6 +33,7 @@ async def every(
     """
     away = 0
     while True:
+        began = monotonic()
         try:
             await duty()
             if away:
@@ -41,7 +48,9 @@ async def every(
             away += 1
         except Exception:
             log.exception("a round failed", loop=name)
-        pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away)) if away else interval_s
+        pause = max(interval_s, rest * (monotonic() - began))
+        if away:
+            pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away))
         await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
 
 

@@ -25,14 +25,15 @@ from perdure.domain.alerts import (
 from perdure.domain.alerts import limits as limit
 from perdure.domain.alerts.facts import WAIT_TARGET_S
 from perdure.domain.job import JobState
-from perdure.domain.views import QueueView, StatusView, WorkerView
-from perdure.domain.worker import WorkerState
+from perdure.domain.views import QueueView, StatusView
 from perdure.ports.alerts import Outgoing
 from perdure.stores.postgres.connections import Database
 from perdure.stores.postgres.insights import PostgresInsights
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
-BUDGET = timedelta(seconds=5)
+BUDGET = timedelta(seconds=20)
+"""So long a part may take: the alerts are wanted most when everything takes long."""
+STEP = timedelta(minutes=2)
 COUNTED_MAX = 100_000
 NAMED_MAX = 50
 PACE_SPAN_S = 900.0
@@ -44,7 +45,6 @@ SPANS = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
 }
-LIVING = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +80,12 @@ class PostgresAlerts:
         self._insights = PostgresInsights(database, schema=schema)
 
     async def facts(self) -> Facts:
-        for row in await self._fetch("count_from"):
-            await self._fetch("count_up", None, row["first"], WAIT_TARGET_S)
+        await self._count_up()
         (totals,) = await self._fetch("totals", None)
         kinds = await self._fetch("kinds", None)
         paces = {row["queue"]: row for row in await self._fetch("paces", None)}
         queues = await self._insights.queues(None, budget=BUDGET)
-        workers = await self._insights.workers(alive_only=True, budget=BUDGET)
+        (slots,) = await self._fetch("slots")
         status = await self._insights.status(budget=BUDGET)
         vitals = await self.vitals()
         counts = {
@@ -117,9 +116,16 @@ class PostgresAlerts:
             connections_max=vitals.connections_max,
             failing_channels=vitals.failing_channels,
             **counts,
-            **_of_workers(workers),
+            **slots,
             **_of_status(status),
         )
+
+    async def _count_up(self) -> None:
+        """In steps, for what came since the last look may be minutes and millions."""
+        step = STEP
+        while step == STEP and (spans := await self._fetch("span_to_count", None, STEP // MILLISECOND)):
+            await self._fetch("count_up", *spans[0], WAIT_TARGET_S)
+            step = spans[0]["until"] - spans[0]["since"]
 
     async def vitals(self) -> Vitals:
         """Facts of their own, for metrics, too. Raises DatabaseUnavailable."""
@@ -226,17 +232,6 @@ def _queue_facts(queue: QueueView, pace: asyncpg.Record | None) -> QueueFacts:
         arriving=pace["enqueued"] / PACE_SPAN_S if pace else 0.0,
         finishing=pace["finished"] / PACE_SPAN_S if pace else 0.0,
     )
-
-
-def _of_workers(workers: Sequence[WorkerView]) -> dict[str, Any]:
-    living = [view for view in workers if view.worker.state in LIVING]
-    busy = sum(view.worker.running for view in living)
-    return {
-        "workers": len(living),
-        "heartbeat_age_s": max((view.silent_s for view in living), default=0.0),
-        "busy": busy,
-        "slots": max(busy, sum(view.worker.capacity for view in living)),
-    }
 
 
 def _of_status(status: StatusView) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from math import ceil
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -11,11 +12,12 @@ from perdure.domain.liveness import Step
 from perdure.domain.worker import WorkerId
 from perdure.ports import LeaseOf
 from perdure.stores.postgres.connections import Database
+from perdure.stores.postgres.resting import Rest
 from perdure.stores.postgres.statements import DEFAULT_SCHEMA, statements
 
 MILLISECOND = timedelta(milliseconds=1)
-SHARE_OF_STRANGERS = 20
-"""The next look for leases of workers without a row comes after so many times as long as the last one took."""
+LATE_S = 1.0
+"""How much later a look may come to the database than the last one did."""
 
 
 class PostgresLeases:
@@ -24,7 +26,8 @@ class PostgresLeases:
     def __init__(self, database: Database, *, schema: str = DEFAULT_SCHEMA) -> None:
         self._database = database
         self._sql = statements("leases", schema)
-        self._strangers_at = 0.0
+        self._strangers, self._all_overdue = Rest(), Rest()
+        self._looked_back_to = 0.0
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
         return [
@@ -33,22 +36,31 @@ class PostgresLeases:
         ]
 
     async def of_dead(self, *, limit: int) -> Sequence[LeaseOf]:
-        """Those of workers without a row are looked for with each call that finds fewer, but for a twentieth of the time at most."""
+        """Those of workers without a row are looked for with each call that finds fewer, but for a hundredth of the time at most."""
         rows = await self._database.fetch(self._sql["of_dead"], limit)
-        if len(rows) < limit and (began := monotonic()) >= self._strangers_at:
+        if len(rows) < limit and self._strangers.over(began := monotonic()):
             rows += (strangers := await self._database.fetch(self._sql["of_strangers"], limit - len(rows)))
-            ended = monotonic()
-            self._strangers_at = ended if strangers else ended + SHARE_OF_STRANGERS * (ended - began)
+            if not strangers:
+                self._strangers.looked(began, monotonic())
         return [held(row) for row in rows]
 
     async def overdue(
         self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
+        """All that are overdue are looked for with each call, but for a hundredth of the time at most; else those since the last look."""
+        began = monotonic()
+        everything = self._all_overdue.over(began)
+        within_ms = None if everything else ceil(1000 * (began - self._looked_back_to + LATE_S))
         rows = await self._database.fetch(
             self._sql["overdue"],
             observer, fresh_within // MILLISECOND,
-            [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps], limit,
+            [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps], within_ms, limit,
         )  # fmt: skip
+        if len(rows) < limit:
+            # Whose deadline has passed may have more time yet, as much as the clock stepped forward since the claim.
+            self._looked_back_to = began - sum(max(0.0, step.by.total_seconds()) for step in steps)
+            if everything:
+                self._all_overdue.looked(began, monotonic())
         return [held(row) for row in rows]
 
     async def of_job(self, job_id: UUID, token: UUID) -> Lease | None:

@@ -15,7 +15,7 @@ SKEW = timedelta(minutes=1)
 REACH = timedelta(hours=24)
 """So far back the counts begin, and are made up for when nobody led."""
 AGAIN = timedelta(minutes=3)
-"""Minutes so young are counted anew each time, for those who commit late."""
+"""Minutes so young are counted anew with each one that is over, for those who commit late."""
 STEP = timedelta(minutes=10)
 STEPS = 12
 KEPT_DAYS = 14
@@ -42,8 +42,10 @@ class PostgresRollups:
 
 
 def spans(newest: datetime | None, now: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The steps of one round: from the oldest minute that is to be counted, never one that is not over."""
+    """The steps of one round: from the oldest minute that is to be counted, never one that is not over; none until another is."""
     over = minute_of(now)
+    if newest is not None and newest >= over - MINUTE:
+        return
     since = max(over - REACH, newest + MINUTE if newest is not None else over - REACH)
     since = min(since, over - AGAIN)
     for _ in range(STEPS):

@@ -681,6 +681,8 @@ CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (se
 
 CREATE INDEX job_executions_retried ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = 'retryable'::perdure.job_state);
 
+CREATE INDEX job_executions_settled ON ONLY perdure.job_executions USING btree (settled_at);
+
 CREATE INDEX job_executions_went_back ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['pending'::perdure.job_state, 'scheduled'::perdure.job_state, 'available'::perdure.job_state]));
 
 CREATE INDEX leases_guard ON perdure.leases USING btree (worker_id, deadline);

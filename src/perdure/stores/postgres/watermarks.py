@@ -10,7 +10,7 @@ Stream = tuple[int, int]
 
 FIRST_RANK, ENDLESS = -(2**63), 2**63 - 1
 FULL_PASS_S = 1.0
-SHORTEST_BETWEEN_FULL_PASSES_S, LONGEST_BETWEEN_FULL_PASSES_S = 0.1, 10.0
+SHORTEST_BETWEEN_FULL_PASSES_S, LONGEST_BETWEEN_FULL_PASSES_S = 0.1, 60.0
 FULL_PASS_SHARE = 20
 """The next full pass comes after so many times as long as each of the last two took longer than other claims, at the soonest."""
 AROUND_S = 0.25
@@ -22,7 +22,7 @@ class Watermarks:
 
     The doorbell tells of rows that appear below one. What it does not tell of is found by a full pass: after an empty claim, at
     least every second and, when the bell rang without telling, at most ten times a second. While a horizon is pinned, a full pass walks
-    over every dead row: what it takes longer than other claims is a twentieth of the time at most, and it is done every ten seconds at least.
+    over every dead row: what it takes longer than other claims is a twentieth of the time at most, and it is done every minute at least.
 
     Of many streams most may be empty, or begin behind those that a claim takes from. Which hold jobs is known for a quarter of a second
     after a look around, and longer for none: a job that no ring tells of may be the most urgent one of all.

@@ -1,16 +1,21 @@
 -- Alerts: facts, standing, silences and messages.
 
--- name: count_from()
--- The lowest id of what is to be counted next. Ids carry the time of their making, by clocks that may be off. Asked for by itself, so that
--- the count is planned for a value: all that was enqueued within ten minutes may be millions.
-SELECT perdure.id_floor(greatest(w.counted_to, now() - interval '10 minutes') - interval '2 minutes') AS first FROM perdure.alert_watch w;
+-- name: span_to_count(now, step_ms)
+-- What the next count is of: from where the last one ended on, two minutes at most of the last ten, and the ids of the jobs that may have been
+-- enqueued then, by the time that they carry, which clocks that are off make a minute wrong at most. Asked for by itself, so that the count is
+-- planned for values: with bounds that it learns only as it runs it was planned as if all of a day were to be read, and read all of it.
+SELECT s.counted_to, s.since, u.until, perdure.id_floor(s.since - interval '1 minute') AS first, perdure.id_floor(u.until + interval '1 minute') AS last
+FROM (
+    SELECT w.counted_to, greatest(w.counted_to, n.present - interval '10 minutes') AS since, n.present
+    FROM perdure.alert_watch w, (SELECT coalesce(:now::timestamptz, now()) - interval '5 seconds' AS present) n
+) s, LATERAL (SELECT least(s.present, s.since + :step_ms::bigint * interval '1 millisecond') AS until) u
+WHERE s.since < u.until;
 
--- name: count_up(now, first, late_s)
--- Count what has happened since the last count into its minutes, once, whoever counts; the last seconds are left for those who commit late.
-WITH mark AS (
-    SELECT w.counted_to AS since, coalesce(:now::timestamptz, now()) - interval '5 seconds' AS until FROM perdure.alert_watch w FOR UPDATE
-), span AS (
-    SELECT greatest(m.since, m.until - interval '10 minutes') AS since, m.until FROM mark m WHERE m.until > m.since
+-- name: count_up(counted_to, since, until, first, last, late_s)
+-- Count what has happened in a span into its minutes, once, whoever counts: nothing if another has counted since; the last seconds are
+-- left for those who commit late.
+WITH mark AS MATERIALIZED (
+    SELECT w.counted_to FROM perdure.alert_watch w WHERE w.counted_to = :counted_to::timestamptz FOR UPDATE
 ), counted AS (
     SELECT date_trunc('minute', e.settled_at) AS minute, n.queue, n.kind, 0 AS enqueued,
         count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')) AS attempts,
@@ -19,15 +24,18 @@ WITH mark AS (
         count(*) FILTER (WHERE e.state = 'discarded') AS died,
         count(e.available_at) AS waited,
         count(*) FILTER (WHERE e.claimed_at - e.available_at > :late_s::float8 * interval '1 second') AS late, 0 AS refused
-    FROM span s JOIN perdure.job_executions e ON e.settled_at >= s.since AND e.settled_at < s.until AND e.token IS NOT NULL
-    JOIN perdure.lanes n ON n.lane = e.lane GROUP BY 1, 2, 3
+    FROM perdure.job_executions e JOIN perdure.lanes n ON n.lane = e.lane
+    WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL AND EXISTS (SELECT FROM mark)
+    GROUP BY 1, 2, 3
     UNION ALL
     SELECT date_trunc('minute', j.enqueued_at), n.queue, n.kind, count(*), 0, 0, 0, 0, 0, 0, 0
-    FROM span s JOIN perdure.jobs j ON j.id >= :first::uuid AND j.enqueued_at >= s.since AND j.enqueued_at < s.until
-    JOIN perdure.lanes n ON n.lane = j.lane GROUP BY 1, 2, 3
+    FROM perdure.jobs j JOIN perdure.lanes n ON n.lane = j.lane
+    WHERE j.id >= :first::uuid AND j.id < :last::uuid AND j.enqueued_at >= :since AND j.enqueued_at < :until AND EXISTS (SELECT FROM mark)
+    GROUP BY 1, 2, 3
     UNION ALL
     SELECT date_trunc('minute', v.at), '', '', 0, 0, 0, 0, 0, 0, 0, count(*)
-    FROM span s JOIN perdure.job_events v ON v.at >= s.since AND v.at < s.until AND v.event = 'result_refused' GROUP BY 1
+    FROM perdure.job_events v
+    WHERE v.at >= :since AND v.at < :until AND v.event = 'result_refused' AND EXISTS (SELECT FROM mark) GROUP BY 1
 ), kept AS (
     INSERT INTO perdure.alert_counts AS c (minute, queue, kind, enqueued, attempts, failed, finished, died, waited, late, refused)
     SELECT minute, queue, kind, sum(enqueued), sum(attempts), sum(failed), sum(finished), sum(died), sum(waited), sum(late), sum(refused)
@@ -37,8 +45,10 @@ WITH mark AS (
         waited = c.waited + excluded.waited, late = c.late + excluded.late, refused = c.refused + excluded.refused
 ), errors AS (
     SELECT e.error ->> 'fingerprint' AS fingerprint, min(e.settled_at) AS first_at, max(e.settled_at) AS seen_at, count(*) AS times
-    FROM span s JOIN perdure.job_executions e ON e.settled_at >= s.since AND e.settled_at < s.until AND e.token IS NOT NULL
-        AND e.state <> 'completed' AND e.error ->> 'fingerprint' <> '' GROUP BY 1 ORDER BY count(*) DESC LIMIT 100
+    FROM perdure.job_executions e
+    WHERE e.settled_at >= :since AND e.settled_at < :until AND e.token IS NOT NULL AND e.state <> 'completed'
+        AND e.error ->> 'fingerprint' <> '' AND EXISTS (SELECT FROM mark)
+    GROUP BY 1 ORDER BY count(*) DESC LIMIT 100
 ), noted AS (
     INSERT INTO perdure.known_errors AS k (fingerprint, first_at, seen_at, times)
     SELECT fingerprint, first_at, seen_at, times FROM errors
@@ -47,7 +57,7 @@ WITH mark AS (
         times = CASE WHEN k.seen_at < excluded.first_at - interval '30 days' THEN excluded.times
             WHEN excluded.first_at < k.first_at + interval '10 minutes' THEN k.times + excluded.times ELSE k.times END
 )
-UPDATE perdure.alert_watch SET counted_to = span.until FROM span;
+UPDATE perdure.alert_watch SET counted_to = :until WHERE EXISTS (SELECT FROM mark);
 
 -- name: totals(now)
 -- What was counted in the spans that the rules look at.
@@ -198,3 +208,13 @@ WITH counts AS (DELETE FROM perdure.alert_counts WHERE minute < now() - interval
         SELECT e.fingerprint, e.seen_at, row_number() OVER (ORDER BY e.seen_at DESC) AS place FROM perdure.known_errors e
     ) old WHERE old.fingerprint = k.fingerprint AND (old.seen_at < now() - interval '30 days' OR old.place > 10000))
 DELETE FROM perdure.alert_silences WHERE expires_at < now() - interval '30 days';
+
+-- name: slots()
+-- The workers that live, the longest silence among them, and their slots: all, and those busy by what each told last.
+SELECT count(*) AS workers, coalesce(extract(epoch FROM max(now() - w.heartbeat_at)), 0)::float8 AS heartbeat_age_s,
+    coalesce(sum(s.running), 0)::integer AS busy, greatest(coalesce(sum(w.capacity), 0), coalesce(sum(s.running), 0))::integer AS slots
+FROM perdure.workers w
+LEFT JOIN LATERAL (
+    SELECT x.running FROM perdure.worker_samples x WHERE x.worker_id = w.id AND x.at > now() - interval '1 hour' ORDER BY x.at DESC LIMIT 1
+) s ON true
+WHERE w.state IN ('active', 'draining');

@@ -38,15 +38,17 @@ CROSS JOIN LATERAL (
 JOIN perdure.jobs j ON j.id = l.job_id
 LIMIT :most;
 
--- name: overdue(observer, fresh_ms, steps_ms, steps_ago_ms, most)
+-- name: overdue(observer, fresh_ms, steps_ms, steps_ago_ms, within_ms, most)
 -- The leases past their deadline: their process is hung, for it would have settled them as timed out. Deadlines are moments of
 -- this clock: what was claimed before it stepped has as much more time; and while the observer's own heartbeat is not fresh, the
 -- clock may just have stepped. (The leases are not moved with the clock: settling finds them by their place in the table.)
+-- With `within_ms` only those whose deadline passed within that time, so that it need not walk over what ended long ago and cannot be vacuumed.
 SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
 FROM perdure.workers w
 CROSS JOIN LATERAL (
     SELECT * FROM perdure.leases l
     WHERE l.worker_id = w.id AND l.deadline < now()
+        AND l.deadline >= coalesce(now() - :within_ms::bigint * interval '1 millisecond', '-infinity')
         AND l.deadline < now() - interval '1 millisecond' * (
             SELECT coalesce(sum(s.by), 0)::bigint FROM unnest(:steps_ms::bigint[], :steps_ago_ms::bigint[]) AS s (by, ago)
             WHERE l.claimed_at < now() - s.ago * interval '1 millisecond'

@@ -1,9 +1,14 @@
 -- How well the workers are.
 
 -- name: living()
--- The workers that live, with their ages and scores, by the database's clock.
-SELECT w.*, (SELECT count(*) FROM perdure.leases l WHERE l.worker_id = w.id) AS running, now() AS at, now() - w.started_at AS age
-FROM perdure.workers w WHERE w.state IN ('active', 'draining') ORDER BY w.started_at, w.id;
+-- The workers that live, with their ages and scores, by the database's clock; what they run is what they told last, for to count their
+-- leases is to walk over all that have ended while no dead row can be removed.
+SELECT w.*, coalesce(s.running, 0) AS running, now() AS at, now() - w.started_at AS age
+FROM perdure.workers w
+LEFT JOIN LATERAL (
+    SELECT x.running FROM perdure.worker_samples x WHERE x.worker_id = w.id AND x.at > now() - interval '1 hour' ORDER BY x.at DESC LIMIT 1
+) s ON true
+WHERE w.state IN ('active', 'draining') ORDER BY w.started_at, w.id;
 
 -- name: recent(most)
 -- The newest samples of each living worker, each oldest first; older than an hour they tell nothing of now.

@@ -1,0 +1,1 @@
+DROP INDEX perdure.job_executions_settled;
