@@ -393,7 +393,7 @@ async def test_guardians_read_the_leases_of_their_workers(
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 async def test_a_count_for_alerts_reads_what_is_new_and_not_the_day(filled: Connection, mode: str) -> None:
-    """Where nothing is known of the table of one row that says how far it came: nobody analyses it for half an hour."""
+    """Where nothing is known of the table of one row that says how far it came: nobody analyses it before it has changed fifty times."""
     await filled.execute(f"{ENDED}; SET plan_cache_mode = {mode}")
     await filled.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname = 'alert_watch'")
     counted_to = "UPDATE perdure.alert_watch SET counted_to = now() - interval '1 hour' RETURNING counted_to"

@@ -56,7 +56,7 @@ class PostgresLeases:
             observer, fresh_within // MILLISECOND,
             [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps], within_ms, limit,
         )  # fmt: skip
-        if len(rows) < limit:
+        if not rows:  # what is found is looked for again: it may not have been ended
             # Whose deadline has passed may have more time yet, as much as the clock stepped forward since the claim.
             self._looked_back_to = began - sum(max(0.0, step.by.total_seconds()) for step in steps)
             if everything:
