@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
 
 import pytest
 from structlog.testing import capture_logs
 
+from perdure.domain.alerts.standing import BLIND_AFTER
 from perdure.domain.errors import DatabaseUnavailable, Locked
 from perdure.runtime import loops
 from perdure.runtime.loops import every
 from perdure.runtime.outage import Outage
+from perdure.stores.postgres.alerts import BUDGET
 
 
 async def test_an_outage_of_the_database_is_told_once_by_all_loops_of_a_process(
@@ -95,12 +98,24 @@ async def test_a_lock_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [entry for entry in said if "database" in entry["event"]]
 
 
-@pytest.mark.parametrize(("took", "pause"), [(0.0, 10.0), (0.4, 10.0), (2.0, 38.0)])
-async def test_a_loop_that_rests_pauses_in_proportion_to_its_round(
-    monkeypatch: pytest.MonkeyPatch, took: float, pause: float
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("took", "pause"),
+    [
+        ((0.0,), 10.0),
+        ((0.4,), 10.0),
+        ((2.0,), 38.0),
+        ((2.0, 0.1), 10.0),  # one that was held up says nothing
+        ((40.0,), loops.LONGEST_REST_S),
+        ((3_600.0,), loops.LONGEST_REST_S),
+    ],
+)
+async def test_a_loop_that_rests_pauses_in_proportion_to_its_rounds(
+    monkeypatch: pytest.MonkeyPatch, took: tuple[float, ...], pause: float, fails: bool
 ) -> None:
-    """A round that takes seconds while dead rows lie by the million takes a twentieth of the time at most."""
-    pauses, clock = list[float](), [0.0]
+    """A round that takes seconds while dead rows lie by the million takes a twentieth of the time, also where it fails in the end."""
+    monkeypatch.setattr(loops, "OF_PROCESS", Outage())
+    pauses, clock, lengths = list[float](), [0.0], cycle(took)
 
     class Ended(BaseException):
         pass
@@ -111,11 +126,20 @@ async def test_a_loop_that_rests_pauses_in_proportion_to_its_round(
             raise Ended
 
     async def duty() -> None:
-        clock[0] += took
+        clock[0] += next(lengths)
+        if fails:
+            raise DatabaseUnavailable("the answer did not come in time")
 
     monkeypatch.setattr(loops, "monotonic", lambda: clock[0])
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(Ended):
         await every(10.0, duty, name="alerts", rest=19.0)
+    assert pauses.pop(0) <= 10.0 * (1 + loops.JITTER), "of one round nothing is known yet"
     assert min(pauses) >= pause * (1 - loops.JITTER)
     assert max(pauses) <= pause * (1 + loops.JITTER)
+
+
+def test_an_alert_is_seen_again_before_it_would_begin_anew() -> None:
+    """Or none that must have held for a while would ever fire once looks take long."""
+    longest_look_s = 2 * BUDGET.total_seconds()
+    assert loops.LONGEST_REST_S * (1 + loops.JITTER) + longest_look_s < BLIND_AFTER.total_seconds()

@@ -298,27 +298,73 @@ def every_look_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resting, "SHARE", 1_000_000)
 
 
+PAST = "UPDATE perdure.leases SET deadline = now() - $2::interval WHERE worker_id = $1"
+
+
 async def test_while_a_look_at_all_that_is_overdue_rests_what_is_newly_overdue_is_found(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what was excused by the last look, since the clock had stepped meanwhile."""
+    """Also what the last look excused, since the clock had stepped after the claim."""
     alive = await worker_holding(store, 1)
     newly, excused, long_ago = [await worker_holding(store, 1) for _ in range(3)]
+    every_look_is_dear(monkeypatch)
+    stepped = Step(timedelta(minutes=1), timedelta(0))
+    for steps, by, found in (((), timedelta(seconds=1), newly), ((stepped,), timedelta(seconds=61), excused)):
+        resting_one, new_leader = [PostgresLeases(store.database, schema=store.schema) for _ in range(2)]
+
+        async def overdue(by: PostgresLeases, *steps: Step) -> set[WorkerId]:
+            looked = await by.overdue(observer=alive, fresh_within=FRESH, steps=steps, limit=100)
+            return {held.worker_id for held in looked}
+
+        await store.sql(PAST, found, by - timedelta(seconds=21))
+        assert [await overdue(resting_one, *steps) for _ in range(2)] == [set(), set()]
+        await store.sql(PAST, found, by)
+        await store.sql(PAST, long_ago, timedelta(hours=1))
+        assert await overdue(resting_one, *steps) == {found}
+        assert await overdue(new_leader, *steps) == {found, long_ago}
+        await store.sql(PAST, found, timedelta(hours=-1))
+        await store.sql(PAST, long_ago, timedelta(hours=-1))
+
+
+async def test_a_look_for_what_is_newly_overdue_that_came_too_late_leaves_it_to_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reaches back from when the database gets to it, and may have waited behind others; so it may not have reached the last one."""
+    alive, newly = [await worker_holding(store, 1) for _ in range(2)]
     guardian = PostgresLeases(store.database, schema=store.schema)
     every_look_is_dear(monkeypatch)
+    clock = iter((0.0, 0.1, 1.0, 1.1, 10.0, 13.0, 14.0, 14.1))
+    monkeypatch.setattr("perdure.stores.postgres.leases.monotonic", lambda: next(clock))
+    found = []
+    for deadline_passed in (None, None, timedelta(seconds=12), timedelta(seconds=13)):
+        if deadline_passed:
+            await store.sql(PAST, newly, deadline_passed)
+        looked = await guardian.overdue(observer=alive, fresh_within=FRESH, steps=(), limit=100)
+        found.append({held.worker_id for held in looked})
+    assert found == [set(), set(), set(), {newly}]
 
-    async def overdue(*steps: Step, by: PostgresLeases = guardian) -> set[WorkerId]:
-        found = await by.overdue(observer=alive, fresh_within=FRESH, steps=steps, limit=100)
-        return {held.worker_id for held in found}
 
-    past = "UPDATE perdure.leases SET deadline = now() - $2::interval WHERE worker_id = $1"
-    await store.sql(past, excused, timedelta(seconds=40))
-    stepped = Step(timedelta(minutes=1), timedelta(0))
-    assert [await overdue(stepped), await overdue(stepped)] == [set(), set()]
-    await store.sql(past, newly, timedelta(seconds=1))
-    await store.sql(past, long_ago, timedelta(hours=1))
-    assert await overdue() == {newly, excused}
-    assert await overdue(by=PostgresLeases(store.database, schema=store.schema)) == {newly, excused, long_ago}
+async def test_everything_is_looked_at_once_the_clock_has_stepped_or_while_nobody_could_look(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step made overdue lies further back than the last look; and a look of an observer that has not beaten lately is none."""
+    alive, hung = [await worker_holding(store, 1) for _ in range(2)]
+    every_look_is_dear(monkeypatch)
+    stepped = (Step(timedelta(minutes=10), timedelta(seconds=1)),)
+    guardian = PostgresLeases(store.database, schema=store.schema)
+
+    async def overdue(*steps: Step) -> set[WorkerId]:
+        looked = await guardian.overdue(observer=alive, fresh_within=FRESH, steps=steps, limit=100)
+        return {held.worker_id for held in looked}
+
+    assert [await overdue(), await overdue()] == [set(), set()]
+    await store.sql(PAST, hung, timedelta(hours=1))
+    assert await overdue() == set()
+    beat = "UPDATE perdure.workers SET heartbeat_at = now() - $2::interval WHERE id = $1"
+    await store.sql(beat, alive, timedelta(hours=1))
+    assert await overdue(*stepped) == set()
+    await store.sql(beat, alive, timedelta(0))
+    assert await overdue(*stepped) == {hung}
 
 
 async def test_what_was_found_overdue_is_found_until_it_has_ended(

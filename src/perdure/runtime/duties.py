@@ -44,9 +44,9 @@ LEVELS_S = 10.0
 UPKEEP_S = 60.0
 UPKEEP_LOOK_S = 1.0
 MESSAGES_S = 2.0
-LOOKS = frozenset({"health", "advice", "alerts"})
-REST_OF_LOOKS = 19.0
-"""What is only looked at takes a twentieth of the time at most, where a look takes seconds because no dead row can be removed."""
+MAY_BE_LATE = frozenset({"advice", "alerts"})
+REST = 19.0
+"""They take a twentieth of the time, where a round takes seconds because no dead row can be removed; more where it takes more than nine."""
 UNDONE = frozenset({"missing", "kept", "postponed"})
 
 log = structlog.get_logger("perdure.duties")
@@ -151,7 +151,7 @@ class Duties:
                 (MESSAGES_S, self._send_messages, "messages"),
                 (self._alert_interval_s, self._tell_of_outage, "outage"),
             ):
-                rest = REST_OF_LOOKS if name in LOOKS else 0.0
+                rest = REST if name in MAY_BE_LATE else 0.0
                 group.create_task(every(interval, duty, name=name, asks=name == "election", rest=rest))
 
     async def resign(self) -> None:

@@ -13,6 +13,8 @@ from perdure.runtime.outage import OF_PROCESS
 
 JITTER = 0.1
 LONGEST_PAUSE_S = 5.0
+LONGEST_REST_S = 180.0
+"""However long rounds take, the next one comes so soon: less than what an alert may be unseen before it begins anew."""
 
 log = structlog.get_logger("perdure.loop")
 
@@ -25,15 +27,16 @@ async def every(
     asks: bool = False,
     rest: float = 0.0,
 ) -> None:
-    """Run `duty` about every `interval_s` seconds, for ever, with `rest` times as long as a round took before the next at least.
+    """Run `duty` about every `interval_s` seconds, for ever.
 
+    With `rest` it rests so many times as long as each of the last two rounds took, but no longer than `LONGEST_REST_S`.
     An error is logged and the loop goes on: at once with the next round, or, while a server is away, after pauses that
     grow up to five seconds and are logged once; those for the database once for all loops of the process. A lock is no outage.
     `asks`: each round asks the database, so that one that comes through is the end of its outage.
     """
-    away = 0
+    away, took = 0, 0.0
     while True:
-        began = monotonic()
+        began, before = monotonic(), took
         try:
             await duty()
             if away:
@@ -48,9 +51,10 @@ async def every(
             away += 1
         except Exception:
             log.exception("a round failed", loop=name)
-        pause = max(interval_s, rest * (monotonic() - began))
+        took = monotonic() - began
+        pause = max(interval_s, min(LONGEST_REST_S, rest * min(before, took)))
         if away:
-            pause = max(interval_s, min(LONGEST_PAUSE_S, 0.05 * 2**away))
+            pause = max(pause, min(LONGEST_PAUSE_S, 0.05 * 2**away))
         await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
 
 

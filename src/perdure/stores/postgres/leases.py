@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import accumulate
 from math import ceil
 from time import monotonic
 from typing import Any
@@ -28,6 +29,7 @@ class PostgresLeases:
         self._sql = statements("leases", schema)
         self._strangers, self._all_overdue = Rest(), Rest()
         self._looked_back_to = 0.0
+        self._stepped: list[timedelta] | None = None
 
     async def of_process(self, worker_id: WorkerId, process: int, *, limit: int) -> Sequence[LeaseOf]:
         return [
@@ -48,20 +50,29 @@ class PostgresLeases:
         self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
         """All that are overdue are looked for with each call, but for a hundredth of the time at most; else those since the last look."""
-        began = monotonic()
-        everything = self._all_overdue.over(began)
-        within_ms = None if everything else ceil(1000 * (began - self._looked_back_to + LATE_S))
-        rows = await self._database.fetch(
-            self._sql["overdue"],
-            observer, fresh_within // MILLISECOND,
-            [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps], within_ms, limit,
-        )  # fmt: skip
-        if not rows:  # what is found is looked for again: it may not have been ended
-            # Whose deadline has passed may have more time yet, as much as the clock stepped forward since the claim.
-            self._looked_back_to = began - sum(max(0.0, step.by.total_seconds()) for step in steps)
+        began, stepped = monotonic(), [step.by for step in steps]
+        everything = self._all_overdue.over(began) or stepped != self._stepped
+        # Whose deadline has passed may have more time yet, as much as the clock stepped forward since the claim.
+        excused_s = max(accumulate((by.total_seconds() for by in reversed(stepped)), initial=0.0))
+        within_s = began - self._looked_back_to + excused_s + LATE_S
+        try:
+            rows = await self._database.fetch(
+                self._sql["overdue"],
+                observer, fresh_within // MILLISECOND,
+                [step.by // MILLISECOND for step in steps], [step.ago // MILLISECOND for step in steps],
+                None if everything else ceil(1000 * within_s), limit,
+            )  # fmt: skip
+        finally:
+            ended = monotonic()
             if everything:
-                self._all_overdue.looked(began, monotonic())
-        return [held(row) for row in rows]
+                self._all_overdue.looked(began, ended)
+        found = [row for row in rows if row["job_id"] is not None]
+        # A look that waited for its turn has not reached back to the last one, and the next one must.
+        if rows and len(found) < limit and (everything or ended - began <= LATE_S):
+            # What is found is looked for again: it may not have been ended.
+            self._looked_back_to = began - max((row["late_s"] for row in found), default=0.0)
+            self._stepped = stepped
+        return [held(row) for row in found]
 
     async def of_job(self, job_id: UUID, token: UUID) -> Lease | None:
         """The lease of that token, while it stands."""

@@ -42,9 +42,12 @@ class PostgresRollups:
 
 
 def spans(newest: datetime | None, now: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The steps of one round: from the oldest minute that is to be counted, never one that is not over; none until another is."""
+    """The steps of one round: from the oldest minute that is to be counted, never one that is not over; none until another is.
+
+    A newest minute that is still to come was counted by a clock that was ahead; meanwhile the last ones are counted with each round.
+    """
     over = minute_of(now)
-    if newest is not None and newest >= over - MINUTE:
+    if newest == over - MINUTE:
         return
     since = max(over - REACH, newest + MINUTE if newest is not None else over - REACH)
     since = min(since, over - AGAIN)

@@ -681,7 +681,7 @@ CREATE INDEX job_executions_recent ON ONLY perdure.job_executions USING brin (se
 
 CREATE INDEX job_executions_retried ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = 'retryable'::perdure.job_state);
 
-CREATE INDEX job_executions_settled ON ONLY perdure.job_executions USING btree (perdure.just_ended(settled_at));
+CREATE INDEX job_executions_settled ON ONLY perdure.job_executions USING btree (settled_at) WHERE (token IS NOT NULL);
 
 CREATE INDEX job_executions_went_back ON ONLY perdure.job_executions USING btree (job_id) WHERE (state = ANY (ARRAY['pending'::perdure.job_state, 'scheduled'::perdure.job_state, 'available'::perdure.job_state]));
 
@@ -1598,13 +1598,6 @@ AS $function$
     LEFT JOIN standings p ON p.job_id = d.parent_id
     WHERE d.child_id <= newest
 $function$
-;
-
-CREATE OR REPLACE FUNCTION perdure.just_ended(settled_at timestamp with time zone)
- RETURNS timestamp with time zone
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN GREATEST(settled_at)
 ;
 
 CREATE OR REPLACE FUNCTION perdure.keep_worker()

@@ -45,7 +45,7 @@ FROM (
     SELECT e.lane, 0, count(*) FILTER (WHERE e.outcome NOT IN ('released', 'interrupted')),
         count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed'))
     FROM perdure.job_executions e
-    WHERE perdure.just_ended(e.settled_at) > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.lane
+    WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.lane
     UNION ALL
     SELECT j.lane, count(*), 0, 0 FROM perdure.jobs j
     WHERE j.id >= :first::uuid AND j.enqueued_at > now() - interval '1 minute' AND NOT EXISTS (SELECT FROM lately) GROUP BY j.lane

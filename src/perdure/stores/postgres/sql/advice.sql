@@ -7,10 +7,10 @@ SELECT e.job_id, e.run, e.attempt, e.outcome, e.settled_at, extract(epoch FROM e
     coalesce(w.labels, '{}') AS labels, j.timeout_ms, j.args::text AS args
 FROM (
     SELECT x.* FROM perdure.job_executions x
-    WHERE perdure.just_ended(x.settled_at) >= now() - :span_ms::bigint * interval '1 millisecond' AND x.token IS NOT NULL
+    WHERE x.settled_at >= now() - :span_ms::bigint * interval '1 millisecond' AND x.token IS NOT NULL
         AND x.lane = ANY (ARRAY(SELECT l.lane FROM perdure.lanes l WHERE l.kind = :kind::text))
         AND x.outcome IN ('completed', 'failed', 'timed_out', 'crashed')
-    ORDER BY perdure.just_ended(x.settled_at) DESC LIMIT :most
+    ORDER BY x.settled_at DESC LIMIT :most
 ) e
 LEFT JOIN perdure.jobs j ON j.id = e.job_id
 LEFT JOIN perdure.workers w ON w.id = e.worker_id;

@@ -25,8 +25,7 @@ WITH mark AS MATERIALIZED (
         count(e.available_at) AS waited,
         count(*) FILTER (WHERE e.claimed_at - e.available_at > :late_s::float8 * interval '1 second') AS late, 0 AS refused
     FROM perdure.job_executions e JOIN perdure.lanes n ON n.lane = e.lane
-    WHERE perdure.just_ended(e.settled_at) >= :since::timestamptz AND perdure.just_ended(e.settled_at) < :until::timestamptz
-        AND e.token IS NOT NULL AND EXISTS (SELECT FROM mark)
+    WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL AND EXISTS (SELECT FROM mark)
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT date_trunc('minute', j.enqueued_at), n.queue, n.kind, count(*), 0, 0, 0, 0, 0, 0, 0

@@ -66,7 +66,7 @@ JOIN perdure.lanes l ON l.lane = e.lane
 LEFT JOIN perdure.jobs j ON j.id = e.job_id
 LEFT JOIN perdure.workers w ON w.id = e.worker_id
 WHERE e.job_id = :job_id AND e.token IS NOT NULL
-ORDER BY e.settled_at DESC, e.attempt DESC LIMIT 20;
+ORDER BY e.run DESC, e.settled_at DESC, e.attempt DESC LIMIT 20;
 
 -- name: resolved(job_ids)
 -- For jobs that completed: the tokens of their attempts that had not, and who had the job run again, if anybody.

@@ -57,7 +57,7 @@ SELECT count(*) AS jobs,
     coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM e.claimed_at - e.available_at)), 0)::float8 AS waited_s
 FROM perdure.job_executions e, (
     SELECT x.lane, x.available_at, x.claimed_at FROM perdure.job_executions x
-    WHERE x.job_id = :job_id AND x.token IS NOT NULL ORDER BY x.settled_at LIMIT 1
+    WHERE x.job_id = :job_id AND x.token IS NOT NULL ORDER BY x.run, x.settled_at LIMIT 1
 ) one
 WHERE e.lane = one.lane AND e.available_at < one.available_at AND e.claimed_at > one.claimed_at;
 

@@ -425,7 +425,7 @@ WITH lately AS MATERIALIZED (
 SELECT l.what::perdure.outcome AS outcome, sum(l.jobs)::bigint AS attempts FROM lately l WHERE l.what <> 'enqueued' GROUP BY 1
 UNION ALL
 SELECT e.outcome, count(*) FROM perdure.job_executions e
-WHERE perdure.just_ended(e.settled_at) > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.outcome
+WHERE e.settled_at > now() - interval '1 minute' AND e.token IS NOT NULL AND NOT EXISTS (SELECT FROM lately) GROUP BY e.outcome
 ORDER BY 1;
 
 -- name: vitals(suspect_ms)

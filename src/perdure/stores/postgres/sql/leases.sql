@@ -43,23 +43,27 @@ LIMIT :most;
 -- this clock: what was claimed before it stepped has as much more time; and while the observer's own heartbeat is not fresh, the
 -- clock may just have stepped. (The leases are not moved with the clock: settling finds them by their place in the table.)
 -- With `within_ms` only those whose deadline passed within that time, so that it need not walk over what ended long ago and cannot be vacuumed.
-SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit
-FROM perdure.workers w
-CROSS JOIN LATERAL (
-    SELECT * FROM perdure.leases l
-    WHERE l.worker_id = w.id AND l.deadline < now()
-        AND l.deadline >= coalesce(now() - :within_ms::bigint * interval '1 millisecond', '-infinity')
-        AND l.deadline < now() - interval '1 millisecond' * (
-            SELECT coalesce(sum(s.by), 0)::bigint FROM unnest(:steps_ms::bigint[], :steps_ago_ms::bigint[]) AS s (by, ago)
-            WHERE l.claimed_at < now() - s.ago * interval '1 millisecond'
-        )
-    ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
-) l
-JOIN perdure.jobs j ON j.id = l.job_id
-WHERE w.state IN ('active', 'draining') AND EXISTS (
-    SELECT FROM perdure.workers o WHERE o.id = :observer AND o.state IN ('active', 'draining')
-        AND o.heartbeat_at BETWEEN now() - :fresh_ms::bigint * interval '1 millisecond' AND now() + :fresh_ms * interval '1 millisecond'
-)
+-- How late each is comes with it, in seconds. One row without a job says that none was found; no row, that nobody looked.
+SELECT f.*
+FROM perdure.workers o
+LEFT JOIN LATERAL (
+    SELECT l.*, j.priority, j.max_attempts, j.timeout_ms, j.crash_limit, extract(epoch FROM now() - l.deadline)::float8 AS late_s
+    FROM perdure.workers w
+    CROSS JOIN LATERAL (
+        SELECT * FROM perdure.leases l
+        WHERE l.worker_id = w.id AND l.deadline < now()
+            AND l.deadline >= coalesce(now() - :within_ms::bigint * interval '1 millisecond', '-infinity')
+            AND l.deadline < now() - interval '1 millisecond' * (
+                SELECT coalesce(sum(s.by), 0)::bigint FROM unnest(:steps_ms::bigint[], :steps_ago_ms::bigint[]) AS s (by, ago)
+                WHERE l.claimed_at < now() - s.ago * interval '1 millisecond'
+            )
+        ORDER BY l.deadline LIMIT :most FOR KEY SHARE SKIP LOCKED
+    ) l
+    JOIN perdure.jobs j ON j.id = l.job_id
+    WHERE w.state IN ('active', 'draining')
+) f ON true
+WHERE o.id = :observer AND o.state IN ('active', 'draining')
+    AND o.heartbeat_at BETWEEN now() - :fresh_ms::bigint * interval '1 millisecond' AND now() + :fresh_ms * interval '1 millisecond'
 LIMIT :most;
 
 -- name: report_progress(job_id, token, fraction, note)

@@ -6,7 +6,7 @@
 WITH counted AS (
     SELECT date_bin('10 seconds', e.settled_at, timestamptz '2000-01-01 00:00Z') AS at, e.lane, e.outcome::text AS what, count(*) AS jobs
     FROM perdure.job_executions e
-    WHERE perdure.just_ended(e.settled_at) >= :since::timestamptz AND perdure.just_ended(e.settled_at) < :until::timestamptz AND e.token IS NOT NULL GROUP BY 1, 2, 3
+    WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL GROUP BY 1, 2, 3
     UNION ALL
     SELECT date_bin('10 seconds', j.enqueued_at, timestamptz '2000-01-01 00:00Z'), j.lane, 'enqueued', count(*)
     FROM perdure.jobs j

@@ -19,9 +19,9 @@ SELECT clock_timestamp() AS now;
 SELECT count(*) AS jobs, coalesce(extract(epoch FROM max(f.settled_at) - min(f.started_at)), 0)::float8 AS seconds
 FROM (
     SELECT e.settled_at, e.started_at FROM perdure.job_executions e
-    WHERE perdure.just_ended(e.settled_at) > :since AND e.state = 'completed'
+    WHERE e.settled_at > :since AND e.token IS NOT NULL AND e.state = 'completed'
         AND e.lane NOT IN (SELECT l.lane FROM perdure.lanes l WHERE l.queue = :beside)
-    ORDER BY perdure.just_ended(e.settled_at) LIMIT :most
+    ORDER BY e.settled_at LIMIT :most
 ) f;
 
 -- name: waiting(most)

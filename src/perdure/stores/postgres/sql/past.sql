@@ -428,7 +428,8 @@ FROM largest g
 JOIN newest w ON w.fingerprint = g.fingerprint
 JOIN LATERAL (
     SELECT e.cause, e.error FROM perdure.job_executions e
-    WHERE e.job_id = w.job_id AND e.state = 'discarded' AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot) ORDER BY e.settled_at DESC LIMIT 1
+    WHERE e.job_id = w.job_id AND e.state = 'discarded' AND perdure.seen(e.settle_xid, :cut::text::pg_snapshot)
+    ORDER BY e.run DESC, e.settled_at DESC LIMIT 1
 ) z ON true
 ORDER BY g.letters DESC, g.last_at DESC;
 

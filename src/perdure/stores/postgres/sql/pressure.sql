@@ -23,6 +23,6 @@ ORDER BY s.n_dead_tup DESC, s.relname;
 -- name: totals(since, most)
 -- What the whole server has written to its WAL since its beginning, the attempts that ended since a moment, counted to `most`, and connections.
 SELECT clock_timestamp() AS at, (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal_bytes,
-    (SELECT count(*) FROM (SELECT FROM perdure.job_executions e WHERE perdure.just_ended(e.settled_at) >= :since::timestamptz LIMIT :most::integer) c) AS ended,
+    (SELECT count(*) FROM (SELECT FROM perdure.job_executions e WHERE e.settled_at >= :since::timestamptz AND e.token IS NOT NULL LIMIT :most::integer) c) AS ended,
     (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend') AS connections,
     current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer AS connections_max;

@@ -13,7 +13,7 @@ WITH ended AS (
         count(*) FILTER (WHERE e.outcome IN ('failed', 'timed_out', 'crashed')) AS failed,
         count(*) FILTER (WHERE e.outcome NOT IN ('completed', 'failed', 'timed_out', 'crashed')) AS other
     FROM perdure.job_executions e
-    WHERE perdure.just_ended(e.settled_at) >= :since::timestamptz AND perdure.just_ended(e.settled_at) < :until::timestamptz AND e.token IS NOT NULL GROUP BY 1
+    WHERE e.settled_at >= :since::timestamptz AND e.settled_at < :until::timestamptz AND e.token IS NOT NULL GROUP BY 1
 ), enqueued AS (
     SELECT date_bin('1 minute', j.enqueued_at, timestamptz '2000-01-01 00:00Z') AS minute, count(*) AS enqueued
     FROM perdure.jobs j
