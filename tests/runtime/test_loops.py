@@ -98,6 +98,29 @@ async def test_a_lock_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [entry for entry in said if "database" in entry["event"]]
 
 
+@pytest.mark.parametrize("cleaning_up", [DatabaseUnavailable("gone"), ValueError("a defect"), None])
+async def test_a_loop_ends_when_it_is_cancelled_whatever_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch, cleaning_up: Exception | None
+) -> None:
+    """A round that is cancelled in a transaction rolls back, and what that raises takes the place of the cancellation."""
+    monkeypatch.setattr(loops, "OF_PROCESS", Outage())
+    under_way, for_ever = asyncio.Event(), asyncio.Event()
+
+    async def duty() -> None:
+        under_way.set()
+        try:
+            await for_ever.wait()
+        except asyncio.CancelledError:
+            if cleaning_up is not None:
+                raise cleaning_up from None
+
+    task = asyncio.create_task(every(0.01, duty, name="levels"))
+    await asyncio.wait_for(under_way.wait(), 30)
+    task.cancel()
+    await asyncio.wait({task}, timeout=30)
+    assert task.cancelled()
+
+
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize(
     ("took", "pause"),

@@ -40,6 +40,10 @@ NOT_BROUGHT_ABOUT = {"PerdureNoLeader", "PerdureMetricsAbsent", "PerdureEmbeddin
 OF_THE_LEADER = {"PerdureWorkerFailureLikely", "PerdureRedisDown", "PerdureQdrantDown"}
 """What the database does not know and its leader adds; `tests/services/test_alerts.py` brings them about."""
 NEVER_RUN = ("perdure worker run", "perdure serve", "curl")
+ALL_BUSY = """
+INSERT INTO perdure.worker_samples (worker_id, running, finished, failed, timed_out, retried, crashed)
+SELECT w.id, 1, 0, 0, 0, 0, 0 FROM perdure.workers w
+"""
 OVER_AT_ONCE = {
     "PerdureHeadOfLineStuck",
     "PerdureBacklogWillNotDrain",
@@ -171,8 +175,7 @@ async def everything_wrong(system: System) -> Scene:
         "UPDATE perdure.workers SET state = 'dead', stopped_at = now(), cause = 'silent' WHERE name = 'lost'",
         "UPDATE perdure.workers SET deaf = 1 WHERE name = 'fine'",
         "UPDATE perdure.workers SET capacity = 1",  # each has a job
-        "INSERT INTO perdure.worker_samples (worker_id, running, finished, failed, timed_out, retried, crashed)"
-        " SELECT w.id, 1, 0, 0, 0, 0, 0 FROM perdure.workers w",
+        ALL_BUSY,
         OVERDUE_SNAPSHOT,
         "UPDATE perdure.alert_messages SET tries = 2, error = 'refused'",
         "UPDATE perdure.available_jobs SET available_at = now() - interval '11 minutes' WHERE lane = (SELECT lane FROM perdure.lanes WHERE queue = 'stuck')",

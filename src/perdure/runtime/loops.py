@@ -51,11 +51,21 @@ async def every(
             away += 1
         except Exception:
             log.exception("a round failed", loop=name)
+        _pass_cancellation_on()
         took = monotonic() - began
-        pause = max(interval_s, min(LONGEST_REST_S, rest * min(before, took)))
-        if away:
-            pause = max(pause, min(LONGEST_PAUSE_S, 0.05 * 2**away))
-        await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+        await asyncio.sleep(_pause_s(interval_s, rest * min(before, took), away))
+
+
+def _pass_cancellation_on() -> None:
+    """What a round cleans up when it is cancelled may fail, as a rollback does on a lost connection, and hide that it was."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _pause_s(interval_s: float, rest_s: float, away: int) -> float:
+    outage_s = min(LONGEST_PAUSE_S, 0.05 * 2**away) if away else 0.0
+    return max(interval_s, min(LONGEST_REST_S, rest_s), outage_s) * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 def _tell(name: str, error: Unavailable) -> None:
