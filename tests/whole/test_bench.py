@@ -88,7 +88,7 @@ def test_rounds_are_summed_up_by_their_medians() -> None:
         for value, floor in ((90.0, 100.0), (50.0, 200.0), (200.0, 400.0))
     ]
     (figure,) = figures_of(rounds).values()
-    assert (figure.value, figure.floor, figure.ratio, figure.unit) == (90.0, 200.0, 0.45, "jobs/s")
+    assert (figure.value, figure.floor, figure.ratio, figure.unit) == (90.0, 200.0, 0.5, "jobs/s")
     assert beside_of(rounds)["flush_ms"].value == 0.9
     assert figures_of([]) == {}
 

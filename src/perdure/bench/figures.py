@@ -40,7 +40,10 @@ BESIDE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure with what bare statements reach in the same run, where there is such a thing."""
+    """A figure with what bare statements reach in the same run, where there is such a thing.
+
+    `ratio` is the median of the rounds' own ratios, for the pace of a shared machine changes from round to round.
+    """
 
     value: float
     unit: str
@@ -61,8 +64,14 @@ def figures_of(samples: Sequence[Sample]) -> dict[str, Figure]:
     """The medians of all rounds."""
     values = _medians(sample.values for sample in samples)
     floors = _medians(sample.floors for sample in samples)
+    ratios = _medians(map(_ratios, samples))
     return {
-        name: Figure(value=_rounded(values[name]), unit=unit, **_compared(values[name], floors.get(name)))
+        name: Figure(
+            value=_rounded(values[name]),
+            unit=unit,
+            floor=_rounded(floors[name]) if name in ratios else None,
+            ratio=round(ratios[name], 3) if name in ratios else None,
+        )
         for name, unit in {**UNITS, **LONG_UNITS}.items()
         if name in values
     }
@@ -86,8 +95,9 @@ def _medians(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in gathered.items()}
 
 
-def _compared(value: float, floor: float | None) -> dict[str, float]:
-    return {} if not floor else {"floor": _rounded(floor), "ratio": round(value / floor, 3)}
+def _ratios(sample: Sample) -> dict[str, float]:
+    """What each figure of a round is of what bare statements reached in it."""
+    return {name: sample.values[name] / floor for name, floor in sample.floors.items() if floor}
 
 
 def _rounded(value: float) -> float:
