@@ -46,7 +46,8 @@ UPKEEP_LOOK_S = 1.0
 MESSAGES_S = 2.0
 MAY_BE_LATE = frozenset({"advice", "alerts"})
 REST = 19.0
-"""They take a twentieth of the time, where a round takes seconds because no dead row can be removed; more where it takes more than nine."""
+"""They take a twentieth of the time, where a round takes seconds because no dead row can be removed; more of it where a round takes more
+than nine, for no rest is longer than `LONGEST_REST_S`."""
 UNDONE = frozenset({"missing", "kept", "postponed"})
 
 log = structlog.get_logger("perdure.duties")

@@ -49,7 +49,10 @@ class PostgresLeases:
     async def overdue(
         self, *, observer: WorkerId, fresh_within: timedelta, steps: Sequence[Step], limit: int
     ) -> Sequence[LeaseOf]:
-        """All that are overdue are looked for with each call, but for a hundredth of the time at most; else those since the last look."""
+        """All that are overdue are looked for with each call, but for a hundredth of the time at most; else those since the last look.
+
+        Once the database's clock has stepped all are looked for, whatever that takes.
+        """
         began, stepped = monotonic(), [step.by for step in steps]
         everything = self._all_overdue.over(began) or stepped != self._stepped
         # Whose deadline has passed may have more time yet, as much as the clock stepped forward since the claim.
