@@ -23,6 +23,9 @@ from perdure.stores.postgres.migrations import migrate
 
 SCHEMA = "perdure_bench"
 ACTOR = "perdure bench"
+MEASURES_WITHIN_S = 600.0
+"""A vacuum of ten million jobs takes minutes on a slow disk."""
+
 WARM_JOBS = 300
 WARM_WITHIN_S = 60.0
 START_OF_A_PROCESS_S = 2.0
@@ -48,7 +51,9 @@ class Stage:
         """A schema in which nothing is yet, gone afterwards, and with it what workers remember of it on this host."""
         await drop_schema(self.url, SCHEMA)
         memory_file(self.settings).unlink(missing_ok=True)
-        database = DedicatedDatabase(self.url, application_name="perdure bench")
+        database = DedicatedDatabase(
+            self.url, application_name="perdure bench", command_timeout=MEASURES_WITHIN_S
+        )
         try:
             await migrate(self.url, schema=SCHEMA)
             yield PostgresMeasures(database, schema=SCHEMA)

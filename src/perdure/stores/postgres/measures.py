@@ -66,6 +66,12 @@ class PostgresMeasures:
         rows = await self._database.fetch(self._sql["waiting"], most)
         return int(rows[0]["jobs"])
 
+    async def digest(self) -> None:
+        """Have done now what storing leaves behind: vacuum and, where this session may ask for it, a checkpoint."""
+        await self._database.fetch(self._sql["vacuum"])
+        if (await self._database.fetch(self._sql["may_checkpoint"]))[0]["may"]:
+            await self._database.fetch(self._sql["checkpoint"])
+
     async def pace(self, since: datetime, most: int, *, beside: str) -> tuple[int, float]:
         """Of the jobs completed after a moment the first `most`: how many, and the seconds from first start to last settling.
 

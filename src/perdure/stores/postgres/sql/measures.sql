@@ -28,6 +28,18 @@ FROM (
 -- How many jobs may start, up to so many.
 SELECT count(*) AS jobs FROM (SELECT FROM perdure.available_jobs LIMIT :most) w;
 
+-- name: vacuum()
+-- What autovacuum would do in the middle of a drain once much has been stored.
+VACUUM (ANALYZE) perdure.jobs, perdure.available_jobs, perdure.job_executions;
+
+-- name: may_checkpoint()
+-- Whether this session may ask for a checkpoint.
+SELECT pg_has_role('pg_checkpoint', 'USAGE') AS may;
+
+-- name: checkpoint()
+-- Write what is dirty: of a million new jobs most is, and whoever needs a page would have to write one first.
+CHECKPOINT;
+
 -- name: pin()
 -- Give the transaction an id: while it is open, no row that is deleted after this can be vacuumed away. And let it be open for as
 -- long as it takes, unlike those of all other sessions of ours.
