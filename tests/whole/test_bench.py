@@ -44,13 +44,14 @@ def test_every_figure_is_measured_and_the_schema_is_gone(
     assert told["machine"]["cores"] >= 1
     assert {"perdure", "python", "postgresql"} <= told["versions"].keys()
     assert told["settings"]["measured"]["repeat"] == 1
+    assert told["settings"]["measured"]["checkpoints"] is True
     assert "round 1 of 1: enqueue_one" in said
     assert _schemas(empty_database_url) == 0
 
 
 @pytest.mark.timeout(240)
 def test_what_takes_hours_is_measured_on_demand(bare: Command, empty_database_url: str) -> None:
-    names = ["queues_slowdown", "drain_fifty_processes"]
+    names = ["history_slowdown", "queues_slowdown", "drain_fifty_processes"]
     process = bare.with_database(empty_database_url).process(
         "bench", "--quick", "--json", "--only", ",".join(names)
     )
@@ -61,6 +62,29 @@ def test_what_takes_hours_is_measured_on_demand(bare: Command, empty_database_ur
     assert figures.keys() <= LONG_UNITS.keys()
     assert all(figure["value"] > 0 for figure in figures.values())
     assert _schemas(empty_database_url) == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_role_that_may_not_ask_for_checkpoints_measures_without_them(
+    bare: Command, empty_database_url: str
+) -> None:
+    role = "bench_without_rights"
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        try:
+            connection.execute(f"GRANT CREATE ON DATABASE {connection.info.dbname} TO {role}")
+            url = empty_database_url.replace("postgres@", f"{role}@", 1)
+            process = bare.with_database(url).process(
+                "bench", "--quick", "--json", "--only", "backlog_slowdown"
+            )
+            out, said = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, said
+            told = json.loads(out)
+            assert told["figures"]["backlog_slowdown"]["value"] > 0
+            assert told["settings"]["measured"]["checkpoints"] is False
+        finally:
+            connection.execute(f"DROP OWNED BY {role}")
+            connection.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.timeout(240)

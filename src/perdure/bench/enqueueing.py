@@ -19,8 +19,8 @@ SHARE = 250
 """So many single enqueues in turn with as many bare inserts."""
 
 REST_S = 0.03
-"""Before each share: what was just stored is told to claimers meanwhile, and a machine that lends out its processors by the moment treats
-both alike."""
+"""Before each share. What was just stored is told to claimers meanwhile; and a machine that lends out its processors by the moment gives
+more to whoever has rested, so both rest."""
 
 BULK_CALLERS = 3
 """Calls at a time: one is encoded while the server stores the others."""
@@ -29,7 +29,7 @@ BULK_CALLERS = 3
 async def one(stage: Stage) -> Sample:
     """Each job durable before the next is enqueued, in turn with bare inserts: a machine changes its pace from second to second.
 
-    Share by share the other of the two comes first, each after the same rest.
+    Share by share, their order alternates, each after the same rest.
     """
     count = stage.effort.single_enqueues
     beside = rows(count)
@@ -45,17 +45,17 @@ async def one(stage: Stage) -> Sample:
             return await insert(beside[share.start : share.stop])
 
         await app.enqueue(noop, 0)
-        spent = dict.fromkeys((enqueue, bare), 0.0)
-        order = [enqueue, bare]
+        spent = {"enqueue": 0.0, "bare": 0.0}
+        order = [("enqueue", enqueue), ("bare", bare)]
         for start in range(0, count, SHARE):
-            for way in order:
+            for name, way in order:
                 await asyncio.sleep(REST_S)
-                spent[way] += await way(range(start, min(count, start + SHARE)))
+                spent[name] += await way(range(start, min(count, start + SHARE)))
             order.reverse()
         flush_ms = await stage.floors.flush_ms(rows(stage.effort.commits))
     return Sample(
-        values={"enqueue_one": count / spent[enqueue]},
-        floors={"enqueue_one": count / spent[bare]},
+        values={"enqueue_one": count / spent["enqueue"]},
+        floors={"enqueue_one": count / spent["bare"]},
         beside={"flush_ms": flush_ms},
     )
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import repeat
 from statistics import harmonic_mean
 from time import monotonic
 
@@ -28,26 +27,27 @@ class Line:
     """A worker at work, and queues that are filled while it takes nothing."""
 
     def __init__(self, stage: Stage, app: Perdure, measures: PostgresMeasures, worker: SpawnedWorker) -> None:
+        self.effort = stage.effort
         self._stage = stage
         self._app = app
         self._measures = measures
         self._worker = worker
 
     async def pace(
-        self, waiting: int, *, counted: int, queues: Sequence[str] = ALONE, digested: bool = False
+        self, waiting: int, *, counted: int, queues: Sequence[str] = ALONE, vacuumed: bool = False
     ) -> float:
         """Fill the queues, and give the jobs a second over the first `counted` that are settled then.
 
-        With `digested` the server has first done what storing leaves behind. It does so at a time of its own otherwise, for a second or a
-        few, which is as long as such a drain takes.
+        With `vacuumed` the server has done before what storing left behind: autovacuum, and whoever has to write a page of others before it can
+        read one, would slow down some drains by a quarter, and others not.
         """
         health, worker_id = self._app.health, self._worker.worker_id
         await health.cordon(worker_id, actor=ACTOR)
         await asyncio.sleep(UNDER_WAY_S)
         for queue in queues:
             await fill(self._app.using(queue=queue), waiting // len(queues), self._stage.effort.bulk_call)
-        if digested:
-            await self._measures.digest()
+        if vacuumed:
+            await self._stage.vacuum()
         # Where dead rows lie by the million a claim may have been under way for longer, and have taken some.
         counted = await self._measures.waiting(counted)
         since = await self._measures.now()
@@ -74,7 +74,7 @@ async def line(stage: Stage, *, processes: int = 1, queues: Sequence[str] = ALON
 
 
 async def backlog(stage: Stage) -> Sample:
-    """A long backlog against a short one: each several times, for as many jobs take a second or two.
+    """A long backlog against a short one: each several times, for as many jobs take a second or two, and after a vacuum.
 
     Short ones before and after: until the long one has been stored, a shared machine may have changed its pace.
     """
@@ -86,20 +86,23 @@ async def backlog(stage: Stage) -> Sample:
 
 
 async def _backlogs(stage: Stage, waiting: int) -> list[float]:
-    """The rates while so many wait, filled up between them. The last tenth, after which nothing may wait, is not counted."""
-    count = stage.effort.drained_jobs
+    """The rates while so many wait, filled up between them."""
     async with line(stage) as one:
-        return [
-            await one.pace(stored, counted=count - count // 10, digested=True)
-            for stored in (waiting, *repeat(count, TURNS - 1))
-        ]
+        return [*await _again(one, waiting, 1), *await _again(one, stage.effort.drained_jobs, TURNS - 1)]
+
+
+async def _again(one: Line, waiting: int, turns: int) -> list[float]:
+    """The rates of some drains, each after so many jobs more. The last tenth, after which nothing may wait, is not counted."""
+    count = one.effort.drained_jobs
+    return [await one.pace(waiting, counted=count - count // 10, vacuumed=True) for _ in range(turns)]
 
 
 async def pinned(stage: Stage) -> Sample:
     """A transaction is held open, so that no row that is deleted can be vacuumed away, against the same without.
 
     While it is held, the queue is filled and drained until the time is up. What counts are the last drains, a few of them, or those of the
-    last minute where it is held for long: the leader's duties come by the minute and slow down some of them.
+    last minute where it is held for long: the leader's duties come by the minute and slow down some of them. Nothing is vacuumed before them:
+    what autovacuum does in vain meanwhile is a part of what is measured.
     """
     count, counted_s = stage.effort.pinned_jobs, stage.effort.pinned_counted_s
     async with line(stage) as one:
@@ -128,15 +131,15 @@ async def _drains(one: Line, count: int, seconds: float) -> list[float]:
 
 
 async def history(stage: Stage) -> Sample:
-    """With a long history of executions, against the same schema when it was new."""
+    """With a long history of executions, against new schemas before and after it: each several times, and after a vacuum."""
     count = stage.effort.drained_jobs
+    before = await _backlogs(stage, count)
     async with line(stage) as one:
-        before = await one.pace(count, counted=count, digested=True)
-        await one.empty()
         await one.pace(stage.effort.history_jobs, counted=count)
         await one.empty()
-        after = await one.pace(count, counted=count, digested=True)
-    return Sample(values={"history_slowdown": after / before})
+        among = await _again(one, count, TURNS)
+    after = await _backlogs(stage, count)
+    return Sample(values={"history_slowdown": harmonic_mean(among) / harmonic_mean([*before, *after])})
 
 
 async def queues(stage: Stage) -> Sample:
@@ -144,7 +147,7 @@ async def queues(stage: Stage) -> Sample:
     count, paces = stage.effort.drained_jobs, []
     for names in (ALONE, MANY_QUEUES):
         async with line(stage, queues=names) as one:
-            paces.append(await one.pace(count, counted=count, queues=names))
+            paces.append(await one.pace(count, counted=count, queues=names, vacuumed=True))
     return Sample(values={"queues_slowdown": paces[1] / paces[0]})
 
 

@@ -59,6 +59,7 @@ async def versions_and_settings(
     }
     ours = {name: getattr(settings, name) for name in OURS}
     measured = {name: getattr(effort, name) for name in Effort.__dataclass_fields__}
+    measured["checkpoints"] = await measures.may_checkpoint()
     return versions, {"postgresql": server, "worker": ours, "measured": measured}
 
 

@@ -66,10 +66,14 @@ class PostgresMeasures:
         rows = await self._database.fetch(self._sql["waiting"], most)
         return int(rows[0]["jobs"])
 
-    async def digest(self) -> None:
-        """Have done now what storing leaves behind: vacuum and, where this session may ask for it, a checkpoint."""
+    async def may_checkpoint(self) -> bool:
+        """Whether this session may ask the server for a checkpoint."""
+        return bool((await self._database.fetch(self._sql["may_checkpoint"]))[0]["may"])
+
+    async def vacuum(self) -> None:
+        """Have done now what storing leaves behind: vacuum and, where this session may ask for it, a checkpoint of the server."""
         await self._database.fetch(self._sql["vacuum"])
-        if (await self._database.fetch(self._sql["may_checkpoint"]))[0]["may"]:
+        if await self.may_checkpoint():
             await self._database.fetch(self._sql["checkpoint"])
 
     async def pace(self, since: datetime, most: int, *, beside: str) -> tuple[int, float]:

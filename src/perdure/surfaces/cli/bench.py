@@ -40,7 +40,8 @@ def bench(
     """Measure enqueueing, draining, latency and memory, and bare statements on the same server beside them.
 
     It works in a schema of its own, `perdure_bench`, and drops it afterwards. Without a database in the settings it
-    starts an embedded one. It takes minutes, and its figures mean something only on a machine that does nothing else.
+    starts an embedded one. It takes minutes, and its figures mean something only on a machine that does nothing else:
+    it loads the whole server, and has it make checkpoints where your role may ask for them.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ SELECT count(*) AS jobs FROM (SELECT FROM perdure.available_jobs LIMIT :most) w;
 
 -- name: vacuum()
 -- What autovacuum would do in the middle of a drain once much has been stored.
-VACUUM (ANALYZE) perdure.jobs, perdure.available_jobs, perdure.job_executions;
+VACUUM (ANALYZE) perdure.jobs, perdure.available_jobs, perdure.leases, perdure.job_executions;
 
 -- name: may_checkpoint()
 -- Whether this session may ask for a checkpoint.
