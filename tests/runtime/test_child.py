@@ -1,11 +1,15 @@
 """A process that can no longer hear its supervisor, or tell of itself, ends, so that another takes its place."""
 
 import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from perdure.runtime import child
 from perdure.runtime.children import ChildProcess
@@ -42,3 +46,24 @@ async def test_the_end_of_a_task_that_must_not_fail_is_the_end_of_the_process(
         supervised._hear(await frames.read(told), lambda news: None)
         assert supervised.fault == "OSError: too many open files"
     assert await frames.read(told) is None
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_last_words_are_heard_though_something_was_left_unread(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A supervisor tells its processes something at any time, also while one closes what it has."""
+
+    async def hear() -> list[object]:
+        ours, theirs = socket.socketpair()
+        reader, writer = await frames.connect(ours)
+        writer.write(frames.pack({"share": 0.5}))
+        await writer.drain()
+        theirs.sendall(frames.pack({"figures": {}}) + frames.pack({"bye": True}))
+        theirs.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        return [await frames.read(reader) for _ in range(3)]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(hear()) == [{"figures": {}}, {"bye": True}, None]

@@ -332,7 +332,7 @@ def resident_mb() -> float:
 
 
 async def _main(descriptor: int) -> None:
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+    reader, writer = await frames.connect(socket.socket(fileno=descriptor))
     message = await frames.read(reader)
     if message is None:
         return

@@ -90,7 +90,7 @@ class ChildProcess:
             except BaseException:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await frames.connect(ours)
         return process, reader, writer
 
     async def _start(self, theirs: socket.socket, page: int, worker_id: str) -> asyncio.subprocess.Process:

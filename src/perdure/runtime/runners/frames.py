@@ -16,6 +16,30 @@ def pack(message: object) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
+class Reader(asyncio.StreamReader):
+    """Hears all that was said before the other side went away.
+
+    Where that left something unread, its end comes as a reset, at which a stream of the library forgets what it holds: last words were
+    lost, and a process that had drained was taken for one that had crashed.
+    """
+
+    def set_exception(self, exc: Exception) -> None:
+        """Take a lost connection as the end of what is to be read."""
+        if isinstance(exc, ConnectionError):
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
+
+
+async def connect(connection: socket.socket) -> tuple[Reader, asyncio.StreamWriter]:
+    """As `asyncio.open_connection`, with a reader of ours."""
+    loop = asyncio.get_running_loop()
+    reader = Reader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=connection)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
 async def read(reader: asyncio.StreamReader) -> Any:
     """The next message; None when the other side is gone."""
     try:

@@ -136,7 +136,7 @@ class _Process:
             except BaseException:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await frames.connect(ours)
         writer.write(frames.pack(msgspec.structs.replace(hello, parent=os.getpid())))
         return cls(process, reader, writer)
 
