@@ -45,7 +45,7 @@ class Line:
         await health.cordon(worker_id, actor=ACTOR)
         await asyncio.sleep(UNDER_WAY_S)
         for queue in queues:
-            await fill(self._app.using(queue=queue), waiting // len(queues), self._stage.effort.bulk_call)
+            await fill(self._app.using(queue=queue), waiting // len(queues), self.effort.bulk_call)
         if vacuumed:
             await self._stage.vacuum()
         # Where dead rows lie by the million a claim may have been under way for longer, and have taken some.

@@ -26,7 +26,7 @@ ACTOR = "perdure bench"
 VACUUM_WITHIN_S = 3_600.0
 """Ten million jobs and their history take minutes, on a slow disk many."""
 
-REST_S = 1.0
+REST_AFTER_VACUUM_S = 1.0
 """After a vacuum, long or short: a shared machine gives more to whoever has rested."""
 
 WARM_JOBS = 300
@@ -120,7 +120,7 @@ class Stage:
             await PostgresMeasures(database, schema=SCHEMA).vacuum()
         finally:
             await database.close()
-        await asyncio.sleep(REST_S)
+        await asyncio.sleep(REST_AFTER_VACUUM_S)
 
     async def finished(
         self, measures: PostgresMeasures, worker: SpawnedWorker, queue: str = jobs.QUEUE
