@@ -14,7 +14,7 @@ import pytest
 from perdure import Perdure
 from perdure.domain.lease import Lease
 from perdure.runtime.operations import WorkerConfig
-from perdure.runtime.producer import Prepared
+from perdure.runtime.prepared import Prepared
 from perdure.runtime.traced_attempts import TracedRunner
 from perdure.runtime.tracing import is_traced, sending
 from perdure.services.execution import Attempt

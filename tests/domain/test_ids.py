@@ -1,10 +1,11 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.domain.ids import JobIds, made_at
+from perdure.domain.ids import Ids, JobIds, made_at
 
 clocks = st.lists(st.integers(0, 2**47), min_size=1, max_size=60)
 
@@ -19,6 +20,34 @@ def test_ids_rise_strictly_under_any_clock(clock: list[int], bits: int) -> None:
     ids = ids_of(clock, bits)
     made = [ids() for _ in clock]
     assert all(earlier < later for earlier, later in pairwise(made))
+
+
+@given(clocks, st.integers(0, 2**64 - 1), st.data())
+def test_ids_that_are_made_together_rise_among_the_others(
+    clock: list[int], bits: int, data: st.DataObject
+) -> None:
+    ids = ids_of(clock, bits)
+    made = [
+        one
+        for _ in clock
+        for one in (ids.many(data.draw(st.integers(1, 5_000))) if data.draw(st.booleans()) else [ids()])
+    ]
+    assert all(earlier < later for earlier, later in pairwise(made))
+    assert {(one.version, one.variant) for one in made} == {(7, "specified in RFC 4122")}
+
+
+def test_ids_that_are_made_together_are_what_as_many_calls_would_have_made() -> None:
+    alone = ids_of([7] * 5_000)
+    assert list(ids_of([7]).many(5_000)) == [alone() for _ in range(5_000)]
+
+
+def test_ids_kept_as_bytes_are_a_sequence_of_uuids() -> None:
+    raw = [bytes(range(n, n + 16)) for n in range(5)]
+    ids, same = Ids(raw), [UUID(bytes=one) for one in raw]
+    assert list(ids) == same
+    assert (len(ids), ids[0], ids[-1], list(ids[1:-1])) == (5, same[0], same[-1], same[1:-1])
+    assert same[2] in ids
+    assert ids.raw == tuple(raw)
 
 
 @given(clocks, st.integers(0, 2**64 - 1))

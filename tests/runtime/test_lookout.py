@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from perdure.domain.errors import DatabaseUnavailable, RollbackDetected
+from perdure.domain.ids import Ids
 from perdure.domain.lineage import Sighting
 from perdure.runtime.lookout import HEAP, Lookout
 
@@ -63,6 +64,21 @@ async def test_a_heap_has_a_bound(lookout: Lookout) -> None:
     lookout.note(ids[-1:])
     assert lookout._guard.enqueued.all() == ids
     assert lookout._stored == []
+
+
+async def test_a_large_call_is_handed_over_as_it_is_after_what_came_before(lookout: Lookout) -> None:
+    first, many = uuid4(), Ids(uuid4().bytes for _ in range(HEAP))
+    lookout.note((first,))
+    lookout.note(many)
+    assert lookout._guard.enqueued.all() == [first, *many]
+
+
+async def test_who_makes_large_calls_alone_looks_too_when_it_is_time(lookout: Lookout, away: Away) -> None:
+    lookout._next = 0.0
+    lookout.note(Ids(uuid4().bytes for _ in range(HEAP)))
+    assert lookout._looking is not None
+    away.gone.set()
+    await lookout.close()
 
 
 class Broken:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from perdure.domain.bulk import in_bulk
 from perdure.domain.errors import DatabaseUnavailable, InvalidInput, InvalidOption, RollbackDetected
 from perdure.domain.job import Dependency, Disposition, JobId, NewJob, UniqueRule
 from perdure.ports import Place
@@ -75,7 +76,7 @@ async def test_each_way_leaves_the_rows_that_enqueue_jobs_leaves(
     lone = await plain.lone(one)
     assert lone is not None
     placed = await plain.few(several)
-    copied = await plain.many([many])
+    copied = await plain.many(in_bulk([many]))
     assert copied is not None
     for job, place in ((one, lone), (several[0], placed[several[0].id]), (many, copied[0])):
         assert await rows_of(store, job) == await rows_of(store, slow)
@@ -107,7 +108,7 @@ async def test_a_lane_that_is_not_known_yet_is_left_to_enqueue_jobs(store: Store
     job = new_job(queue="new")
     assert await plain.lone(job) is None
     assert await plain.few([job]) == {}
-    assert await plain.many([job]) is None
+    assert await plain.many(in_bulk([job])) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
 
 
@@ -161,7 +162,7 @@ async def test_a_call_of_several_shapes_and_parts_leaves_each_job_with_its_own_r
     for options in SHAPES:
         await store.jobs.enqueue([new_job(**options)])
     jobs = [new_job(**{"args": f'{{"n": {n}}}', **SHAPES[n % 4]}) for n in range(2 * PART)]
-    placed = await plain.many(jobs)
+    placed = await plain.many(in_bulk(jobs))
     assert placed is not None
     assert {place.job_id for place in placed} == {job.id for job in jobs}
     for job in jobs[-4:]:
@@ -175,11 +176,19 @@ async def test_jobs_of_one_call_have_rising_ranks_so_that_a_watermark_tells_them
 ) -> None:
     await store.jobs.enqueue([new_job()])
     jobs = [new_job() for _ in range(MANY)]
-    await plain.many(jobs)
-    await plain.many([later := new_job()])
+    await plain.many(in_bulk(jobs))
+    await plain.many(in_bulk([later := new_job()]))
     rows = await store.sql("SELECT job_id, rank FROM perdure.available_jobs ORDER BY rank, job_id")
     assert [row["job_id"] for row in rows][1:] == [job.id for job in (*jobs, later)]
     assert len({row["rank"] for row in rows}) == MANY + 2
+
+
+async def test_jobs_of_one_call_have_ranks_of_their_own_though_two_shapes_share_a_lane(
+    store: Store, plain: PlainJobs
+) -> None:
+    await store.jobs.enqueue([new_job()])
+    await plain.many(in_bulk([new_job(timeout=timedelta(seconds=1 + n % 2)) for n in range(2 * MANY)]))
+    assert await store.value("SELECT count(DISTINCT rank) FROM perdure.available_jobs") == 2 * MANY + 1
 
 
 @pytest.mark.parametrize(
@@ -189,9 +198,9 @@ async def test_what_has_no_binary_form_is_left_to_enqueue_jobs_and_the_connectio
     store: Store, plain: PlainJobs, options: dict[str, Any]
 ) -> None:
     await store.jobs.enqueue([new_job()])
-    assert await plain.many([new_job(), new_job(**options)]) is None
+    assert await plain.many(in_bulk([new_job(), new_job(**options)])) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 1
-    assert await plain.many([new_job()]) is not None
+    assert await plain.many(in_bulk([new_job()])) is not None
 
 
 @pytest.mark.parametrize(
@@ -216,7 +225,7 @@ async def test_what_no_job_may_be_is_stored_by_no_way_and_named(
     assert await plain.lone(wrong) is None
     assert await plain.lone(wrong, ring=[]) is None
     assert set(await plain.few([wrong, good])) == {good.id}
-    assert await plain.many([wrong, new_job()]) is None
+    assert await plain.many(in_bulk([wrong, new_job()])) is None
     with pytest.raises(InvalidInput):
         await enqueue.one(wrong, on_duplicate="raise")
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 2

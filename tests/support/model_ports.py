@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from perdure.domain.bulk import Bulk
 from perdure.domain.errors import NotFound
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.lease import Lease
@@ -102,7 +103,12 @@ class ModelPlainJobs:
 
         return await self._line.call(store)
 
-    async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
+    async def many(self, bulks: Sequence[Bulk]) -> Sequence[Place] | None:
+        jobs = [
+            NewJob(id=job_id, shape=bulk.shape, args=args)
+            for bulk in bulks
+            for job_id, args in zip(bulk.ids, bulk.args, strict=True)
+        ]
         return await self._line.call(
             lambda: self._store.add(jobs, "return")[1] if all(map(self._quick, jobs)) else None
         )

@@ -5,7 +5,7 @@ seen by others only once it is on the disk. What was merely written, such as an 
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -144,14 +144,13 @@ class Recollection:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._groups: deque[tuple[UUID, ...]] = deque()
+        self._groups: deque[Sequence[UUID]] = deque()
         self._count = 0
 
-    def note(self, ids: Iterable[UUID]) -> None:
-        """Remember ids that came together; a group is forgotten as a whole."""
-        group = tuple(ids)
-        self._groups.append(group)
-        self._count += len(group)
+    def note(self, ids: Sequence[UUID]) -> None:
+        """Remember ids that came together, and change no more; a group is forgotten as a whole."""
+        self._groups.append(ids)
+        self._count += len(ids)
         while self._count > self._most and len(self._groups) > 1:
             self._count -= len(self._groups.popleft())
 

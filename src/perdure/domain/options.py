@@ -111,6 +111,12 @@ class Mould:
             metadata=options.metadata,
         )
 
+        self.shape = self._blank.shape
+        self.is_bare = (
+            not self._is_tied and self._blank.is_plain and options.id is None and not merged.encrypted
+        )
+        """Whether its jobs have nothing but the arguments they are given, so that many can be stored without making each."""
+
     @property
     def on_duplicate(self) -> OnDuplicate:
         """What happens when another job holds the unique key."""

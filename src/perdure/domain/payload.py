@@ -30,8 +30,6 @@ from perdure.domain.signature import Arguments, Signature, result_annotation
 PAYLOAD_BYTES_MAX = 1024 * 1024
 
 _U = ord("u")
-_EXACT = (int, str, bool)
-"""Types whose values, and not those of a subclass, are read back from JSON whatever they are."""
 
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _SCALARS = (str, int, float, bool, type(None))
@@ -102,9 +100,6 @@ class Payload:
         self._call = msgspec.defstruct("Call", [(field, Any) for field in renamed], rename=renamed, gc=False)
         self._is_direct = self._all_required and self.signature.is_named
         self._by_place = len(self._names) if self.signature.is_by_place and not self._loose else -1
-        self._exact = (
-            tuple(annotations.values()) if all(map(_EXACT.__contains__, annotations.values())) else None
-        )
 
     def _shape(self, annotations: Mapping[str, Any]) -> type[msgspec.Struct]:
         """A struct with a field for each parameter; the fields have names of their own, as any word may be a name."""
@@ -137,8 +132,7 @@ class Payload:
                 check_storable(self.signature.bind(args, kwargs))
             if len(raw) > max_bytes:
                 raise PayloadTooLarge("arguments", f"{len(raw)} bytes of JSON; the limit is {max_bytes}")
-            if not is_whole or tuple(map(type, args)) != self._exact:
-                self._decode(raw)
+            self._decode(raw)
         except _MISFITS:
             raise self._refusal(given_by_call(self.signature, args, kwargs), redact) from None
         return raw.decode()

@@ -15,7 +15,8 @@ from perdure.domain.options import EnqueueOptions, Mould
 from perdure.runtime.handles import Handle
 from perdure.runtime.keywords import OptionKeywords, SettingKeywords
 from perdure.runtime.new_ids import new_id
-from perdure.runtime.producer import DatabaseProducer, Prepared, Producer
+from perdure.runtime.prepared import Prepared
+from perdure.runtime.producer import DatabaseProducer, Producer
 from perdure.runtime.tracing import OPENTELEMETRY, is_traced, sending
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ class Enqueuer:
 
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
-        form, job = self._formed(kind, args, kwargs)
-        return Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
+        form, text = self._formed(kind, args, kwargs)
+        mould = form.mould
+        if mould.is_bare:
+            return Prepared(kind, mould, text)
+        return Prepared(kind, mould, text, self._made(form, text))
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store a job durably; it runs as soon as a worker has room, with `conn` once the caller's transaction has committed.
@@ -67,10 +71,11 @@ class Enqueuer:
         """
         # A way of its own, and few calls on it: between two single enqueues the processor does other things, and what
         # takes a microsecond in a loop takes three then.
-        form, job = self._formed(kind, args, kwargs)
+        form, text = self._formed(kind, args, kwargs)
+        job = self._made(form, text)
         app = self._app
         if self._conn is not None or (OPENTELEMETRY in sys.modules and is_traced(app.settings.tracing)):
-            prepared: Prepared[R] = Prepared(job=job, kind=kind, on_duplicate=form.on_duplicate)
+            prepared: Prepared[R] = Prepared(kind, form.mould, text, job)
             return (await self._stored([prepared], self._conn))[0]
         producer = app.producer
         answer = await producer.enqueue_one(job, kind, form.on_duplicate)
@@ -92,25 +97,35 @@ class Enqueuer:
 
     def _formed(
         self, kind: Kind[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> tuple[_Form, "NewJob"]:
+    ) -> tuple[_Form, str]:
+        """The form of the kind, and the arguments as JSON text."""
         if not isinstance(kind, Kind):
             raise no_kind(kind)
         form = self._forms.get(kind)
         if form is None:
             form = self._forms[kind] = _Form(kind, self._options, self._app.settings)
-        text = form.encode(args, kwargs, max_bytes=form.max_bytes, redact=form.redact)
+        return form, form.encode(args, kwargs, max_bytes=form.max_bytes, redact=form.redact)
+
+    def _made(self, form: _Form, text: str) -> "NewJob":
         job = form.mould.job(text, new_id())
-        return form, _sealed(job, self._app.settings) if form.is_encrypted else job
+        return _sealed(job, self._app.settings) if form.is_encrypted else job
 
     async def _stored(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
         with sending(jobs, self._app.settings.tracing) as sent:
-            answers = await self._app.producer.enqueue(sent, conn=conn)
-        return self._handles(jobs, answers)
+            return await self._sent(sent, conn)
 
     def _stored_sync(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
         with sending(jobs, self._app.settings.tracing) as sent:
-            answers = self._app.producer.enqueue_sync(sent, conn=conn)
-        return self._handles(jobs, answers)
+            if conn is None:
+                return self._app.run_sync(self._sent(sent, None))
+            return self._handles(sent, self._app.producer.enqueue_sync(sent, conn=conn))
+
+    async def _sent(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+        producer, wait = self._app.producer, self._app.run_sync
+        ids = await producer.copy(jobs) if conn is None else None
+        if ids is None:
+            return self._handles(jobs, await producer.enqueue(jobs, conn=conn))
+        return [Handle(raw, one.kind, producer, wait, True) for raw, one in zip(ids.raw, jobs, strict=True)]
 
     def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
         producer, wait = self._app.producer, self._app.run_sync

@@ -41,11 +41,19 @@ class Handle(msgspec.Struct, Generic[R_co], eq=False, gc=False):
     A msgspec struct, as one is made for every job of a bulk call; two handles of one job are not equal.
     """
 
-    id: UUID
+    _id: UUID | bytes
     kind: Kind[..., Any]
     _jobs: Whereabouts
     _wait: Callable[[Any], Any]
     created: bool = False
+
+    @property
+    def id(self) -> UUID:
+        """The id of the job, as `Perdure.handle` takes it."""
+        made = self._id
+        if isinstance(made, bytes):
+            made = self._id = UUID(bytes=made)
+        return made
 
     async def state(self) -> JobState:
         """Where the job stands now. Raises NotFound once it is past the retention."""

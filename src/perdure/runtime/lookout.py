@@ -43,10 +43,13 @@ class Lookout:
 
         It is handed to the guard in heaps; at once while the guard looks, which may be about to tell of what is missing.
         """
-        self._stored += ids
-        if self._looking is not None or len(self._stored) >= HEAP:
+        if len(ids) < HEAP:
+            self._stored += ids
+        if self._looking is not None or max(len(ids), len(self._stored)) >= HEAP:
             self._hand_over()
-        elif monotonic() >= self._next:
+        if len(ids) >= HEAP:
+            self._guard.note(ids)  # as they are: they are many
+        if self._looking is None and monotonic() >= self._next:
             self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:

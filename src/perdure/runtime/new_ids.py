@@ -11,3 +11,6 @@ if hasattr(os, "register_at_fork"):
 
 new_id = _IDS.__call__
 """A job id, for all threads of this process, drawn from the system's randomness."""
+
+new_ids = _IDS.many
+"""As so many of `new_id`, made together."""

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
-import msgspec
-
+from perdure.domain.ids import Ids
 from perdure.domain.job import Enqueued, NewJob
 from perdure.domain.kind import Kind
 from perdure.runtime.background import BackgroundLoop
 from perdure.runtime.locating import running_database
+from perdure.runtime.prepared import Prepared, in_columns
 
 if TYPE_CHECKING:
     from perdure.domain.views import ActOutcome, ResultView
@@ -21,22 +21,9 @@ if TYPE_CHECKING:
     from perdure.runtime.wiring import Stores
     from perdure.services.enqueue import Enqueue
 
-R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 CONNECTIONS = 8
-
-
-class Prepared(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, gc=False):
-    """A job that is ready to be enqueued; its id is known already, so that others can depend on it."""
-
-    job: NewJob
-    kind: Kind[..., Any]
-    on_duplicate: str
-
-    @property
-    def id(self) -> UUID:
-        return self.job.id
 
 
 class Producer(Protocol):
@@ -44,6 +31,13 @@ class Producer(Protocol):
 
     async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
+        ...
+
+    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
+        """Take many jobs that have nothing but their arguments, all or none, and give their ids in the order of the call.
+
+        None when none was taken, and `enqueue` should be asked.
+        """
         ...
 
     def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Awaitable[Enqueued]:
@@ -110,6 +104,15 @@ class DatabaseProducer:
         if len(jobs) == 1:
             return [await enqueue.one(jobs[0].job, on_duplicate=jobs[0].on_duplicate)]
         return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
+
+    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
+        from perdure.services.enqueue import MANY
+
+        columns = in_columns(jobs) if len(jobs) >= MANY else None
+        if columns is None:
+            return None
+        ids, bulks = columns
+        return ids if await (await self._open()).enqueue.bulk(bulks) else None
 
     def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Awaitable[Enqueued]:
         # Not a coroutine of its own: a single enqueue feels each of them.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from perdure.runtime.producer import Prepared
+    from perdure.runtime.prepared import Prepared
 
 R = TypeVar("R")
 Attributes = dict[str, str | int | float]
@@ -83,8 +83,7 @@ def tracer() -> "Tracer":
 
 def _carrying(one: "Prepared[R]", context_here: Mapping[str, str]) -> "Prepared[R]":
     """The job with a trace context; one that it was given by its caller stays."""
-    job = structs.replace(one.job, metadata={**context_here, **one.job.metadata})
-    return structs.replace(one, job=job)
+    return one.but(structs.replace(one.job, metadata={**context_here, **one.job.metadata}))
 
 
 def carried(current: "Context") -> Mapping[str, str]:

@@ -1,13 +1,15 @@
 """Store new jobs: single ones of concurrent callers share a commit, and waiting workers are told afterwards."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import structlog
 
+from perdure.domain.bulk import Bulk, in_bulk
 from perdure.domain.errors import PerdureError, RollbackDetected, Unavailable
 from perdure.domain.job import Disposition, Enqueued, NewJob
 from perdure.ports import Dispatch, Place
@@ -45,8 +47,8 @@ class PlainJobs(Protocol):
         """Store jobs that have nothing to do with one another; those that are not among the answer were not stored."""
         ...
 
-    async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
-        """Store jobs, all or none, and give the places to announce; None when none was stored."""
+    async def many(self, bulks: Sequence[Bulk]) -> Sequence[Place] | None:
+        """Store jobs, all or none, and give the places to announce; None when none was stored. No two have one shape."""
         ...
 
 
@@ -69,7 +71,7 @@ class Watch(Protocol):
         ...
 
     def note(self, ids: Sequence[UUID]) -> None:
-        """Remember jobs whose storing the database has answered."""
+        """Remember jobs whose storing the database has answered; the sequence changes no more."""
         ...
 
 
@@ -180,21 +182,39 @@ class Enqueue:
             raise broken
         if not jobs:
             return []
-        self._calls += 1
-        try:
-            if len(jobs) >= MANY and all(job.is_plain for job in jobs):
-                copied = await self._plain.many(jobs)
-                if copied is not None:
-                    self._watch.note([job.id for job in jobs])
-                    self._announce(copied)
-                    return [created(job) for job in jobs]
+        if len(jobs) >= MANY and all(job.is_plain for job in jobs) and await self.bulk(in_bulk(jobs)):
+            return [created(job) for job in jobs]
+        with self._call():
             enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
-        finally:
-            self._calls -= 1
-            self._go_on()
         self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
         self._announce(places)
         return enqueued
+
+    async def bulk(self, bulks: Sequence[Bulk]) -> bool:
+        """Store plain jobs, all or none; no two have one shape. False when none was stored, and `many` should be asked, which knows every case.
+
+        Raises RollbackDetected while the database is not what it was.
+        """
+        if (broken := self._watch.broken) is not None:
+            raise broken
+        with self._call():
+            places = await self._plain.many(bulks)
+        if places is None:
+            return False
+        for bulk in bulks:
+            self._watch.note(bulk.ids)
+        self._announce(places)
+        return True
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """A call that `close` waits for."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            self._go_on()
 
     async def close(self) -> None:
         """Wait for what is under way."""

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from perdure.domain.errors import DependencyCycle, DuplicateJob, IllegalTransition, NotFound, UnknownParent
+from perdure.domain.ids import Ids
 from perdure.domain.job import (
     RETRIED,
     TERMINAL,
@@ -64,15 +65,21 @@ class Inline:
         return list(self._entries.values())
 
     async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+        return await self._taken([(one.job, one.kind, one.on_duplicate) for one in jobs])
+
+    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
+        return None
+
+    async def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Enqueued:
+        return (await self._taken([(job, kind, on_duplicate)]))[0]
+
+    async def _taken(self, jobs: Sequence[tuple[NewJob, Kind[..., Any], str]]) -> Sequence[Enqueued]:
         fresh: dict[UUID, Entry] = {}
-        answers = [self._answer(one, fresh) for one in jobs]
+        answers = [self._answer(*one, fresh) for one in jobs]
         self._check_parents(fresh)
         self._entries |= fresh
         await self._run_ready()
         return answers
-
-    async def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Enqueued:
-        return (await self.enqueue([Prepared(job=job, kind=kind, on_duplicate=on_duplicate)], conn=None))[0]
 
     def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         return self._app.run_sync(self.enqueue(jobs, conn=conn))
@@ -116,18 +123,19 @@ class Inline:
         """As `run_scheduled`, for tests that are not async."""
         return self._app.run_sync(self.run_scheduled())
 
-    def _answer(self, one: Prepared[Any], fresh: dict[UUID, Entry]) -> Enqueued:
-        job = one.job
+    def _answer(
+        self, job: NewJob, kind: Kind[..., Any], on_duplicate: str, fresh: dict[UUID, Entry]
+    ) -> Enqueued:
         known = self._entries | fresh
         if job.id in known:
             return Enqueued(job_id=job.id, disposition=Disposition.EXISTS)
         holder = _holder(job, known)
         if job.unique is not None and holder is not None:
-            if one.on_duplicate == "raise":
+            if on_duplicate == "raise":
                 raise DuplicateJob(job.unique.key, holder)
             return Enqueued(job_id=job.id, disposition=Disposition.DUPLICATE, holder=holder)
         delayed = None if job.delay is None else datetime.now(UTC) + job.delay
-        fresh[job.id] = Entry(job, one.kind, run_at=job.run_at or delayed)
+        fresh[job.id] = Entry(job, kind, run_at=job.run_at or delayed)
         return Enqueued(job_id=job.id, disposition=Disposition.CREATED)
 
     def _check_parents(self, fresh: dict[UUID, Entry]) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from perdure.domain.prediction import EVACUATE_AT
-from perdure.runtime.producer import Prepared
+from perdure.runtime.prepared import Prepared
 from perdure.torture import decay_jobs
 from perdure.torture.place import Host, Place
 

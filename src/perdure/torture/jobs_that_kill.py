@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perdure.runtime.producer import Prepared
+from perdure.runtime.prepared import Prepared
 from perdure.testing import faults
 from perdure.torture import jobs
 from perdure.torture.memory import limited_memory

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from perdure import Perdure
 from perdure.domain.errors import Unavailable
-from perdure.runtime.producer import Prepared
+from perdure.runtime.prepared import Prepared
 from perdure.torture import jobs
 
 BEAT_S = 0.1

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from perdure.domain.job import NewJob
-
 BODY_COLUMNS = ("id", "args", "lane", "priority", "max_attempts", "timeout_ms", "crash_limit")
 PLACE_COLUMNS = ("job_id", "rank", "lane", "band")
 PART = 500
@@ -30,9 +28,9 @@ _NULL = Struct("!i").pack(-1)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs of one shape, their ids as bytes, and where they wait: in one lane and band, with ranks that rise from `rank` on."""
+    """Jobs of one shape, their arguments and their ids as bytes, and where they wait: in one lane and band, with ranks that rise from `rank` on."""
 
-    jobs: Sequence[NewJob]
+    args: Sequence[str]
     ids: Sequence[bytes]
     lane: int
     band: int
@@ -67,11 +65,11 @@ def _bodies(group: Group, start: int) -> bytes:
             )
         ),
     )
-    args = [job.args.encode() for job in group.jobs[start : start + PART]]
+    part = slice(start, start + PART)
     return b"".join(
         [
             _BODY(width, _ID, job_id, len(text) + 1, _JSONB) + text + rest
-            for job_id, text in zip(group.ids[start : start + PART], args, strict=True)
+            for job_id, text in zip(group.ids[part], map(str.encode, group.args[part]), strict=True)
         ]
     )
 
@@ -99,6 +97,6 @@ def _small(value: int | None) -> bytes:
 async def _sent(groups: Iterable[Group], rows: Callable[[Group, int], bytes]) -> AsyncIterator[bytes]:
     yield _BEGIN
     for group in groups:
-        for start in range(0, len(group.jobs), PART):
+        for start in range(0, len(group.ids), PART):
             yield rows(group, start)
     yield _END

@@ -4,15 +4,14 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
-from operator import attrgetter
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
 import asyncpg
 
-from perdure.domain.job import NewJob, Shape
+from perdure.domain.bulk import Bulk, shaped
+from perdure.domain.job import JobId, NewJob, Shape
 from perdure.ports import Place
 from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.copying import BODY_COLUMNS, PLACE_COLUMNS, Group, bodies, places
@@ -27,15 +26,12 @@ SLOW_S = 0.25
 """An answer that was heard later than this, over a slow network or by a busy event loop, tells the database's clock too badly to be kept."""
 
 SHAPES_MAX = 1_000
-ID_BYTES = 16
 OBJECT = "{"
 """Arguments that begin so are a JSON object, or no JSON at all, which the server refuses."""
 MILLISECOND = timedelta(milliseconds=1)
 
 _PLACED: Callable[[type[Place], tuple[int, int, int, UUID]], Place] = tuple.__new__
 """Makes a place for half of what its own constructor takes, which a single enqueue would feel."""
-
-shape_of: Callable[[NewJob], Shape] = attrgetter("shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +72,18 @@ class Berth:
     def takes(self, job: NewJob) -> bool:
         return self.first_id <= job.id.int <= self.last_id and job.args[:1] == OBJECT
 
-    def group(self, jobs: Sequence[NewJob]) -> Group | None:
+    def group(self, bulk: Bulk, after: int) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time, or arguments are no object.
 
-        Each has a rank of its own, or a claimer's watermark could not tell them apart. The ranks rise by a microsecond a job,
-        less than the job takes to be stored, so that later calls come after them.
+        Each has a rank of its own, or a claimer's watermark could not tell them apart: so many of the call come `after` others. The
+        ranks rise by a microsecond a job, less than the job takes to be stored, so that later calls come after them.
         """
-        ids = [job.id.int.to_bytes(ID_BYTES, "big") for job in jobs]
+        ids = bulk.ids.raw
         if int.from_bytes(min(ids), "big") < self.first_id or int.from_bytes(max(ids), "big") > self.last_id:
             return None
-        if not all(job.args[:1] == OBJECT for job in jobs):
+        if {text[:1] for text in bulk.args} != {OBJECT}:
             return None
-        return Group(jobs, ids, self.lane, self.band, self.rank, *self.terms)
+        return Group(bulk.args, ids, self.lane, self.band, self.rank + after, *self.terms)
 
 
 class Singles(Protocol):
@@ -204,7 +200,7 @@ class PlainJobs:
             self._known[shape] = berth
         return berth
 
-    async def many(self, jobs: Sequence[NewJob]) -> Sequence[Place] | None:
+    async def many(self, bulks: Sequence[Bulk]) -> Sequence[Place] | None:
         """Copy the jobs in, all or none; None when none was stored.
 
         Gives the places to announce: all of them, or the first of each shape where claimers listen to PostgreSQL, whose
@@ -212,10 +208,11 @@ class PlainJobs:
         """
         try:
             async with self._bulk.transaction() as connection:
-                groups = []
-                for shape, some in shaped(jobs):
-                    rows = await connection.fetch(self._sql["shape"].numbered(), *_asked(shape))
-                    group = Berth.of(shape, 0.0, 0.0, rows[0]).group(some) if rows else None
+                groups: list[Group] = []
+                for bulk in bulks:
+                    rows = await connection.fetch(self._sql["shape"].numbered(), *_asked(bulk.shape))
+                    before = sum(len(group.ids) for group in groups)
+                    group = Berth.of(bulk.shape, 0.0, 0.0, rows[0]).group(bulk, before) if rows else None
                     if group is None:
                         return None
                     groups.append(group)
@@ -230,18 +227,10 @@ class PlainJobs:
             return None
         told = 1 if self.rings else None
         return [
-            Place(group.lane, group.band, rank, job.id)
+            Place(group.lane, group.band, rank, JobId(UUID(bytes=job_id)))
             for group in groups
-            for rank, job in enumerate(group.jobs[:told], start=group.rank)
+            for rank, job_id in enumerate(group.ids[:told], start=group.rank)
         ]
-
-
-def shaped(jobs: Sequence[NewJob]) -> list[tuple[Shape, list[NewJob]]]:
-    """The jobs by their shapes."""
-    groups: dict[Shape, list[NewJob]] = {}
-    for shape, group in groupby(jobs, shape_of):
-        groups.setdefault(shape, []).extend(group)
-    return list(groups.items())
 
 
 def _terms(shape: Shape) -> tuple[int, int, int | None, int | None]:
