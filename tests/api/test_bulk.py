@@ -2,6 +2,11 @@
 
 import asyncio
 import base64
+import copy
+import pickle
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +17,7 @@ from hypothesis import strategies as st
 
 from perdure import JobState, Perdure, PerdureError
 from perdure.domain.errors import DatabaseUnavailable, InvalidOption
+from perdure.domain.ids import Ids
 from perdure.runtime.prepared import Prepared, in_columns
 from perdure.services.enqueue import MANY
 from perdure.testing import drain
@@ -56,6 +62,81 @@ async def test_each_handle_is_that_of_its_own_job_however_many_shapes_there_are(
     assert await handles[7].state() is JobState.AVAILABLE
     assert await drain(app, jobs) == {"completed": 3 * MANY}
     assert await handles[7].result() == 8
+
+
+async def test_jobs_wait_in_the_order_of_the_call_whatever_their_shapes(app: Perdure, sql: Any) -> None:
+    """Also those that take the general way to their columns, as the encrypted ones do."""
+    shapes = [app.using(timeout="1s"), app.using(timeout="2s"), app.using(queue="media")]
+    for one in shapes:
+        await one.enqueue(jobs.add, -1)
+    await sql.execute("TRUNCATE perdure.jobs, perdure.available_jobs")
+    call = [shapes[n % 3].prepare(jobs.add, n) for n in range(3 * MANY)]
+    assert isinstance(await app.producer.enqueue(call, conn=None), Ids)
+    waiting = await sql.fetch("SELECT job_id FROM perdure.available_jobs ORDER BY rank")
+    assert [row["job_id"] for row in waiting] == [one.id for one in call]
+    again = [shapes[n % 3].prepare(jobs.add, n) for n in range(3 * MANY)]
+    opened = await app.producer.enqueue([one.but(one.job) for one in again], conn=None)
+    assert not isinstance(opened, Ids)
+    waiting = await sql.fetch("SELECT job_id FROM perdure.available_jobs ORDER BY rank")
+    assert [row["job_id"] for row in waiting] == [one.id for one in [*call, *again]]
+    assert await sql.fetchval("SELECT count(DISTINCT rank) FROM perdure.available_jobs") == 6 * MANY
+
+
+async def test_a_call_is_what_it_was_when_it_was_made(app: Perdure, sql: Any) -> None:
+    """Whoever fills a list and hands it over may go on with it, also on the general way, which is taken after a look."""
+    for _ in range(2):  # the second finds its lane known
+        buffer = prepared(app)
+        call = asyncio.create_task(app.enqueue_many(buffer))
+        await asyncio.sleep(0)
+        buffer[:] = prepared(app, 1)
+        assert len(await call) == MANY
+    assert await sql.fetchval("SELECT count(*) FROM perdure.jobs") == 2 * MANY
+
+
+async def test_closing_waits_for_a_large_call_that_takes_the_general_way(database_url: str, sql: Any) -> None:
+    app = Perdure(database_url=database_url)
+    await app.stores()
+    calls = [asyncio.create_task(app.enqueue_many(prepared(app))) for _ in range(8)]
+    await asyncio.sleep(0)
+    await app.close()
+    assert all(call.done() for call in calls)
+    assert await sql.fetchval("SELECT count(*) FROM perdure.jobs") == 8 * MANY
+    named = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perdure producer' AND datname = current_database()"
+    await eventually(lambda: sql.fetchval(f"SELECT ({named}) = 0"))
+
+
+@pytest.mark.parametrize("options", [{}, {"priority": 1}, {"unique_key": "u"}])
+def test_a_prepared_job_has_one_id_however_it_is_handed_on(options: dict[str, Any]) -> None:
+    app = Perdure(database_url="postgresql://nobody@localhost:1/none")
+    one = app.using(**options).prepare(jobs.add, 1)
+    pickled = pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
+    for other in (copy.copy(one), copy.deepcopy(one), pickled):
+        assert (other.id, other.kind, other.on_duplicate) == (one.id, one.kind, one.on_duplicate)
+        assert other.job == one.job
+    with pytest.raises(AttributeError, match="immutable"):
+        one.args = "{}"  # type: ignore[misc]
+
+
+def test_threads_that_enqueue_the_same_jobs_give_them_the_same_ids() -> None:
+    app = Perdure(database_url="postgresql://nobody@localhost:1/none")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(60):
+                call = prepared(app, 200)
+                meet = threading.Barrier(2)
+
+                def ids(call: list[Prepared[int]] = call, meet: threading.Barrier = meet) -> list[UUID]:
+                    meet.wait()
+                    columns = in_columns(call)
+                    assert columns is not None
+                    return list(columns[0])
+
+                first, second = (each.result() for each in [threads.submit(ids), threads.submit(ids)])
+                assert first == second == [one.id for one in call]
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def test_an_id_that_was_asked_for_is_the_one_that_is_stored(app: Perdure, sql: Any) -> None:
@@ -183,4 +264,3 @@ def test_columns_hold_what_the_jobs_would(choice: list[int], asked: set[int]) ->
         job_id: (bulk.shape, args) for bulk in bulks for job_id, args in zip(bulk.ids, bulk.args, strict=True)
     }
     assert rows == {one.id: (one.job.shape, one.job.args) for one in call}
-    assert in_columns(call) is None  # each has been made by now, and may be another one by then

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ async def test_without_a_key_or_room_nothing_is_stored(database_url: str, sql: A
     with pytest.raises(InvalidSettings, match="encryption_keys"):
         await Perdure(encryption_keys="old:aHVzaA==").enqueue(jobs.whisper, "hush")
     assert await sql.fetchval("SELECT count(*) FROM perdure.jobs") == 0
+
+
+async def test_what_is_prepared_holds_no_readable_word() -> None:
+    """It may be logged, and be handed to another process."""
+    app = Perdure(database_url="postgresql://nobody@localhost:1/none", encryption_keys=OLD)
+    prepared = app.prepare(jobs.whisper, "hush")
+    assert "hush" not in repr(prepared)
+    assert b"hush" not in pickle.dumps(prepared)
 
 
 async def test_a_unique_job_is_unique_though_it_is_encrypted(database_url: str) -> None:

@@ -187,7 +187,10 @@ async def test_jobs_of_one_call_have_ranks_of_their_own_though_two_shapes_share_
     store: Store, plain: PlainJobs
 ) -> None:
     await store.jobs.enqueue([new_job()])
-    await plain.many(in_bulk([new_job(timeout=timedelta(seconds=1 + n % 2)) for n in range(2 * MANY)]))
+    jobs = [new_job(timeout=timedelta(seconds=1 + n % 2)) for n in range(2 * MANY)]
+    await plain.many(in_bulk(jobs))
+    rows = await store.sql("SELECT job_id FROM perdure.available_jobs ORDER BY rank")
+    assert [row["job_id"] for row in rows][1:] == [job.id for job in jobs]
     assert await store.value("SELECT count(DISTINCT rank) FROM perdure.available_jobs") == 2 * MANY + 1
 
 

@@ -80,11 +80,12 @@ async def concurrent(stage: Stage) -> Sample:
 
 
 async def bulk(stage: Stage) -> Sample:
-    """Large calls of `enqueue_many`, in turn with COPY."""
+    """Large calls of `enqueue_many`, in turn with COPY, both into empty tables."""
     count = stage.effort.bulk_jobs
-    async with stage.cleared(), stage.producer() as app:
+    async with stage.cleared() as measures, stage.producer() as app:
 
         async def enqueue(_: int) -> float:
+            await measures.forget_waiting()
             began = perf_counter()
             await fill(app.using(queue=QUEUE), count, stage.effort.bulk_call)
             return perf_counter() - began

@@ -13,18 +13,31 @@ shape_of: Callable[[NewJob], Shape] = attrgetter("shape")
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Jobs of one shape that have nothing but their arguments, JSON objects as text: the first id belongs to the first arguments."""
+    """Jobs of one shape that have nothing but their arguments, which are JSON objects as text; `places` are theirs among all of a call."""
 
     shape: Shape
     ids: Ids
     args: Sequence[str]
+    places: Sequence[int]
 
 
-def in_bulk(jobs: Iterable[NewJob]) -> list[Bulk]:
+def in_bulk(jobs: Sequence[NewJob]) -> list[Bulk]:
     """Plain jobs by their shapes, in columns."""
+    return columns(
+        [job.shape for job in jobs], Ids([job.id.bytes for job in jobs]), [job.args for job in jobs]
+    )
+
+
+def columns(shapes: Sequence[Shape], ids: Ids, args: Sequence[str]) -> list[Bulk]:
+    """Jobs by their shapes, in the order in which each shape comes first."""
+    if len(every := dict.fromkeys(shapes)) == 1:
+        return [Bulk(shapes[0], ids, args, range(len(args)))]
+    groups: dict[Shape, list[int]] = {shape: [] for shape in every}
+    for place, shape in enumerate(shapes):
+        groups[shape].append(place)
     return [
-        Bulk(shape, Ids([job.id.bytes for job in alike]), [job.args for job in alike])
-        for shape, alike in shaped(jobs)
+        Bulk(shape, Ids([ids.raw[n] for n in places]), [args[n] for n in places], places)
+        for shape, places in groups.items()
     ]
 
 

@@ -76,7 +76,7 @@ class JobIds:
         return made
 
     def many(self, count: int) -> Ids:
-        """The next `count` ids, at a fifth of what so many calls cost."""
+        """The next `count` ids, at a third of what so many calls cost."""
         with self._lock:
             first = max(self._nanoseconds() // 1_000_000 << _COUNT_BITS, self._last + 1)
             self._last = first + count - 1

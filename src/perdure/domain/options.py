@@ -111,11 +111,10 @@ class Mould:
             metadata=options.metadata,
         )
 
-        self.shape = self._blank.shape
-        self.is_bare = (
-            not self._is_tied and self._blank.is_plain and options.id is None and not merged.encrypted
-        )
-        """Whether its jobs have nothing but the arguments they are given, so that many can be stored without making each."""
+        is_bare = self._blank == NewJob(id=NOBODY, shape=self._blank.shape)
+        is_as_given = not self._is_tied and options.id is None and not merged.encrypted
+        self.shape = self._blank.shape if is_bare and is_as_given else None
+        """Of jobs that have nothing but the arguments they are given, so that many can be stored without making each."""
 
     @property
     def on_duplicate(self) -> OnDuplicate:

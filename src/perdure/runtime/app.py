@@ -8,7 +8,9 @@ from uuid import UUID
 
 from msgspec import UNSET
 
+from perdure.domain.bounds import OnDuplicate
 from perdure.domain.errors import InvalidOption, InvalidSettings
+from perdure.domain.ids import Ids
 from perdure.domain.job import Disposition, Enqueued
 from perdure.domain.kind import Kind, no_kind
 from perdure.domain.options import EnqueueOptions, Mould
@@ -36,11 +38,12 @@ T = TypeVar("T")
 class _Form:
     """What enqueues of one kind have in common: it is worked out with the first of them, for each would feel it."""
 
-    __slots__ = ("encode", "is_encrypted", "max_bytes", "mould", "on_duplicate", "redact")
+    __slots__ = ("encode", "is_encrypted", "max_bytes", "mould", "on_duplicate", "redact", "shape")
 
     def __init__(self, kind: Kind[..., Any], options: EnqueueOptions, settings: "Settings") -> None:
         self.mould = Mould(kind, options)
-        self.on_duplicate = self.mould.on_duplicate
+        self.on_duplicate: OnDuplicate = self.mould.on_duplicate
+        self.shape = self.mould.shape
         self.encode = kind.arguments.encode
         self.max_bytes, self.redact = settings.max_payload_bytes, settings.redact
         self.is_encrypted = kind.options.encrypted
@@ -58,10 +61,9 @@ class Enqueuer:
     def prepare(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """A job for `enqueue_many`. Raises InvalidArguments, PayloadTooLarge or InvalidOption."""
         form, text = self._formed(kind, args, kwargs)
-        mould = form.mould
-        if mould.is_bare:
-            return Prepared(kind, mould, text)
-        return Prepared(kind, mould, text, self._made(form, text))
+        if form.shape is None:
+            return Prepared(kind=kind, on_duplicate=form.on_duplicate, source=self._made(form, text))
+        return Prepared(kind=kind, on_duplicate=form.on_duplicate, source=form.shape, args=text)
 
     async def enqueue(self, kind: Kind[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store a job durably; it runs as soon as a worker has room, with `conn` once the caller's transaction has committed.
@@ -75,7 +77,7 @@ class Enqueuer:
         job = self._made(form, text)
         app = self._app
         if self._conn is not None or (OPENTELEMETRY in sys.modules and is_traced(app.settings.tracing)):
-            prepared: Prepared[R] = Prepared(kind, form.mould, text, job)
+            prepared: Prepared[R] = Prepared(kind=kind, on_duplicate=form.on_duplicate, source=job)
             return (await self._stored([prepared], self._conn))[0]
         producer = app.producer
         answer = await producer.enqueue_one(job, kind, form.on_duplicate)
@@ -111,24 +113,24 @@ class Enqueuer:
         return _sealed(job, self._app.settings) if form.is_encrypted else job
 
     async def _stored(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+        jobs = tuple(jobs)  # its caller may go on with the list meanwhile
         with sending(jobs, self._app.settings.tracing) as sent:
-            return await self._sent(sent, conn)
+            answers = await self._app.producer.enqueue(sent, conn=conn)
+        return self._handles(jobs, answers)
 
     def _stored_sync(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+        jobs = tuple(jobs)
         with sending(jobs, self._app.settings.tracing) as sent:
-            if conn is None:
-                return self._app.run_sync(self._sent(sent, None))
-            return self._handles(sent, self._app.producer.enqueue_sync(sent, conn=conn))
+            answers = self._app.producer.enqueue_sync(sent, conn=conn)
+        return self._handles(jobs, answers)
 
-    async def _sent(self, jobs: Sequence[Prepared[R]], conn: object) -> list[Handle[R]]:
+    def _handles(self, jobs: Sequence[Prepared[R]], answers: Ids | Sequence[Enqueued]) -> list[Handle[R]]:
         producer, wait = self._app.producer, self._app.run_sync
-        ids = await producer.copy(jobs) if conn is None else None
-        if ids is None:
-            return self._handles(jobs, await producer.enqueue(jobs, conn=conn))
-        return [Handle(raw, one.kind, producer, wait, True) for raw, one in zip(ids.raw, jobs, strict=True)]
-
-    def _handles(self, jobs: Sequence[Prepared[R]], answers: Sequence[Enqueued]) -> list[Handle[R]]:
-        producer, wait = self._app.producer, self._app.run_sync
+        if isinstance(answers, Ids):
+            return [
+                Handle(raw, one.kind, producer, wait, True)
+                for raw, one in zip(answers.raw, jobs, strict=True)
+            ]
         return [
             Handle(
                 answer.holder or answer.job_id, prepared.kind, producer, wait, answer.disposition is CREATED

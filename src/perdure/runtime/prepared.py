@@ -1,79 +1,100 @@
 """Jobs that are ready to be enqueued, and how many of them become columns."""
 
+import os
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from perdure.domain.bounds import OnDuplicate
-from perdure.domain.bulk import Bulk
+from perdure.domain.bulk import Bulk, columns
 from perdure.domain.ids import Ids
 from perdure.domain.job import JobId, NewJob, Shape
 from perdure.domain.kind import Kind
-from perdure.domain.options import Mould
-from perdure.runtime.new_ids import new_id, new_ids
+from perdure.runtime.new_ids import new_ids
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Prepared(msgspec.Struct, Generic[R_co], gc=False, eq=False):
-    """A job that is ready to be enqueued. Others can depend on it: its id stays what it is from the moment in which it is asked for.
+class _Naming:
+    """Gives ids to what is prepared, one thread at a time: what two threads enqueue has one id."""
 
-    One that has nothing but its arguments is made a `NewJob` when somebody asks for that, and gets an id when somebody asks for that or
-    it is stored. A bulk call asks for neither: its jobs are stored as columns, and it would feel an object for each.
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """With no thread in the way, as after a fork."""
+        self._lock = Lock()
+
+    def name(self, jobs: "Sequence[Prepared[Any]]") -> None:
+        """Give ids to those that have none; they rise in the order of the jobs."""
+        with self._lock:
+            fresh = [one for one in jobs if one.raw_id is None]
+            for one, raw in zip(fresh, new_ids(len(fresh)).raw, strict=True):
+                force_setattr(one, "raw_id", raw)
+
+
+_NAMING = _Naming()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_NAMING.renew)
+
+
+class Prepared(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, gc=False, eq=False):
+    """A job that is ready to be enqueued, and that others can depend on. Enqueued again, as after a call whose outcome is unknown, it is stored once.
+
+    One that has nothing but its arguments is told by its `shape` and its `args`, and is `made` a job when somebody asks for it: a bulk
+    call stores columns, and would feel an object for each. It has its id from the moment on in which that is asked for, or in which
+    it is stored or pickled; a program that forks and enqueues it on both sides asks first.
     """
 
     kind: Kind[..., Any]
-    mould: Mould
-    args: str
-    made: NewJob | None = None
+    on_duplicate: OnDuplicate
+    source: Shape | NewJob
+    args: str = ""
     raw_id: bytes | None = None
 
     @property
     def id(self) -> UUID:
         """The id of the job."""
-        if self.made is not None:
-            return self.made.id
+        if isinstance(self.source, NewJob):
+            return self.source.id
         if self.raw_id is None:
-            self.raw_id = new_id().bytes
+            _NAMING.name((self,))
         return UUID(bytes=self.raw_id)
 
     @property
     def job(self) -> NewJob:
         """The job as it is stored."""
-        if self.made is None:
-            self.made = self.mould.job(self.args, JobId(self.id))
-        return self.made
-
-    @property
-    def on_duplicate(self) -> OnDuplicate:
-        """What happens when another job holds its unique key."""
-        return self.mould.on_duplicate
+        if isinstance(self.source, NewJob):
+            return self.source
+        return NewJob(id=JobId(self.id), shape=self.source, args=self.args)
 
     def but(self, job: NewJob) -> "Prepared[R_co]":
         """The same with this job in the place of its own."""
-        return Prepared(self.kind, self.mould, job.args, job)
+        return Prepared(kind=self.kind, on_duplicate=self.on_duplicate, source=job)
+
+    def __copy__(self) -> "Prepared[R_co]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Prepared[R_co]":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.kind, self.on_duplicate, self.source, self.args, self.id.bytes)
+
+
+def _unpickled(*values: Any) -> Prepared[Any]:
+    return Prepared(**dict(zip(Prepared.__struct_fields__, values, strict=True)))
 
 
 def in_columns(jobs: Sequence[Prepared[Any]]) -> tuple[Ids, list[Bulk]] | None:
-    """The ids of the jobs, and the jobs by their shapes; none where one of them has more than its arguments.
-
-    Those without an id get theirs now, and keep it: a call whose outcome is unknown may be repeated.
-    """
-    moulds = {one.mould for one in jobs}
-    if not all(mould.is_bare for mould in moulds) or any(one.made is not None for one in jobs):
+    """The ids of the jobs, and the jobs by their shapes; none where one of them has more than its arguments."""
+    shapes = [one.source for one in jobs if isinstance(one.source, Shape)]
+    if len(shapes) < len(jobs):
         return None
-    fresh = [one for one in jobs if one.raw_id is None]
-    for one, raw in zip(fresh, new_ids(len(fresh)).raw, strict=True):
-        one.raw_id = raw
+    _NAMING.name(jobs)
     ids = Ids([one.raw_id for one in jobs if one.raw_id is not None])
-    shapes = {mould.shape for mould in moulds}
-    if len(shapes) == 1:
-        return ids, [Bulk(shapes.pop(), ids, [one.args for one in jobs])]
-    groups: dict[Shape, tuple[list[bytes], list[str]]] = {shape: ([], []) for shape in shapes}
-    for one, raw in zip(jobs, ids.raw, strict=True):
-        raws, args = groups[one.mould.shape]
-        raws.append(raw)
-        args.append(one.args)
-    return ids, [Bulk(shape, Ids(raws), args) for shape, (raws, args) in groups.items()]
+    return ids, columns(shapes, ids, [one.args for one in jobs])

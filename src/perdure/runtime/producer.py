@@ -29,14 +29,10 @@ CONNECTIONS = 8
 class Producer(Protocol):
     """Takes the jobs of an application and says where they stand."""
 
-    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
-        """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection."""
-        ...
+    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Ids | Sequence[Enqueued]:
+        """Take the jobs, all or none; with a `conn` that is not None, in the transaction of that connection.
 
-    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
-        """Take many jobs that have nothing but their arguments, all or none, and give their ids in the order of the call.
-
-        None when none was taken, and `enqueue` should be asked.
+        Gives an answer for each, or their ids, where this very call has created them all.
         """
         ...
 
@@ -44,7 +40,7 @@ class Producer(Protocol):
         """As `enqueue` with one job and no `conn`; a way of its own, for a single enqueue feels each step."""
         ...
 
-    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Ids | Sequence[Enqueued]:
         """As `enqueue`, for code that is not async; `conn` is then a connection that is not async."""
         ...
 
@@ -93,26 +89,24 @@ class DatabaseProducer:
         """Run a coroutine from code that is not async."""
         return self._background.run(coroutine)
 
-    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+    async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Ids | Sequence[Enqueued]:
         if conn is not None:
             from perdure.stores.postgres.callers import enqueue_on
 
             return await enqueue_on(
                 conn, [one.job for one in jobs], on_duplicate=_policy(jobs), schema=self._settings().schema
             )
+        from perdure.services.enqueue import MANY
+
         enqueue = (await self._open()).enqueue
         if len(jobs) == 1:
             return [await enqueue.one(jobs[0].job, on_duplicate=jobs[0].on_duplicate)]
-        return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
-
-    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
-        from perdure.services.enqueue import MANY
-
         columns = in_columns(jobs) if len(jobs) >= MANY else None
         if columns is None:
-            return None
+            return await enqueue.many([one.job for one in jobs], on_duplicate=_policy(jobs))
         ids, bulks = columns
-        return ids if await (await self._open()).enqueue.bulk(bulks) else None
+        answers = await enqueue.bulk(bulks, lambda: [one.job for one in jobs], on_duplicate=_policy(jobs))
+        return ids if answers is None else answers
 
     def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Awaitable[Enqueued]:
         # Not a coroutine of its own: a single enqueue feels each of them.
@@ -125,7 +119,7 @@ class DatabaseProducer:
         """Store a job with the first connection of this event loop."""
         return await (await self._open()).enqueue.one(job, on_duplicate=on_duplicate)
 
-    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
+    def enqueue_sync(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Ids | Sequence[Enqueued]:
         if conn is None:
             return self.run_sync(self.enqueue(jobs, conn=None))
         from perdure.stores.postgres.callers import enqueue_on_sync
@@ -205,4 +199,5 @@ class DatabaseProducer:
 
 def _policy(jobs: Sequence[Prepared[Any]]) -> str:
     """One answer for the whole call, since it stores all or none: the stricter one."""
-    return "raise" if any(one.on_duplicate == "raise" for one in jobs if one.job.unique) else "return"
+    unique = (one for one in jobs if isinstance(one.source, NewJob) and one.source.unique)
+    return "raise" if any(one.on_duplicate == "raise" for one in unique) else "return"

@@ -1,7 +1,7 @@
 """Store new jobs: single ones of concurrent callers share a commit, and waiting workers are told afterwards."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -178,33 +178,32 @@ class Enqueue:
 
         Raises RollbackDetected while the database is not what it was.
         """
-        if (broken := self._watch.broken) is not None:
-            raise broken
-        if not jobs:
-            return []
-        if len(jobs) >= MANY and all(job.is_plain for job in jobs) and await self.bulk(in_bulk(jobs)):
-            return [created(job) for job in jobs]
-        with self._call():
-            enqueued, places = await self._jobs.enqueue_placed(jobs, on_duplicate=on_duplicate)
-        self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
-        self._announce(places)
-        return enqueued
+        is_bulk = len(jobs) >= MANY and all(job.is_plain for job in jobs)
+        answers = await self.bulk(in_bulk(jobs) if is_bulk else (), lambda: jobs, on_duplicate=on_duplicate)
+        return [created(job) for job in jobs] if answers is None else answers
 
-    async def bulk(self, bulks: Sequence[Bulk]) -> bool:
-        """Store plain jobs, all or none; no two have one shape. False when none was stored, and `many` should be asked, which knows every case.
+    async def bulk(
+        self, bulks: Sequence[Bulk], jobs: Callable[[], Sequence[NewJob]], *, on_duplicate: str
+    ) -> Sequence[Enqueued] | None:
+        """Copy `bulks` in, all or none, and give None; where there are none, or they cannot be copied, store the `jobs` that they stand for.
 
-        Raises RollbackDetected while the database is not what it was.
+        No two bulks have one shape. Raises what `many` raises.
         """
         if (broken := self._watch.broken) is not None:
             raise broken
         with self._call():
-            places = await self._plain.many(bulks)
-        if places is None:
-            return False
-        for bulk in bulks:
-            self._watch.note(bulk.ids)
-        self._announce(places)
-        return True
+            if bulks and (copied := await self._plain.many(bulks)) is not None:
+                for bulk in bulks:
+                    self._watch.note(bulk.ids)
+                self._announce(copied)
+                return None
+            made = jobs()
+            if not made:
+                return []
+            enqueued, places = await self._jobs.enqueue_placed(made, on_duplicate=on_duplicate)
+            self._watch.note([one.job_id for one in enqueued if one.disposition is CREATED])
+            self._announce(places)
+            return enqueued
 
     @contextmanager
     def _call(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from perdure.domain.errors import DependencyCycle, DuplicateJob, IllegalTransition, NotFound, UnknownParent
-from perdure.domain.ids import Ids
 from perdure.domain.job import (
     RETRIED,
     TERMINAL,
@@ -66,9 +65,6 @@ class Inline:
 
     async def enqueue(self, jobs: Sequence[Prepared[Any]], *, conn: object) -> Sequence[Enqueued]:
         return await self._taken([(one.job, one.kind, one.on_duplicate) for one in jobs])
-
-    async def copy(self, jobs: Sequence[Prepared[Any]]) -> Ids | None:
-        return None
 
     async def enqueue_one(self, job: NewJob, kind: Kind[..., Any], on_duplicate: str) -> Enqueued:
         return (await self._taken([(job, kind, on_duplicate)]))[0]

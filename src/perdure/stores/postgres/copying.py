@@ -28,13 +28,13 @@ _NULL = Struct("!i").pack(-1)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs of one shape, their arguments and their ids as bytes, and where they wait: in one lane and band, with ranks that rise from `rank` on."""
+    """Jobs of one shape: their arguments, their ids as bytes and where they wait, which is in one lane and band, each at its rank."""
 
     args: Sequence[str]
     ids: Sequence[bytes]
     lane: int
     band: int
-    rank: int
+    ranks: Sequence[int]
     priority: int
     max_attempts: int
     timeout_ms: int | None
@@ -77,11 +77,11 @@ def _bodies(group: Group, start: int) -> bytes:
 def _places(group: Group, start: int) -> bytes:
     """The rows of one part, from `start` on."""
     width, rest = len(PLACE_COLUMNS), _integer(group.lane) + _small(group.band)
-    ids = group.ids[start : start + PART]
+    part = slice(start, start + PART)
     return b"".join(
         [
             _PLACE(width, _ID, job_id, _RANK, rank) + rest
-            for rank, job_id in enumerate(ids, start=group.rank + start)
+            for job_id, rank in zip(group.ids[part], group.ranks[part], strict=True)
         ]
     )
 

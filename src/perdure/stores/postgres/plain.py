@@ -72,18 +72,19 @@ class Berth:
     def takes(self, job: NewJob) -> bool:
         return self.first_id <= job.id.int <= self.last_id and job.args[:1] == OBJECT
 
-    def group(self, bulk: Bulk, after: int) -> Group | None:
+    def group(self, bulk: Bulk) -> Group | None:
         """The jobs as they are copied in; none where an id is out of time, or arguments are no object.
 
-        Each has a rank of its own, or a claimer's watermark could not tell them apart: so many of the call come `after` others. The
-        ranks rise by a microsecond a job, less than the job takes to be stored, so that later calls come after them.
+        Each has a rank of its own, or a claimer's watermark could not tell them apart. The ranks rise by a microsecond a job of the
+        call, less than a job takes to be stored, so that later calls come after them.
         """
         ids = bulk.ids.raw
         if int.from_bytes(min(ids), "big") < self.first_id or int.from_bytes(max(ids), "big") > self.last_id:
             return None
         if {text[:1] for text in bulk.args} != {OBJECT}:
             return None
-        return Group(bulk.args, ids, self.lane, self.band, self.rank + after, *self.terms)
+        ranks = [self.rank + place for place in bulk.places]
+        return Group(bulk.args, ids, self.lane, self.band, ranks, *self.terms)
 
 
 class Singles(Protocol):
@@ -211,8 +212,7 @@ class PlainJobs:
                 groups: list[Group] = []
                 for bulk in bulks:
                     rows = await connection.fetch(self._sql["shape"].numbered(), *_asked(bulk.shape))
-                    before = sum(len(group.ids) for group in groups)
-                    group = Berth.of(bulk.shape, 0.0, 0.0, rows[0]).group(bulk, before) if rows else None
+                    group = Berth.of(bulk.shape, 0.0, 0.0, rows[0]).group(bulk) if rows else None
                     if group is None:
                         return None
                     groups.append(group)
@@ -229,7 +229,7 @@ class PlainJobs:
         return [
             Place(group.lane, group.band, rank, JobId(UUID(bytes=job_id)))
             for group in groups
-            for rank, job_id in enumerate(group.ids[:told], start=group.rank)
+            for rank, job_id in zip(group.ranks[:told], group.ids[:told], strict=True)
         ]
 
 
