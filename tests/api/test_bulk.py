@@ -109,8 +109,8 @@ async def test_closing_waits_for_a_large_call_that_takes_the_general_way(databas
 def test_a_prepared_job_has_one_id_however_it_is_handed_on(options: dict[str, Any]) -> None:
     app = Perdure(database_url="postgresql://nobody@localhost:1/none")
     one = app.using(**options).prepare(jobs.add, 1)
-    pickled = pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
-    for other in (copy.copy(one), copy.deepcopy(one), pickled):
+    copies = [copy.copy(one), copy.deepcopy(one)]
+    for other in (*copies, pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own
         assert (other.id, other.kind, other.on_duplicate) == (one.id, one.kind, one.on_duplicate)
         assert other.job == one.job
     with pytest.raises(AttributeError, match="immutable"):
