@@ -79,9 +79,6 @@ class Prepared(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, gc=Fals
     def __copy__(self) -> "Prepared[R_co]":
         return self
 
-    def __deepcopy__(self, memo: object) -> "Prepared[R_co]":
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.kind, self.on_duplicate, self.source, self.args, self.id.bytes)
 
