@@ -40,12 +40,14 @@ async def one(stage: Stage) -> Sample:
     async with stage.cleared(), stage.producer() as app, stage.floors.beside() as insert:
 
         async def enqueue(share: range) -> float:
+            await asyncio.sleep(REST_S)
             began = perf_counter()
             for n in share:
                 await app.enqueue(noop, n)
             return perf_counter() - began
 
         async def bare(share: range) -> float:
+            await asyncio.sleep(REST_S)
             return await insert(beside[share.start : share.stop])
 
         await app.enqueue(noop, 0)
@@ -80,21 +82,23 @@ async def concurrent(stage: Stage) -> Sample:
 
 
 async def bulk(stage: Stage) -> Sample:
-    """Large calls of `enqueue_many`, in turn with COPY, both into empty tables."""
+    """Large calls of `enqueue_many`, in turn with COPY, each into tables in which nothing is yet."""
     count = stage.effort.bulk_jobs
-    async with stage.cleared() as measures, stage.producer() as app:
 
-        async def enqueue(_: int) -> float:
-            await measures.forget_waiting()
+    async def enqueue(_: int) -> float:
+        async with stage.cleared(), stage.producer() as app:
+            await app.enqueue(noop, 0)
+            await asyncio.sleep(REST_S)
             began = perf_counter()
             await fill(app.using(queue=QUEUE), count, stage.effort.bulk_call)
             return perf_counter() - began
 
-        async def copy(_: int) -> float:
+    async def copy(_: int) -> float:
+        async with stage.cleared():
+            await asyncio.sleep(REST_S)
             return count / await stage.floors.in_bulk(rows(count))
 
-        await app.enqueue(noop, 0)
-        ours_s, bare_s = await in_turn(range(BULK_TURNS), enqueue, copy)
+    ours_s, bare_s = await in_turn(range(BULK_TURNS), enqueue, copy)
     done = BULK_TURNS * count
     return Sample(values={"enqueue_bulk": done / ours_s}, floors={"enqueue_bulk": done / bare_s})
 
@@ -102,15 +106,11 @@ async def bulk(stage: Stage) -> Sample:
 async def in_turn(
     shares: Iterable[T], ours: Callable[[T], Awaitable[float]], bare: Callable[[T], Awaitable[float]]
 ) -> tuple[float, float]:
-    """The seconds that each of the two took for all shares: a machine changes its pace from second to second.
-
-    Share by share, their order alternates, each after the same rest.
-    """
+    """The seconds that each of the two took for all shares, in alternating order: a machine changes its pace from second to second."""
     spent = {ours: 0.0, bare: 0.0}
     order = [ours, bare]
     for share in shares:
         for way in order:
-            await asyncio.sleep(REST_S)
             spent[way] += await way(share)
         order.reverse()
     return spent[ours], spent[bare]

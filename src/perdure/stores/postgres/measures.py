@@ -70,10 +70,6 @@ class PostgresMeasures:
         """Whether this session may ask the server for a checkpoint."""
         return bool((await self._database.fetch(self._sql["may_checkpoint"]))[0]["may"])
 
-    async def forget_waiting(self) -> None:
-        """Empty the tables that storing jobs fills."""
-        await self._database.fetch(self._sql["forget_waiting"])
-
     async def vacuum(self) -> None:
         """Have done now what storing leaves behind: vacuum and, where this session may ask for it, a checkpoint of the server."""
         await self._database.fetch(self._sql["vacuum"])

@@ -28,10 +28,6 @@ FROM (
 -- How many jobs may start, up to so many.
 SELECT count(*) AS jobs FROM (SELECT FROM perdure.available_jobs LIMIT :most) w;
 
--- name: forget_waiting()
--- Empty the tables that storing jobs fills.
-TRUNCATE perdure.jobs, perdure.available_jobs;
-
 -- name: vacuum()
 -- What autovacuum would do in the middle of a drain once much has been stored.
 VACUUM (ANALYZE) perdure.jobs, perdure.available_jobs, perdure.leases, perdure.job_executions;
