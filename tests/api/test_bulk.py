@@ -39,7 +39,7 @@ def prepared(app: Perdure, count: int = MANY, **options: Any) -> list[Prepared[i
 
 
 async def known(app: Perdure) -> None:
-    """Have the lane be known: before, a call takes the general way."""
+    """Have the lane be known."""
     await app.enqueue(jobs.add, -1)
 
 
@@ -62,6 +62,10 @@ async def test_each_handle_is_that_of_its_own_job_however_many_shapes_there_are(
     assert await handles[7].state() is JobState.AVAILABLE
     assert await drain(app, jobs) == {"completed": 3 * MANY}
     assert await handles[7].result() == 8
+
+
+async def test_the_first_call_of_a_kind_is_as_quick_as_the_others(app: Perdure) -> None:
+    assert isinstance(await app.producer.enqueue(prepared(app), conn=None), Ids)
 
 
 async def test_jobs_wait_in_the_order_of_the_call_whatever_their_shapes(app: Perdure, sql: Any) -> None:

@@ -104,12 +104,43 @@ def test_only_a_job_without_ties_or_delay_is_plain(job: NewJob) -> None:
     assert job.is_plain is not tied
 
 
-async def test_a_lane_that_is_not_known_yet_is_left_to_enqueue_jobs(store: Store, plain: PlainJobs) -> None:
+async def test_singles_leave_a_lane_that_is_not_known_yet_to_enqueue_jobs(
+    store: Store, plain: PlainJobs
+) -> None:
     job = new_job(queue="new")
     assert await plain.lone(job) is None
     assert await plain.few([job]) == {}
-    assert await plain.many(in_bulk([job])) is None
     assert await store.value("SELECT count(*) FROM perdure.jobs") == 0
+
+
+async def test_a_bulk_call_makes_the_lanes_that_it_is_the_first_to_use(
+    store: Store, plain: PlainJobs
+) -> None:
+    jobs = [new_job(queue=f"new-{n % 3}", labels=("gpu",) * (n % 2)) for n in range(12)]
+    assert await plain.many(in_bulk(jobs)) is not None
+    twins = [structs.replace(job, id=new_id()) for job in jobs]
+    await store.jobs.enqueue(twins)
+    assert await store.value("SELECT count(*) FROM perdure.lanes WHERE queue LIKE 'new-%'") == 6
+    for job, twin in zip(jobs, twins, strict=True):
+        assert await rows_of(store, job) == await rows_of(store, twin)
+
+
+async def test_calls_that_make_the_same_lanes_at_once_all_store_their_jobs(
+    store: Store, enqueue: Enqueue
+) -> None:
+    calls = [[new_job(queue=f"new-{n % 5}") for n in range(MANY)][:: (-1) ** turn] for turn in range(8)]
+    await asyncio.gather(*(enqueue.many(jobs, on_duplicate="raise") for jobs in calls))
+    assert await store.value("SELECT count(*) FROM perdure.jobs") == 8 * MANY
+
+
+async def test_a_name_that_no_lane_may_have_is_refused_by_the_general_way(
+    store: Store, plain: PlainJobs, enqueue: Enqueue
+) -> None:
+    jobs = [new_job(queue="x" * 201) for _ in range(MANY)]
+    assert await plain.many(in_bulk(jobs)) is None
+    with pytest.raises(InvalidInput):
+        await enqueue.many(jobs, on_duplicate="raise")
+    assert await store.value("SELECT count(*) FROM perdure.lanes WHERE queue LIKE 'xx%'") == 0
 
 
 async def test_an_id_that_is_there_already_is_answered_so_and_its_neighbours_are_stored(

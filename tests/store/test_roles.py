@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from perdure import Perdure
+from perdure.domain.ids import Ids
 from perdure.ports import By
+from perdure.services.enqueue import MANY
 from perdure.services.guard import Guard
 from perdure.stores.postgres.connections import PooledDatabase
 from perdure.stores.postgres.control import PostgresControl
@@ -59,6 +61,7 @@ REFUSED = {
     "reader": (
         "INSERT INTO perdure.available_jobs SELECT * FROM perdure.available_jobs",
         'SELECT * FROM perdure.enqueue_jobs(\'[{"kind": "k"}]\')',
+        'SELECT perdure.ensure_lanes(\'[{"kind": "k"}]\')',
         "DELETE FROM perdure.dead_letter_queue",
         "UPDATE perdure.queues SET paused_at = now()",
         "UPDATE perdure.workers SET state = 'dead'",
@@ -91,6 +94,20 @@ async def opened(url: str) -> AsyncIterator[PooledDatabase]:
         yield database
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["rights of now", "rights of before"])
+async def test_a_producer_stores_the_first_jobs_of_a_kind_in_bulk(
+    logins: dict[str, str], database_url: str, earlier: bool
+) -> None:
+    """With the rights of an earlier version they go the general way, which is allowed to make their lane."""
+    if earlier:
+        with psycopg.connect(database_url, autocommit=True) as owner:
+            owner.execute("ALTER FUNCTION perdure.ensure_lanes(jsonb) SECURITY INVOKER")
+    async with Perdure(database_url=logins["producer"]) as producer:
+        call = [producer.using(queue="new").prepare(jobs.noop, n) for n in range(MANY)]
+        assert isinstance(await producer.producer.enqueue(call, conn=None), Ids) is not earlier
+    assert await query(database_url, "SELECT count(*) FROM perdure.jobs") == MANY
 
 
 async def test_producer_and_worker_do_their_work(

@@ -13,12 +13,12 @@ shape_of: Callable[[NewJob], Shape] = attrgetter("shape")
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Jobs of one shape that have nothing but their arguments, which are JSON objects as text; `places` are theirs among all of a call."""
+    """Jobs of one shape that have nothing but their arguments, which are JSON objects as text; `positions` are theirs in the call."""
 
     shape: Shape
     ids: Ids
     args: Sequence[str]
-    places: Sequence[int]
+    positions: Sequence[int]
 
 
 def in_bulk(jobs: Sequence[NewJob]) -> list[Bulk]:
@@ -33,11 +33,11 @@ def columns(shapes: Sequence[Shape], ids: Ids, args: Sequence[str]) -> list[Bulk
     if len(every := dict.fromkeys(shapes)) == 1:
         return [Bulk(shapes[0], ids, args, range(len(args)))]
     groups: dict[Shape, list[int]] = {shape: [] for shape in every}
-    for place, shape in enumerate(shapes):
-        groups[shape].append(place)
+    for position, shape in enumerate(shapes):
+        groups[shape].append(position)
     return [
-        Bulk(shape, Ids([ids.raw[n] for n in places]), [args[n] for n in places], places)
-        for shape, places in groups.items()
+        Bulk(shape, Ids([ids.raw[n] for n in positions]), [args[n] for n in positions], positions)
+        for shape, positions in groups.items()
     ]
 
 

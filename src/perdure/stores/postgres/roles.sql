@@ -24,6 +24,9 @@ GRANT INSERT (job_id, rank, lane, band), SELECT (rank) ON perdure.available_jobs
 ALTER FUNCTION perdure.enqueue_jobs(jsonb, text) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 REVOKE EXECUTE ON FUNCTION perdure.enqueue_jobs(jsonb, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION perdure.enqueue_jobs(jsonb, text) TO perdure_producer;
+ALTER FUNCTION perdure.ensure_lanes(jsonb) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+REVOKE EXECUTE ON FUNCTION perdure.ensure_lanes(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION perdure.ensure_lanes(jsonb) TO perdure_producer;
 GRANT EXECUTE ON FUNCTION perdure.halt(integer, text, text), perdure.tell_forgotten(integer, text, uuid[], uuid[])
     TO perdure_producer, perdure_worker;
 

@@ -15,6 +15,11 @@ FROM perdure.lanes l WHERE l.queue = :queue AND l.kind = :kind AND l.labels = :l
     AND :priority BETWEEN 1 AND 5 AND :max_attempts::smallint >= 1
     AND coalesce(:timeout_ms::integer, 1) BETWEEN 1 AND 2073600000 AND coalesce(:crash_limit::smallint, 1) >= 1;
 
+-- name: make_lanes(jobs)
+-- Make the lanes of jobs that are about to be copied, where they are missing; in a transaction of its own, or calls of other producers
+-- would wait for it.
+SELECT perdure.ensure_lanes(:jobs::jsonb);
+
 -- name: enqueue_one(id, rank, args, lane, priority, max_attempts, timeout_ms, crash_limit, band)
 -- Store one plain job. Nothing but two rows of what comes with the call, for each further node of the plan would be felt in a single
 -- enqueue; and values of plain types, for one of a domain is checked by machinery that is set up anew for each.
