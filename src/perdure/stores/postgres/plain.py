@@ -236,7 +236,7 @@ class PlainJobs:
         ]
 
     async def _make_lanes(self, bulks: Sequence[Bulk]) -> None:
-        """Have the lanes of these jobs be there, which may be the first of their kind: the general way would take ten times as long for them."""
+        """Have the lanes of these jobs be there, which may be the first of their kind: they would all go the general way, which is slower."""
         if not bulks:
             return
         firsts = [NewJob(id=bulk.ids[0], shape=bulk.shape) for bulk in bulks]
